@@ -1,0 +1,2 @@
+//! Shared types.
+#![cfg_attr(not(feature = "user"), no_std)]

@@ -1,0 +1,57 @@
+//! The command line: one file a command.
+//!
+//! Owns arguments and exit codes: 0 done, 1 failed, 2 wrong usage. Never decides anything that a
+//! request over the control socket could decide.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod run;
+
+/// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run(run::Args),
+    /// Check a configuration, or whether this machine can run the gateway.
+    Check(check::Args),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+struct ConfigArg {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/gateway/gateway.yaml")]
+    config: PathBuf,
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command tells its user what is wrong")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("gateway: {error:#}");
+}

@@ -1,0 +1,144 @@
+//! A flow: who speaks to whom, and what the kernel noted of its first packet.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::address::{ClientAddr, OriginalDst};
+
+/// The stable name of a session in records, the console and control requests: 13 characters of
+/// `[0-9A-Z]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+/// Crockford's alphabet: no letter that looks like a digit.
+const ID_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const ID_LENGTH: usize = 13;
+
+impl SessionId {
+    /// A name no other session of this process has, ordered by `wall` time.
+    #[must_use]
+    pub fn next(wall: SystemTime) -> Self {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed) & 0xf_ffff;
+        let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
+        // 44 bits of milliseconds reach into the year 2527.
+        let millis = u64::try_from(millis & 0xfff_ffff_ffff).unwrap_or(0);
+        Self(millis << 20 | count)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for place in (0..ID_LENGTH).rev() {
+            let digit = usize::try_from(self.0 >> (place * 5) & 31).unwrap_or(0);
+            let letter = ID_ALPHABET.get(digit).copied().unwrap_or(b'0');
+            write!(f, "{}", char::from(letter))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A text that cannot be the name of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a session's name: write the {ID_LENGTH} letters and digits that `gateway sessions` shows")]
+pub struct BadSessionId;
+
+impl std::str::FromStr for SessionId {
+    type Err = BadSessionId;
+
+    fn from_str(text: &str) -> Result<Self, BadSessionId> {
+        if text.len() != ID_LENGTH {
+            return Err(BadSessionId);
+        }
+        text.bytes()
+            .try_fold(0u64, |value, byte| {
+                let digit = ID_ALPHABET.iter().position(|letter| *letter == byte.to_ascii_uppercase())?;
+                Some(value << 5 | u64::try_from(digit).ok()?)
+            })
+            .map(Self)
+            .ok_or(BadSessionId)
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = BadSessionId;
+    fn try_from(text: String) -> Result<Self, BadSessionId> {
+        text.parse()
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A flow that an intercepting socket accepted.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The session's name.
+    pub id: SessionId,
+    /// Where it comes from.
+    pub client: ClientAddr,
+    /// Where the client meant it to go.
+    pub destination: OriginalDst,
+    /// What the kernel noted of its first packet; absent without eBPF, or when the note was lost.
+    pub facts: Option<FlowFacts>,
+}
+
+/// What the kernel noted of a flow's first packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowFacts {
+    /// Interface the flow came in on.
+    pub interface: String,
+    /// Sender's hardware address; absent on devices without a link header.
+    pub mac: Option<[u8; 6]>,
+    /// Outer and inner VLAN tag; 0: none.
+    pub vlan: [u16; 2],
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Window of the SYN.
+    pub window: u16,
+    /// Maximum segment size option; 0: none.
+    pub mss: u16,
+    /// Window scale option.
+    pub window_scale: Option<u8>,
+    /// SACK permitted.
+    pub sack: bool,
+    /// Timestamps offered.
+    pub timestamps: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_reads_back_as_it_prints() {
+        let id = SessionId::next(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        assert_eq!(id.to_string().parse::<SessionId>(), Ok(id));
+        assert_eq!(id.to_string().len(), ID_LENGTH);
+    }
+
+    #[test]
+    fn a_path_is_not_a_session_id() {
+        assert!("../../etc/pwd".parse::<SessionId>().is_err());
+        assert!("".parse::<SessionId>().is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! What the two processes say to each other.
+//!
+//! The datapath process (privileged, reads no mail) and the proxy process (unprivileged) share a
+//! `SOCK_SEQPACKET` pair: one packet, one JSON message, descriptors by `SCM_RIGHTS`. The proxy is
+//! the less trusted side: the datapath checks all it says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::intercept::flow::FlowFacts;
+
+/// Version of these messages; both processes are of one binary, but an upgrade may mix two.
+pub const VERSION: u32 = 1;
+
+/// From the datapath process to the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum ToProxy {
+    /// First message. Descriptors: the configuration as a memory file, the listeners in order of
+    /// `listeners`, then the control socket's listener if `control`.
+    Start {
+        /// [`VERSION`].
+        version: u32,
+        /// Path of the configuration, for messages.
+        config_path: String,
+        /// How many listeners come along.
+        listeners: usize,
+        /// Whether the control socket's listener comes along.
+        control: bool,
+    },
+    /// A changed configuration that the datapath process found good. Descriptor: the
+    /// configuration as a memory file.
+    Reload {
+        /// Answered by [`ToDatapath::Reloaded`].
+        ticket: u64,
+    },
+    /// Why [`ToDatapath::ReloadRequest`] was not followed by [`Self::Reload`]: the file is bad.
+    ReloadRefused {
+        /// All problems, as `gateway check` prints them.
+        problems: String,
+    },
+    /// Answer to [`ToDatapath::LookUp`].
+    Facts {
+        /// The question's ticket.
+        ticket: u64,
+        /// What the kernel noted, unless it was lost.
+        facts: Option<FlowFacts>,
+    },
+    /// How the kernel side is, every second.
+    Status(DatapathStatus),
+    /// Take no more flows, let open sessions end, then leave.
+    Drain,
+}
+
+/// From the proxy to the datapath process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum ToDatapath {
+    /// Privileges are dropped, listeners are served.
+    Ready,
+    /// Alive; every second. Two seconds without one count as dead.
+    Heartbeat,
+    /// What did the kernel note of this flow?
+    LookUp {
+        /// Comes back in [`ToProxy::Facts`].
+        ticket: u64,
+        /// The flow's client.
+        client: ClientAddr,
+        /// The flow's original destination.
+        destination: OriginalDst,
+    },
+    /// An operator asks for a reload.
+    ReloadRequest,
+    /// The reload with this ticket is in force, or why not.
+    Reloaded {
+        /// The reload's ticket.
+        ticket: u64,
+        /// Why not.
+        problem: Option<String>,
+    },
+}
+
+/// How the kernel side is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatapathStatus {
+    /// `assign`, `netfilter` or `fixed`.
+    pub origin: String,
+    /// How the program is attached: `tcx`, `clsact`, or empty.
+    pub attach: String,
+    /// Interfaces the program is attached to.
+    pub interfaces: Vec<String>,
+    /// Packets by reason since start, in the order of the reasons.
+    pub packets: Vec<(String, u64)>,
+    /// How often the proxy process was restarted.
+    pub proxy_restarts: u64,
+}

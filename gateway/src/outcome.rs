@@ -1,0 +1,151 @@
+//! One structured record for each message and for each session.
+//!
+//! Owns what a record says; `telemetry` writes it, counts it and shows it. A record never holds
+//! message content or credentials.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::intercept::flow::{FlowFacts, SessionId};
+
+/// What became of one message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageRecord {
+    /// The session it came in.
+    pub session: SessionId,
+    /// Its number in the session, from 1.
+    pub transaction: u32,
+    /// Who sent it.
+    pub client: ClientAddr,
+    /// Where it was meant to go.
+    pub destination: OriginalDst,
+    /// The client's HELO or EHLO name.
+    pub helo: String,
+    /// Reverse path, without angle brackets; empty for bounces.
+    pub sender: String,
+    /// Forward paths the server accepted.
+    pub recipients: Vec<String>,
+    /// Forward paths the server refused.
+    pub recipients_refused: u32,
+    /// Octets of the message as scanned and forwarded, without dot-stuffing.
+    pub size: u64,
+    /// What the scanners said.
+    pub verdict: Verdict,
+    /// What was done.
+    pub action: MessageAction,
+    /// The reply the client read at the end.
+    pub reply: String,
+    /// From the end of the message to the verdict.
+    pub scan_time: Duration,
+    /// From MAIL to the final reply.
+    pub time: Duration,
+}
+
+/// What was done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MessageAction {
+    /// The server has it and said so.
+    Passed,
+    /// The gateway refused it for good.
+    Refused,
+    /// The gateway refused it for the time being.
+    Deferred,
+    /// The server refused it.
+    ServerRefused,
+    /// Its client or server went away before its end.
+    Aborted,
+}
+
+/// What the scanners said of a message, all together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Verdict {
+    /// Scanned, and nothing found.
+    Clean,
+    /// No scanner is configured.
+    NotScanned,
+    /// A virus.
+    Infected {
+        /// The signature's name as the scanner gave it.
+        signature: String,
+    },
+    /// Larger than the scanner takes.
+    TooLarge,
+    /// The scanner gave no verdict.
+    Failed {
+        /// Why, for the operator.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// One word for records and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::NotScanned => "not-scanned",
+            Self::Infected { .. } => "infected",
+            Self::TooLarge => "too-large",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// What became of one session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The session.
+    pub session: SessionId,
+    /// Who opened it.
+    pub client: ClientAddr,
+    /// Where it was meant to go.
+    pub destination: OriginalDst,
+    /// The lane it ended in: `inspect`, `splice`, `reject`, `takeover`.
+    pub lane: String,
+    /// The client's last HELO or EHLO name.
+    pub helo: String,
+    /// Octets from the client.
+    pub from_client: u64,
+    /// Octets from the server.
+    pub from_server: u64,
+    /// Messages begun.
+    pub messages: u32,
+    /// Whether AUTH succeeded.
+    pub authenticated: bool,
+    /// From accept to close.
+    pub time: Duration,
+    /// How it ended.
+    pub end: SessionEnd,
+    /// What the kernel noted of its first packet.
+    pub facts: Option<FlowFacts>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionEnd {
+    /// QUIT, answered by the server.
+    Quit,
+    /// The client closed.
+    Client,
+    /// The server closed, or said 421.
+    Server,
+    /// The server could not be reached.
+    Connect,
+    /// A deadline passed.
+    Timeout,
+    /// The gateway ended it: a refusal, a limit, too many errors.
+    Gateway,
+    /// The server broke the protocol.
+    Protocol,
+    /// An operator ended it.
+    Operator,
+    /// The gateway stops.
+    Shutdown,
+    /// The gateway's own trouble: files, memory, sockets.
+    Error,
+}

@@ -1,0 +1,371 @@
+//! The sessions that are open, for the console and for operators.
+//!
+//! Owns what of a session may be seen while it runs, and the bell that ends it. Writers are the
+//! sessions themselves, each on its own entry, without a lock on the byte path.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::intercept::flow::{Flow, FlowFacts, SessionId};
+
+/// Where a session is, as shown to operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Stage {
+    /// Connecting to the server.
+    Connect,
+    /// Waiting for the greeting.
+    Greeting,
+    /// Between transactions.
+    Command,
+    /// MAIL and RCPT.
+    Envelope,
+    /// The text of a message.
+    Data,
+    /// Waiting for the verdict.
+    Scan,
+    /// Waiting for the server's reply to the end of data.
+    EndOfData,
+    /// Bytes pass unread.
+    Splice,
+    /// The gateway answers in the server's place.
+    Takeover,
+    /// Last replies on their way.
+    Closing,
+}
+
+impl Stage {
+    const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Greeting,
+        Self::Command,
+        Self::Envelope,
+        Self::Data,
+        Self::Scan,
+        Self::EndOfData,
+        Self::Splice,
+        Self::Takeover,
+        Self::Closing,
+    ];
+
+    /// One word, as shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Command => "command",
+            Self::Envelope => "envelope",
+            Self::Data => "data",
+            Self::Scan => "scan",
+            Self::EndOfData => "end-of-data",
+            Self::Splice => "splice",
+            Self::Takeover => "takeover",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// What of a running session can be seen.
+#[derive(Debug)]
+pub struct LiveSession {
+    flow: Flow,
+    opened: Instant,
+    stage: AtomicU8,
+    from_client: AtomicU64,
+    from_server: AtomicU64,
+    messages: AtomicU32,
+    helo: Mutex<String>,
+    facts: Mutex<Option<FlowFacts>>,
+    ended: Notify,
+}
+
+impl LiveSession {
+    /// The flow the session carries.
+    #[must_use]
+    pub const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub const fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Notes where the session is.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Where the session is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        let index = usize::from(self.stage.load(Ordering::Relaxed));
+        Stage::ALL.get(index).copied().unwrap_or(Stage::Closing)
+    }
+
+    /// Counts octets read from the client.
+    pub fn add_from_client(&self, octets: u64) {
+        self.from_client.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// Counts octets read from the server.
+    pub fn add_from_server(&self, octets: u64) {
+        self.from_server.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// Octets read from the client and from the server.
+    #[must_use]
+    pub fn octets(&self) -> (u64, u64) {
+        (self.from_client.load(Ordering::Relaxed), self.from_server.load(Ordering::Relaxed))
+    }
+
+    /// Counts a message; returns its number in the session, from 1.
+    pub fn add_message(&self) -> u32 {
+        self.messages.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Messages begun.
+    #[must_use]
+    pub fn messages(&self) -> u32 {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Notes the client's HELO or EHLO name.
+    pub fn set_helo(&self, name: &str) {
+        name.clone_into(&mut self.helo.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The client's HELO or EHLO name.
+    #[must_use]
+    pub fn helo(&self) -> String {
+        self.helo.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the kernel knows of the flow.
+    pub fn set_facts(&self, facts: FlowFacts) {
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
+    }
+
+    /// What the kernel knows of the flow.
+    #[must_use]
+    pub fn facts(&self) -> Option<FlowFacts> {
+        let noted = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        noted.or_else(|| self.flow.facts.clone())
+    }
+
+    /// Returns when an operator ends the session.
+    pub async fn ended_by_operator(&self) {
+        self.ended.notified().await;
+    }
+
+    fn view(&self, now: Instant) -> SessionView {
+        let (from_client, from_server) = self.octets();
+        SessionView {
+            id: self.flow.id,
+            client: self.flow.client.socket().to_string(),
+            destination: self.flow.destination.socket().to_string(),
+            stage: self.stage(),
+            helo: self.helo(),
+            from_client,
+            from_server,
+            messages: self.messages(),
+            age: now.saturating_duration_since(self.opened),
+            facts: self.facts(),
+        }
+    }
+}
+
+/// A session as operators see it at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// The session's name.
+    pub id: SessionId,
+    /// Client address and port.
+    pub client: String,
+    /// Original destination and port.
+    pub destination: String,
+    /// Where it is.
+    pub stage: Stage,
+    /// The client's HELO or EHLO name; bytes from the network.
+    pub helo: String,
+    /// Octets from the client.
+    pub from_client: u64,
+    /// Octets from the server.
+    pub from_server: u64,
+    /// Messages begun.
+    pub messages: u32,
+    /// Time since it was accepted.
+    pub age: Duration,
+    /// What the kernel noted of its first packet.
+    pub facts: Option<FlowFacts>,
+}
+
+/// Why a session is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// `limits.sessions` is reached.
+    #[error("too many open sessions")]
+    Gateway,
+    /// `limits.sessions-per-client` is reached.
+    #[error("too many open sessions from this address")]
+    Client,
+}
+
+/// All open sessions.
+#[derive(Debug, Default)]
+pub struct SessionTable {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: HashMap<SessionId, Arc<LiveSession>>,
+    per_client: HashMap<IpAddr, usize>,
+}
+
+impl SessionTable {
+    /// Takes a session in, unless a ceiling is reached (0: none).
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] names the ceiling.
+    pub fn open(
+        self: &Arc<Self>,
+        flow: Flow,
+        now: Instant,
+        sessions: usize,
+        per_client: usize,
+    ) -> Result<OpenSession, Full> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions != 0 && inner.sessions.len() >= sessions {
+            return Err(Full::Gateway);
+        }
+        let count = inner.per_client.entry(flow.client.ip()).or_default();
+        if per_client != 0 && *count >= per_client {
+            return Err(Full::Client);
+        }
+        *count = count.saturating_add(1);
+        let live = Arc::new(LiveSession {
+            opened: now,
+            stage: AtomicU8::new(Stage::Connect as u8),
+            from_client: AtomicU64::new(0),
+            from_server: AtomicU64::new(0),
+            messages: AtomicU32::new(0),
+            helo: Mutex::default(),
+            facts: Mutex::default(),
+            ended: Notify::new(),
+            flow,
+        });
+        inner.sessions.insert(live.flow.id, Arc::clone(&live));
+        drop(inner);
+        Ok(OpenSession { table: Arc::clone(self), live })
+    }
+
+    /// How many sessions are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()
+    }
+
+    /// Whether no session is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every open session as it is at `now`, oldest first.
+    #[must_use]
+    pub fn list(&self, now: Instant) -> Vec<SessionView> {
+        let live: Vec<_> =
+            self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.values().cloned().collect();
+        let mut views: Vec<_> = live.iter().map(|session| session.view(now)).collect();
+        views.sort_by_key(|view| view.id);
+        views
+    }
+
+    /// Ends a session; false when no such session is open.
+    pub fn end(&self, id: SessionId) -> bool {
+        let live = self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.get(&id).cloned();
+        live.is_some_and(|session| {
+            session.ended.notify_one();
+            true
+        })
+    }
+
+    fn close(&self, live: &LiveSession) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.sessions.remove(&live.flow.id);
+        let client = live.flow.client.ip();
+        if let Some(count) = inner.per_client.get_mut(&client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                inner.per_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// A session's place in the table, given back when dropped.
+#[derive(Debug)]
+pub struct OpenSession {
+    table: Arc<SessionTable>,
+    live: Arc<LiveSession>,
+}
+
+impl std::ops::Deref for OpenSession {
+    type Target = LiveSession;
+
+    fn deref(&self) -> &LiveSession {
+        &self.live
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.table.close(&self.live);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::intercept::address::{ClientAddr, OriginalDst};
+
+    fn flow(client: &str) -> Flow {
+        Flow {
+            id: SessionId::next(clock::wall()),
+            client: ClientAddr::new(client.parse().unwrap()),
+            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+            facts: None,
+        }
+    }
+
+    #[test]
+    fn ceilings_hold_and_a_closed_session_gives_its_place_back() {
+        let table = Arc::new(SessionTable::default());
+        let now = clock::now();
+        let first = table.open(flow("192.0.2.1:1"), now, 2, 1).unwrap();
+        assert_eq!(table.open(flow("192.0.2.1:2"), now, 2, 1).unwrap_err(), Full::Client);
+        let _second = table.open(flow("192.0.2.2:1"), now, 2, 1).unwrap();
+        assert_eq!(table.open(flow("192.0.2.3:1"), now, 2, 1).unwrap_err(), Full::Gateway);
+        drop(first);
+        assert_eq!(table.len(), 1);
+        assert!(table.open(flow("192.0.2.1:3"), now, 2, 1).is_ok());
+    }
+
+    #[test]
+    fn ending_a_session_that_is_not_open_says_so() {
+        let table = Arc::new(SessionTable::default());
+        assert!(!table.end(SessionId::next(clock::wall())));
+    }
+}
