@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 
+pub mod channel;
+pub mod memfile;
+
+pub use channel::{Channel, Error};
+
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
 pub const VERSION: u32 = 1;
 
