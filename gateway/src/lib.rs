@@ -15,7 +15,7 @@
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`], [`ipc`] between the two processes, `control` and `console` for
-//! operators, `telemetry`, `privilege`, [`clock`], and `daemon`, which wires all of it.
+//! operators, `telemetry`, [`privilege`], [`clock`], and `daemon`, which wires all of it.
 
 pub mod cli;
 pub mod clock;
@@ -23,4 +23,5 @@ pub mod config;
 pub mod intercept;
 pub mod ipc;
 pub mod outcome;
+pub mod privilege;
 pub mod session;
