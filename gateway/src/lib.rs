@@ -16,6 +16,7 @@
 //!
 //! Around them: [`config`], [`ipc`] between the two processes, `control` and `console` for
 //! operators, `telemetry`, [`privilege`], [`clock`], and `daemon`, which wires all of it.
+//! operators, [`telemetry`], `privilege`, [`clock`], and `daemon`, which wires all of it.
 
 pub mod cli;
 pub mod clock;
@@ -25,3 +26,4 @@ pub mod ipc;
 pub mod outcome;
 pub mod privilege;
 pub mod session;
+pub mod telemetry;

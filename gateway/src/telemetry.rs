@@ -1,0 +1,352 @@
+//! What the gateway tells of itself: records, counters, rates and recent lines.
+//!
+//! Owns how a record becomes a line of the log, what is counted and under which name, and what
+//! the console shows of the past. Never decides anything, never waits: a log that cannot be
+//! written is counted and dropped, because mail matters more.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::config::file::LogAddresses;
+use crate::outcome::{MessageRecord, SessionRecord, Verdict};
+
+pub mod json;
+pub mod log;
+pub mod logfmt;
+pub mod metrics;
+pub mod rates;
+pub mod recent;
+pub mod redact;
+pub mod syslog;
+pub mod trouble;
+
+pub use metrics::{Counter, Limit, ReplyClass, Sample};
+pub use rates::Rates;
+pub use recent::Line;
+pub use trouble::Trouble;
+
+use metrics::Metrics;
+use rates::History;
+use recent::Recent;
+use trouble::Troubles;
+
+/// Recipients that one record names; further ones are only counted.
+const RECIPIENTS_SHOWN: usize = 20;
+
+/// Everything the proxy process counts and remembers of itself; shared as an `Arc`.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: Metrics,
+    history: History,
+    recent: Recent,
+    troubles: Troubles,
+    addresses: AtomicU8,
+    since: SystemTime,
+    started: Instant,
+}
+
+impl Telemetry {
+    /// Telemetry of a process that starts at `started` and `since`; `addresses` as in `log.addresses`.
+    #[must_use]
+    pub fn new(addresses: LogAddresses, started: Instant, since: SystemTime) -> Self {
+        Self {
+            metrics: Metrics::default(),
+            history: History::default(),
+            recent: Recent::default(),
+            troubles: Troubles::default(),
+            addresses: AtomicU8::new(addresses as u8),
+            since,
+            started,
+        }
+    }
+
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.metrics.add(counter, 1);
+    }
+
+    /// Counts `amount`, in the counter's own unit.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        self.metrics.add(counter, amount);
+    }
+
+    /// Counts something a stranger can cause and an operator should look at. The log gets one
+    /// WARN line with the sum, at most one a minute for each kind; `detail` is that of the first.
+    pub fn trouble(&self, kind: Trouble, detail: impl FnOnce() -> String) {
+        self.metrics.add(Counter::Trouble(kind), 1);
+        self.troubles.note(kind, detail);
+    }
+
+    /// Counts a message and writes its record.
+    pub fn message(&self, record: &MessageRecord) {
+        self.metrics.message(record);
+        let policy = self.addresses();
+        let (signature, reason) = match &record.verdict {
+            Verdict::Infected { signature } => (Some(signature.as_str()), None),
+            Verdict::Failed { reason } => (None, Some(reason.as_str())),
+            Verdict::Clean | Verdict::NotScanned | Verdict::TooLarge => (None, None),
+        };
+        tracing::info!(
+            target: "gateway::outcome",
+            session = %record.session,
+            transaction = record.transaction,
+            client = %record.client,
+            destination = %record.destination,
+            helo = record.helo.as_str(),
+            sender = redact::address(policy, &record.sender),
+            recipients = redact::list(policy, &record.recipients, RECIPIENTS_SHOWN),
+            recipients_accepted = record.recipients.len(),
+            recipients_refused = record.recipients_refused,
+            size = record.size,
+            verdict = record.verdict.name(),
+            signature,
+            reason,
+            action = metrics::action_name(record.action),
+            reply = redact::text(policy, &record.reply).as_ref(),
+            scan_ms = metrics::millis(record.scan_time),
+            time_ms = metrics::millis(record.time),
+            "message"
+        );
+    }
+
+    /// Counts a session and writes its record.
+    pub fn session(&self, record: &SessionRecord) {
+        self.metrics.session(record);
+        let facts = record.facts.as_ref();
+        tracing::info!(
+            target: "gateway::outcome",
+            session = %record.session,
+            client = %record.client,
+            destination = %record.destination,
+            lane = record.lane.as_str(),
+            helo = record.helo.as_str(),
+            from_client = record.from_client,
+            from_server = record.from_server,
+            messages = record.messages,
+            authenticated = record.authenticated,
+            end = metrics::end_name(record.end),
+            time_ms = metrics::millis(record.time),
+            interface = facts.map(|facts| facts.interface.as_str()),
+            mac = facts.and_then(|facts| facts.mac).map(redact::mac),
+            ttl = facts.map(|facts| facts.ttl),
+            "session"
+        );
+    }
+
+    /// Changes how mail addresses appear in records from here on.
+    pub fn set_addresses(&self, addresses: LogAddresses) {
+        self.addresses.store(addresses as u8, Ordering::Relaxed);
+    }
+
+    /// How mail addresses appear in records.
+    #[must_use]
+    pub fn addresses(&self) -> LogAddresses {
+        let policy = self.addresses.load(Ordering::Relaxed);
+        [LogAddresses::Full, LogAddresses::Masked]
+            .into_iter()
+            .find(|known| *known as u8 == policy)
+            .unwrap_or(LogAddresses::Off)
+    }
+
+    /// The last lines of the log.
+    #[must_use]
+    pub const fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Takes one point of the history and logs the sums that are due; once a second.
+    pub fn tick(&self, now: Instant, open_sessions: usize) {
+        self.history.push(self.metrics.totals(), open_sessions);
+        self.troubles.log_due(now);
+    }
+
+    /// All that is known at `now`, on the monotonic clock.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Snapshot {
+            since: since.as_secs(),
+            uptime: now.saturating_duration_since(self.started).as_secs(),
+            samples: self.metrics.samples(),
+            history: self.history.points(),
+        }
+    }
+
+    /// The scrape a Prometheus server reads, with `gauges` of others behind the own counters.
+    #[must_use]
+    pub fn prometheus(&self, gauges: &[metrics::Gauge]) -> String {
+        metrics::prometheus(&self.metrics, gauges)
+    }
+}
+
+/// What the gateway has counted, at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Start of the process, in seconds since 1970.
+    pub since: u64,
+    /// Seconds since the start of the process.
+    pub uptime: u64,
+    /// Every counter that is not zero.
+    pub samples: Vec<Sample>,
+    /// Rates of the last two minutes, oldest first, one point a second.
+    pub history: Vec<Rates>,
+}
+
+impl Snapshot {
+    /// The sum of all samples of the metric `name` that carry every one of `labels`.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.samples
+            .iter()
+            .filter(|sample| {
+                sample.name == name && labels.iter().all(|(key, value)| sample.label(key) == Some(value))
+            })
+            .fold(0, |sum, sample| sum.saturating_add(sample.value))
+    }
+
+    /// The sums of the metric `name` by the values of the label `key`, largest first.
+    #[must_use]
+    pub fn by_label(&self, name: &str, key: &str) -> Vec<(String, u64)> {
+        let mut sums: Vec<(String, u64)> = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.name == name) {
+            let Some(value) = sample.label(key) else { continue };
+            match sums.iter_mut().find(|(known, _)| known == value) {
+                Some((_, sum)) => *sum = sum.saturating_add(sample.value),
+                None => sums.push((value.to_owned(), sample.value)),
+            }
+        }
+        sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        sums
+    }
+}
+
+/// Keeps history and sums going until the task is dropped; `open` says how many sessions are open.
+pub async fn run(telemetry: std::sync::Arc<Telemetry>, open: impl Fn() -> usize + Send) {
+    let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        second.tick().await;
+        telemetry.tick(clock::now(), open());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::intercept::address::{ClientAddr, OriginalDst};
+    use crate::intercept::flow::SessionId;
+    use crate::outcome::{MessageAction, SessionEnd};
+
+    fn telemetry() -> Telemetry {
+        Telemetry::new(LogAddresses::Masked, clock::now(), clock::wall())
+    }
+
+    fn infected() -> MessageRecord {
+        MessageRecord {
+            session: SessionId::next(clock::wall()),
+            transaction: 1,
+            client: ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
+            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+            helo: "client".to_owned(),
+            sender: "alice@example.org".to_owned(),
+            recipients: vec!["bob@example.net".to_owned()],
+            recipients_refused: 0,
+            size: 1_000,
+            verdict: Verdict::Infected { signature: "Eicar".to_owned() },
+            action: MessageAction::Refused,
+            reply: "550 5.7.1 infected: Eicar".to_owned(),
+            scan_time: Duration::from_millis(40),
+            time: Duration::from_millis(90),
+        }
+    }
+
+    fn session(lane: &str, end: SessionEnd) -> SessionRecord {
+        let message = infected();
+        SessionRecord {
+            session: message.session,
+            client: message.client,
+            destination: message.destination,
+            lane: lane.to_owned(),
+            helo: message.helo,
+            from_client: 1,
+            from_server: 2,
+            messages: 1,
+            authenticated: false,
+            time: Duration::from_secs(1),
+            end,
+            facts: None,
+        }
+    }
+
+    #[test]
+    fn records_are_counted_by_their_labels() {
+        let telemetry = telemetry();
+        telemetry.message(&infected());
+        telemetry.message(&infected());
+        telemetry.session(&session("splice", SessionEnd::Quit));
+        telemetry.session(&session("never heard of", SessionEnd::Timeout));
+        let snapshot = telemetry.snapshot(clock::now());
+        let refused = [("action", "refused"), ("verdict", "infected")];
+        assert_eq!(snapshot.sum("gateway_messages_total", &refused), 2);
+        assert_eq!(snapshot.sum("gateway_messages_total", &[("verdict", "clean")]), 0);
+        assert_eq!(snapshot.sum("gateway_message_bytes_total", &[]), 2_000);
+        let lanes = [("other".to_owned(), 1), ("splice".to_owned(), 1)];
+        assert_eq!(snapshot.by_label("gateway_sessions_total", "lane"), lanes);
+    }
+
+    #[test]
+    fn every_counter_has_its_own_series() {
+        let telemetry = telemetry();
+        let counters = [
+            Counter::SessionAccepted,
+            Counter::ClientOctets,
+            Counter::ServerOctets,
+            Counter::ServerReply(ReplyClass::Completion),
+            Counter::GatewayReply(ReplyClass::PermanentFailure),
+            Counter::InjectedOctets,
+            Counter::EarlyTalker,
+            Counter::ScannerFailure,
+            Counter::ScannerTooLarge,
+            Counter::Takeover,
+            Counter::Splice,
+            Counter::Limit(Limit::SpoolSpace),
+            Counter::Reload,
+            Counter::ReloadRefused,
+            Counter::LogDropped,
+            Counter::Trouble(Trouble::Internal),
+        ];
+        for counter in counters {
+            telemetry.count(counter);
+        }
+        let samples = telemetry.snapshot(clock::now()).samples;
+        assert_eq!(samples.len(), counters.len());
+        assert!(samples.iter().all(|sample| sample.value == 1), "{samples:?}");
+    }
+
+    #[test]
+    fn the_scrape_is_well_formed_and_escapes_label_values() {
+        let telemetry = telemetry();
+        telemetry.message(&infected());
+        let gauge = metrics::Gauge {
+            name: "gateway_scanner_up",
+            help: "Whether the scanner answers.",
+            kind: "gauge",
+            values: vec![(vec![("name", "a\"b\\c\nd".to_owned())], 1)],
+        };
+        let scrape = telemetry.prometheus(&[gauge]);
+        assert!(scrape.contains("gateway_messages_total{action=\"refused\",verdict=\"infected\"} 1\n"));
+        assert!(scrape.contains("gateway_scan_seconds_bucket{le=\"0.050\"} 1\n"));
+        assert!(scrape.contains("gateway_scan_seconds_bucket{le=\"0.020\"} 0\n"));
+        assert!(scrape.contains("gateway_scan_seconds_sum 0.040\n"));
+        assert!(scrape.contains("gateway_scanner_up{name=\"a\\\"b\\\\c\\nd\"} 1\n"));
+        for line in scrape.lines().filter(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(series.starts_with("gateway_") && value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+}
