@@ -3,7 +3,90 @@
 //! Owns the shape of `gateway.yaml` and its defaults. Pure: it is given text and gives back
 //! values or problems; only the callers open files. The only module that names `serde_yaml`.
 
+mod explain;
 pub mod file;
+mod problem;
+mod syntax;
+mod tree;
+mod typed;
 pub mod units;
 
 pub use file::Config;
+pub use problem::{Problem, Problems, Severity};
+
+use problem::Place;
+
+/// Longest file that is read. Thousands of lane rules are a few hundred kilobytes.
+const LONGEST_FILE: usize = 1024 * 1024;
+
+/// Reads a configuration; `name` is how messages call the file. Warnings are left out: see
+/// [`examine`]. An empty text is the default configuration.
+///
+/// # Errors
+///
+/// All problems that were found, when at least one of them is more than a warning.
+pub fn parse(text: &str, name: &str) -> Result<Config, Problems> {
+    examine(text.as_bytes(), name).map(|(config, _)| config)
+}
+
+/// Reads a configuration from the bytes of a file, and gives its warnings along with it.
+///
+/// # Errors
+///
+/// All problems that were found, warnings among them, when at least one is more than a warning.
+pub fn examine(bytes: &[u8], name: &str) -> Result<(Config, Problems), Problems> {
+    let mut problems = Problems::new(name);
+    let config = text_of(bytes, &mut problems).and_then(|text| {
+        let mut root = tree::read(text, &mut problems)?;
+        typed::type_it(&mut root, text, &mut problems)
+    });
+    problems.sort();
+    match config {
+        Some(config) if !problems.has_errors() => Ok((config, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// The text of a file, if it is text and not too long.
+fn text_of<'b>(bytes: &'b [u8], problems: &mut Problems) -> Option<&'b str> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let (text, valid) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text, true),
+        Err(error) => {
+            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            (std::str::from_utf8(valid).unwrap_or_default(), false)
+        }
+    };
+    let too_long = text.len() > LONGEST_FILE;
+    let bytes = text.as_bytes();
+    let lone_cr = |at: usize| bytes.get(at + 1) != Some(&b'\n');
+    let odd = text
+        .char_indices()
+        .find(|(at, c)| c.is_control() && !matches!(c, '\n' | '\t') && (*c != '\r' || lone_cr(*at)));
+    let end = text.floor_char_boundary(LONGEST_FILE);
+    if let Some((at, c)) = odd.filter(|(at, _)| *at < end) {
+        let message = format!("the control character U+{:04X} stands here; remove it", u32::from(c));
+        problems.error(text, place_of(text, at), &message);
+    } else if too_long {
+        let message =
+            format!("longer than {LONGEST_FILE} bytes up to here; no configuration is as long as this");
+        problems.error(text, place_of(text, end), &message);
+    } else if !valid {
+        problems.error(
+            text,
+            place_of(text, text.len()),
+            "the file is not text in UTF-8 from here on; save it as UTF-8",
+        );
+    } else {
+        return Some(text);
+    }
+    None
+}
+
+/// The place of the byte at `offset` of `text`.
+fn place_of(text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Place { line, column, width: 1 }
+}

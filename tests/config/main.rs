@@ -1,1 +1,4 @@
-//! x
+//! Configurations as an operator writes them: what he is told of each mistake, and that what the
+//! project ships is right.
+
+mod malformed;

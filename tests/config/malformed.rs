@@ -1,0 +1,44 @@
+//! Every file in `invalid/` is refused or warned of with exactly the text in the snapshot beside it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway::config;
+
+#[test]
+fn every_malformed_file_is_told_of_in_the_words_of_its_snapshot() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(folder());
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let files = with_extension("yaml");
+    assert!(files.len() >= 25, "only {} files in {}", files.len(), folder().display());
+    for stem in files {
+        let bytes = fs::read(folder().join(&stem).with_extension("yaml")).unwrap();
+        let told = match config::examine(&bytes, &format!("{stem}.yaml")) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => problems,
+        };
+        assert!(!told.is_empty(), "{stem}.yaml is not malformed");
+        settings.bind(|| insta::assert_snapshot!(stem.as_str(), told));
+    }
+}
+
+#[test]
+fn every_snapshot_has_its_file() {
+    let lone: Vec<_> = with_extension("snap").difference(&with_extension("yaml")).cloned().collect();
+    assert!(lone.is_empty(), "snapshots without a file: {lone:?}");
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/invalid")
+}
+
+/// Names, without it, of the files in [`folder`] that have this extension.
+fn with_extension(extension: &str) -> BTreeSet<String> {
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let named = files.filter(|path| path.extension() == Some(OsStr::new(extension)));
+    named.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
