@@ -1,1 +1,27 @@
-//! x
+//! The lab: a client, a router and a server in network namespaces, with real daemons in them.
+//!
+//! | module | what it makes |
+//! | --- | --- |
+//! | [`lab`] | the three namespaces, their links, addresses and routes |
+//! | [`netns`] | one network namespace |
+//! | [`process`] | a daemon in the foreground, its log, its end |
+//! | [`gateway`] | the gateway under test, with a configuration written for it |
+//! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
+//! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
+//! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
+//! | [`client`] | an SMTP client that sends exact octets in exact segments |
+//! | [`message`] | messages |
+//! | [`wait`] | waiting for something, but not for ever |
+//!
+//! Everything here removes what it made when it is dropped, and nothing else.
+
+pub mod client;
+pub mod gateway;
+pub mod lab;
+pub mod message;
+pub mod netns;
+pub mod postfix;
+pub mod process;
+pub mod recorder;
+pub mod sink;
+pub mod wait;

@@ -1,0 +1,235 @@
+//! The gateway under test, as on a router.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::{User, chown};
+
+use crate::lab::{LAN, Lab, WAN};
+use crate::process::Daemon;
+
+/// Account of the proxy process in the lab, so that the machine needs no new one.
+const USER: &str = "nobody";
+
+/// What a test writes into `gateway.yaml`; all else has the built-in default.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `source-address`.
+    pub source_address: &'static str,
+    /// The address of clamd, in the form of `scan.clamd.address`; without it nothing is scanned.
+    pub clamd: Option<String>,
+    /// Further keys of `scan.clamd`.
+    pub clamd_keys: Vec<(&'static str, &'static str)>,
+    /// Keys of `timeouts`.
+    pub timeouts: Vec<(&'static str, &'static str)>,
+    /// Keys of `limits`.
+    pub limits: Vec<(&'static str, &'static str)>,
+    /// Keys of `inspect`.
+    pub inspect: Vec<(&'static str, &'static str)>,
+    /// Keys of `log`.
+    pub log: Vec<(&'static str, &'static str)>,
+    /// Rules of `lanes`, each in flow style.
+    pub lanes: Vec<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            source_address: "preserve",
+            clamd: None,
+            clamd_keys: Vec::new(),
+            timeouts: Vec::new(),
+            limits: Vec::new(),
+            inspect: Vec::new(),
+            log: Vec::new(),
+            lanes: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// A gateway that scans with the clamd at `address`.
+    #[must_use]
+    pub fn scanning(address: String) -> Self {
+        Self { clamd: Some(address), ..Self::default() }
+    }
+
+    fn yaml(&self, home: &Path) -> String {
+        let home = home.display();
+        let mut yaml = format!(
+            "name: gateway.example\n\
+             origin: assign\n\
+             user: {USER}\n\
+             source-address: {}\n\
+             intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n\
+             spool:\n  directory: {home}/spool\n  min-free: 1MiB\n\
+             control:\n  socket: {home}/control.sock\n",
+            self.source_address
+        );
+        if let Some(address) = &self.clamd {
+            write!(yaml, "scan:\n  clamd:\n    address: {address}\n").ok();
+            section(&mut yaml, "    ", &self.clamd_keys);
+        }
+        for (name, keys) in [
+            ("timeouts", &self.timeouts),
+            ("limits", &self.limits),
+            ("inspect", &self.inspect),
+            ("log", &self.log),
+        ] {
+            if !keys.is_empty() {
+                writeln!(yaml, "{name}:").ok();
+                section(&mut yaml, "  ", keys);
+            }
+        }
+        if !self.lanes.is_empty() {
+            yaml.push_str("lanes:\n");
+            for rule in &self.lanes {
+                writeln!(yaml, "  - {rule}").ok();
+            }
+        }
+        yaml
+    }
+}
+
+fn section(yaml: &mut String, indent: &str, keys: &[(&str, &str)]) {
+    for (key, value) in keys {
+        writeln!(yaml, "{indent}{key}: {value}").ok();
+    }
+}
+
+/// A running gateway in the router's namespace.
+#[derive(Debug)]
+pub struct Gateway {
+    daemon: Daemon,
+    home: PathBuf,
+}
+
+impl Gateway {
+    /// Writes the configuration, starts the gateway and waits until it intercepts.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ready within 15 s: then with the end of its log.
+    pub fn start(lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
+        let home = lab.directory().join("gateway");
+        fs::create_dir_all(home.join("spool"))?;
+        fs::set_permissions(home.join("spool"), fs::Permissions::from_mode(0o700))?;
+        let account = User::from_name(USER)?.with_context(|| format!("no account `{USER}`"))?;
+        chown(&home.join("spool"), Some(account.uid), Some(account.gid))?;
+        fs::write(home.join("gateway.yaml"), settings.yaml(&home))?;
+
+        let mut command = lab.router().command(binary()?.to_str().context("a path that is not text")?);
+        command.arg("run").arg("-c").arg(home.join("gateway.yaml"));
+        let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
+        daemon.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains(READY))?;
+        Ok(Self { daemon, home })
+    }
+
+    /// What it has written to standard error.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within 10 s.
+    pub fn wait_for_log(&self, text: &str) -> anyhow::Result<String> {
+        self.daemon.wait_for_log(Duration::from_secs(10), text)
+    }
+
+    /// The datapath process.
+    #[must_use]
+    pub const fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.home.join("control.sock")
+    }
+
+    /// The folder of copies that are larger than fits into memory.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.home.join("spool")
+    }
+
+    /// Replaces the configuration file; the gateway does not read it by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_settings(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.write_config(&settings.yaml(&self.home))
+    }
+
+    /// Replaces the configuration file by any text.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_config(&self, yaml: &str) -> anyhow::Result<()> {
+        fs::write(self.home.join("gateway.yaml"), yaml).context("cannot write the configuration")
+    }
+
+    /// Asks for a reload by SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway is gone.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.daemon.signal(Signal::SIGHUP)
+    }
+
+    /// Runs a client command of the gateway, such as `status`, on the control socket; returns
+    /// whether it succeeded and all it wrote.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn control_command(&self, command: &str) -> anyhow::Result<(bool, String)> {
+        let output = Command::new(binary()?).arg(command).arg("--socket").arg(self.control()).output()?;
+        let written = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&written).into_owned()))
+    }
+
+    /// Stops it in good order.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end by itself, or not with success.
+    pub fn stop(self) -> anyhow::Result<()> {
+        let status = self.daemon.stop()?;
+        if !status.success() {
+            bail!("the gateway ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// What the log says once flows are intercepted.
+const READY: &str = "intercepting";
+
+/// The gateway's binary: `$GATEWAY_BINARY`, else the one built beside this program.
+///
+/// # Errors
+///
+/// When it is not built.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("GATEWAY_BINARY") {
+        return Ok(PathBuf::from(path));
+    }
+    let program = std::env::current_exe()?;
+    let beside = program.ancestors().skip(1).map(|folder| folder.join("gateway")).find(|path| path.is_file());
+    beside.context("the gateway is not built: run `cargo build`, or `cargo xtask test`")
+}
