@@ -8,15 +8,14 @@
 //! | [`intercept`] | an accepted connection becomes a flow with its original destination |
 //! | [`session`] | sockets, deadlines, spool and scanners around the SMTP exchange |
 //! | `smtp` | the protocol itself, without input or output |
-//! | `spool` | the copy that scanners see |
+//! | [`spool`] | the copy that scanners see |
 //! | `scan` | scanners and their verdicts |
 //! | `policy` | what is done with a flow or a message |
 //! | `handoff` | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`], [`ipc`] between the two processes, `control` and `console` for
-//! operators, `telemetry`, [`privilege`], [`clock`], and `daemon`, which wires all of it.
-//! operators, [`telemetry`], `privilege`, [`clock`], and `daemon`, which wires all of it.
+//! operators, [`telemetry`], [`privilege`], [`clock`], and `daemon`, which wires all of it.
 
 pub mod cli;
 pub mod clock;
@@ -26,4 +25,5 @@ pub mod ipc;
 pub mod outcome;
 pub mod privilege;
 pub mod session;
+pub mod spool;
 pub mod telemetry;

@@ -1,0 +1,154 @@
+//! The copy of a message that scanners see: in memory while it is small, then in a file.
+//!
+//! Owns the spool folder, its free space and how much memory all copies hold together. A copy is
+//! written once, by the session, and read any number of times while it grows. Never blocks an
+//! async thread on a file, and never leaves a file behind unless the operator asked for it: copies
+//! of a process that died are removed at the next start.
+
+mod copy;
+mod file;
+mod reader;
+mod space;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+
+use crate::config::file::{LeaveOn, Spool};
+
+pub use copy::SpoolCopy;
+pub use reader::SpoolReader;
+
+use file::Directory;
+use space::Space;
+
+/// Size of the pieces in which a copy is held, written and read, in bytes.
+pub const BLOCK: usize = 64 * 1024;
+
+/// All copies together may hold this many times `spool.memory`; beyond, even small ones go to
+/// files, so that a crowd of half-sent messages cannot fill the memory.
+const MEMORY_SHARE: usize = 256;
+
+/// Why a copy cannot be written, read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be made or opened: for the operator.
+    #[error("spool folder {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder belongs to somebody else: for the operator.
+    #[error("spool folder {} belongs to user {owner}, the gateway runs as {user}", path.display())]
+    Owner {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The gateway's user.
+        user: u32,
+    },
+    /// Others may read the folder: for the operator.
+    #[error("spool folder {} has mode {mode:04o}; mail must not be readable by others: chmod 0700", path.display())]
+    Mode {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Less than `spool.min-free` is free, or the file system is full. Passes by itself.
+    #[error("not enough free space in the spool folder")]
+    NoSpace,
+    /// A file operation failed.
+    #[error("spool file: {0}")]
+    File(#[source] io::Error),
+    /// The copy failed or ended before.
+    #[error("the copy takes no more data")]
+    Closed,
+    /// Its writer gave the copy up before its end.
+    #[error("the message was given up before its end")]
+    Aborted,
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::NoSpace,
+            _ => Self::File(error),
+        }
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+/// The spool folder and its rules; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spooler {
+    inner: Arc<Inner>,
+}
+
+/// What all copies share.
+#[derive(Debug)]
+struct Inner {
+    directory: Directory,
+    space: Space,
+    memory: usize,
+    leave_on: Vec<LeaveOn>,
+    held: AtomicUsize,
+}
+
+impl Inner {
+    /// Whether all copies together hold more memory than they may.
+    fn is_crowded(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.memory.saturating_mul(MEMORY_SHARE)
+    }
+}
+
+impl Spooler {
+    /// Opens the folder, which is made when missing, and removes what a dead predecessor left.
+    ///
+    /// Copies of another live process, or of an older `Spooler` of this one, are let alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Folder`], [`Error::Owner`] and [`Error::Mode`] say what the operator must set right.
+    pub fn open(config: &Spool) -> Result<Self, Error> {
+        let directory = Directory::open(&config.directory)?;
+        directory.sweep();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                space: Space::new(config.min_free),
+                directory,
+                memory: config.memory.as_len(),
+                leave_on: config.leave_on.clone(),
+                held: AtomicUsize::new(0),
+            }),
+        })
+    }
+
+    /// Begins the copy of one message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`] when less than `spool.min-free` is free: the message should be answered
+    /// with 452 4.3.1 (RFC 5321 section 4.2.3, RFC 3463 section 3.4).
+    pub fn begin(&self) -> Result<SpoolCopy, Error> {
+        self.inner.space.check(&self.inner.directory)?;
+        Ok(SpoolCopy::new(Arc::clone(&self.inner)))
+    }
+
+    /// Memory that all copies hold, in bytes.
+    #[must_use]
+    pub fn memory_held(&self) -> usize {
+        self.inner.held.load(Ordering::Relaxed)
+    }
+}
