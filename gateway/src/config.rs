@@ -3,6 +3,7 @@
 //! Owns the shape of `gateway.yaml` and its defaults. Pure: it is given text and gives back
 //! values or problems; only the callers open files. The only module that names `serde_yaml`.
 
+mod condition;
 mod explain;
 pub mod file;
 mod problem;

@@ -6,10 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::condition::{DayTimes, InterfacePattern, Network};
 use super::units::{ByteCount, Span};
 
 /// The whole of `gateway.yaml`.
@@ -98,9 +98,9 @@ pub enum Origin {
 pub struct Intercept {
     /// Interfaces on which clients open flows: names, or patterns such as `vnet*`. Interfaces
     /// that appear later are taken too.
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfacePattern>,
     /// Interfaces on which servers answer. Needed where the client's address is preserved.
-    pub return_interfaces: Vec<String>,
+    pub return_interfaces: Vec<InterfacePattern>,
     /// Destination ports that are intercepted.
     pub ports: Vec<u16>,
     /// How the program is attached.
@@ -117,7 +117,7 @@ impl Default for Intercept {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
-            return_interfaces: vec!["*".to_owned()],
+            return_interfaces: vec![InterfacePattern::any()],
             ports: vec![25],
             attach: Attach::Auto,
             when_down: WhenDown::Pass,
@@ -219,35 +219,12 @@ pub struct LaneRule {
     pub port: Vec<u16>,
     /// Interfaces the flow came in on: names, or patterns such as `vnet*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub interface: Vec<String>,
+    pub interface: Vec<InterfacePattern>,
     /// Times of day in local time, such as `08:00-18:00`; may wrap around midnight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub time: Vec<String>,
+    pub time: Vec<DayTimes>,
     /// The lane of a flow that matches.
     pub lane: Lane,
-}
-
-/// An address or a network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Network(pub IpNet);
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(|net| Self(net.trunc()))
-            .map_err(|_| format!("`{text}` is not an address or network; write for example `192.0.2.0/24`"))
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.0.to_string()
-    }
 }
 
 /// What is done with a flow.
