@@ -9,7 +9,7 @@
 //! | [`session`] | sockets, deadlines, spool and scanners around the SMTP exchange |
 //! | `smtp` | the protocol itself, without input or output |
 //! | [`spool`] | the copy that scanners see |
-//! | `scan` | scanners and their verdicts |
+//! | [`scan`] | scanners and their verdicts |
 //! | `policy` | what is done with a flow or a message |
 //! | `handoff` | the splice lane |
 //! | [`outcome`] | one record for each message and session |
@@ -24,6 +24,7 @@ pub mod intercept;
 pub mod ipc;
 pub mod outcome;
 pub mod privilege;
+pub mod scan;
 pub mod session;
 pub mod spool;
 pub mod telemetry;

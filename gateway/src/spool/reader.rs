@@ -142,6 +142,19 @@ impl SpoolReader {
         Ok(Some(block))
     }
 
+    /// Returns when `octets` can be read, or when the writer has finished with fewer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Aborted`] when the writer went away before.
+    pub async fn reached(&mut self, octets: u64) -> Result<(), Error> {
+        self.progress
+            .wait_for(|progress| progress.finished || progress.len >= octets)
+            .await
+            .map(drop)
+            .map_err(|_| Error::Aborted)
+    }
+
     /// Returns when the writer has finished.
     ///
     /// # Errors
