@@ -1,0 +1,16 @@
+//! The control socket: what operators may ask of a running gateway, and how.
+//!
+//! Owns requests and answers (HTTP with JSON over a UNIX socket, so that `curl` can ask too),
+//! who may ask for what, and the client that the commands and the console use. Never reads the
+//! session's bytes and decides nothing: it shows what others keep and rings their bells.
+
+pub mod client;
+pub mod peer;
+pub mod request;
+pub mod server;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use client::Client;
+pub use request::{ScannerHealth, ScannerState, Status};
+pub use server::{Control, serve};

@@ -1,0 +1,222 @@
+//! The commands' and the console's end of the control socket.
+//!
+//! Owns one request at a time and what to tell the operator when it fails. Never trusts the
+//! answer's length.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use nix::unistd::{Gid, Group};
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::request::{Killed, Log, Problem, Reloaded, Sessions, Status, VERSION, Version};
+use crate::intercept::flow::SessionId;
+
+/// How long an answer may take.
+const TIME: Duration = Duration::from_secs(10);
+
+/// How long the answer to a reload may take: the other process reads the file.
+const RELOAD_TIME: Duration = Duration::from_secs(30);
+
+/// Octets of an answer.
+const ANSWER_LENGTH: usize = 32 << 20;
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no socket.
+    #[error(
+        "there is no control socket at {}: the gateway does not run, or its configuration names another \
+         path; start it with `gateway run`, or name the socket with `--socket PATH`", .0.display()
+    )]
+    NoSocket(PathBuf),
+    /// Nobody listens at the socket.
+    #[error("nobody answers at {}: the gateway has stopped; start it with `gateway run`", .0.display())]
+    NotRunning(PathBuf),
+    /// The file's mode keeps the user out.
+    #[error("no permission for {}: {hint}", path.display())]
+    NoPermission {
+        /// The socket.
+        path: PathBuf,
+        /// Who may.
+        hint: String,
+    },
+    /// The connection failed.
+    #[error("the control socket at {}: {error}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The gateway did not answer in HTTP, or closed before its answer was complete.
+    #[error("the answer from the control socket broke off: {0}")]
+    Broken(String),
+    /// The gateway did not answer in time.
+    #[error("the gateway did not answer within {} seconds; its log may say why", .0.as_secs())]
+    Timeout(Duration),
+    /// The gateway answered in a form this release does not know.
+    #[error(
+        "the gateway's answer is of another version than this command ({own}): {0}; use the command of the \
+         release that runs, or restart the gateway after an upgrade", own = env!("CARGO_PKG_VERSION")
+    )]
+    Version(String),
+    /// The gateway refused.
+    #[error("{}; {}", .0.error, .0.hint)]
+    Refused(Problem),
+}
+
+impl Error {
+    /// Whether the gateway is away, rather than unwilling.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        match self {
+            Self::NoSocket(_)
+            | Self::NotRunning(_)
+            | Self::Io { .. }
+            | Self::Broken(_)
+            | Self::Timeout(_) => true,
+            Self::NoPermission { .. } | Self::Version(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// A client of one control socket. Each request is a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// A client of the socket at `path`; nothing is connected yet.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What runs there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn version(&self) -> Result<Version, Error> {
+        self.ask(Method::GET, "/v1/version", TIME).await
+    }
+
+    /// How the gateway is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.ask(Method::GET, "/v1/status", TIME).await
+    }
+
+    /// The open sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn sessions(&self) -> Result<Sessions, Error> {
+        self.ask(Method::GET, "/v1/sessions", TIME).await
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when it is not open or the user may not.
+    pub async fn kill(&self, id: SessionId) -> Result<Killed, Error> {
+        self.ask(Method::POST, &format!("/v1/sessions/{id}/kill"), TIME).await
+    }
+
+    /// The lines of the log behind number `since`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn log(&self, since: u64) -> Result<Log, Error> {
+        self.ask(Method::GET, &format!("/v1/log?since={since}"), TIME).await
+    }
+
+    /// Has the configuration read again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with all problems of the file, or when the user may not.
+    pub async fn reload(&self) -> Result<Reloaded, Error> {
+        self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, time: Duration) -> Result<T, Error> {
+        let answer = tokio::time::timeout(time, self.exchange(method, path));
+        let (status, body) = answer.await.map_err(|_| Error::Timeout(time))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()));
+        }
+        let problem = serde_json::from_slice(&body).map_err(|_| {
+            Error::Broken(format!("status {status}, and no explanation in version {VERSION}"))
+        })?;
+        Err(Error::Refused(problem))
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Error> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.explain(error))?;
+        let broken = |error: hyper::Error| Error::Broken(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "gateway")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Error::Broken(error.to_string()))?;
+        // The connection is driven beside the request, and dropped with it.
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_LENGTH).collect().await;
+            Ok((status, body.map_err(|error| Error::Broken(error.to_string()))?.to_bytes()))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            // The connection's own end says less than the request's.
+            _ = connection => answer.await,
+        }
+    }
+
+    fn explain(&self, error: io::Error) -> Error {
+        let path = self.path.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::NoSocket(path),
+            io::ErrorKind::ConnectionRefused => Error::NotRunning(path),
+            io::ErrorKind::PermissionDenied => Error::NoPermission { hint: who_may(&path), path },
+            _ => Error::Io { path, error },
+        }
+    }
+}
+
+/// Who may connect to the socket, as far as its file tells.
+fn who_may(path: &Path) -> String {
+    let group = path.metadata().ok().filter(|file| file.gid() != 0);
+    let group = group.and_then(|file| Group::from_gid(Gid::from_raw(file.gid())).ok().flatten());
+    match group {
+        Some(group) => format!("run it as root, or as a member of the group `{}`", group.name),
+        None => "run it as root, or let `control.group` in the configuration name a group that you belong to"
+            .to_owned(),
+    }
+}

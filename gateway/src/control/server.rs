@@ -1,0 +1,361 @@
+//! The gateway's end of the control socket.
+//!
+//! Owns the routes and the ceilings: connections, octets of a request, time of a request. One
+//! connection carries one request, so that nobody holds a place for longer than an answer takes.
+
+use std::future::Future;
+use std::os::unix::net::UnixListener as StdListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io, process};
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::unistd::Uid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, info};
+
+use super::peer::Peer;
+use super::request::{
+    Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth, ScannerState, Sessions, Status,
+    VERSION, Version,
+};
+use crate::clock;
+use crate::intercept::flow::SessionId;
+use crate::ipc::DatapathStatus;
+use crate::session::table::{SessionTable, Stage};
+use crate::telemetry::metrics::Gauge;
+use crate::telemetry::{Telemetry, Trouble};
+
+/// Connections at the same time, and how many of them are kept for those who may change things.
+const CONNECTIONS: usize = 16;
+const RESERVED: usize = 4;
+
+/// Octets of a request's head; the least that hyper takes.
+const REQUEST_LENGTH: usize = 8 * 1024;
+
+/// How long a request may take to arrive.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection may take in all, its answer included.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// Pause after the kernel could not accept, which is for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Lines of the log in one answer at most.
+const LOG_LINES: usize = 1_000;
+
+/// Says how the scanners are.
+pub type AskScanners = Box<dyn Fn() -> Vec<ScannerHealth> + Send + Sync>;
+
+/// Reads the configuration again; an error is what `gateway check` would print.
+pub type AskReload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// What the control socket shows and may ring.
+pub struct Control {
+    /// The gateway's name in its replies.
+    pub name: String,
+    /// The open sessions.
+    pub sessions: Arc<SessionTable>,
+    /// Counters, rates and recent lines.
+    pub telemetry: Arc<Telemetry>,
+    /// How the kernel side is.
+    pub datapath: watch::Receiver<DatapathStatus>,
+    /// How the scanners are.
+    pub scanners: AskScanners,
+    /// Reads the configuration again.
+    pub reload: AskReload,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Serves the control socket until the task is dropped.
+///
+/// # Errors
+///
+/// When the listener cannot be used; a single connection's trouble does not end it.
+pub async fn serve(listener: StdListener, control: Arc<Control>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let own = Uid::effective().as_raw();
+    let telemetry = Arc::clone(&control.telemetry);
+    let router = router(control, own);
+    let all = Arc::new(Semaphore::new(CONNECTIONS));
+    let readers = Arc::new(Semaphore::new(CONNECTIONS - RESERVED));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                telemetry.trouble(Trouble::Internal, || format!("control socket: {error}"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(peer) = Peer::of(&stream) else { continue };
+        let Some(places) = take_place(peer.may_change(own), &all, &readers) else {
+            turn_away(&stream);
+            continue;
+        };
+        let router = router.clone().layer(Extension(peer));
+        tokio::spawn(async move {
+            answer(stream, router).await;
+            drop(places);
+        });
+    }
+}
+
+type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+fn take_place(may_change: bool, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Places> {
+    let reader = if may_change { None } else { Some(Arc::clone(readers).try_acquire_owned().ok()?) };
+    Some((Arc::clone(all).try_acquire_owned().ok()?, reader))
+}
+
+fn turn_away(stream: &UnixStream) {
+    let problem =
+        r#"{"error":"too many clients of the control socket","hint":"close one of them, or try again"}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}",
+        problem.len()
+    );
+    // The answer fits into any socket's buffer; a client that is gone needs none.
+    stream.try_write(answer.as_bytes()).unwrap_or_default();
+}
+
+async fn answer(stream: UnixStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .max_buf_size(REQUEST_LENGTH)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(CONNECTION_TIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "control connection"),
+        Err(_) => debug!("control connection took too long"),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    control: Arc<Control>,
+    own: u32,
+}
+
+fn router(control: Arc<Control>, own: u32) -> Router {
+    let shared = Shared { control, own };
+    let changes = Router::new()
+        .route("/v1/sessions/{id}/kill", post(kill))
+        .route("/v1/reload", post(reload))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), only_changers));
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/log", get(log))
+        .route("/metrics", get(metrics))
+        .merge(changes)
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+async fn only_changers(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if peer.may_change(shared.own) {
+        info!(uid = peer.uid(), path = request.uri().path(), "operator's request");
+        return next.run(request).await;
+    }
+    info!(uid = peer.uid(), path = request.uri().path(), "operator's request refused");
+    let error = format!("user {} may look but not change things", peer.uid());
+    problem(StatusCode::FORBIDDEN, error, "run it as root, for example with `sudo`")
+}
+
+async fn version() -> Json<Version> {
+    Json(Version::own())
+}
+
+async fn status(State(shared): State<Shared>) -> Json<Status> {
+    Json(shared.control.status())
+}
+
+async fn sessions(State(shared): State<Shared>) -> Json<Sessions> {
+    let mut sessions = shared.control.sessions.list(clock::now());
+    let open = sessions.len();
+    sessions.truncate(SESSIONS_LISTED);
+    Json(Sessions { open, sessions })
+}
+
+async fn kill(State(shared): State<Shared>, id: Result<Path<String>, PathRejection>) -> Response {
+    let id = id.map_err(|error| error.to_string());
+    let id = match id.and_then(|Path(id)| id.parse::<SessionId>().map_err(|error| error.to_string())) {
+        Ok(id) => id,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, error, "`gateway sessions` lists the names"),
+    };
+    if shared.control.sessions.end(id) {
+        Json(Killed { killed: id.to_string() }).into_response()
+    } else {
+        let error = format!("no session {id} is open");
+        problem(
+            StatusCode::NOT_FOUND,
+            error,
+            "it may have ended already; `gateway sessions` lists the open ones",
+        )
+    }
+}
+
+async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => {
+            let lines = shared.control.telemetry.recent().since(query.since, LOG_LINES);
+            Json(Log { lines }).into_response()
+        }
+        Err(error) => {
+            problem(StatusCode::BAD_REQUEST, error.to_string(), "write for example `/v1/log?since=0`")
+        }
+    }
+}
+
+async fn reload(State(shared): State<Shared>) -> Response {
+    match (shared.control.reload)().await {
+        Ok(()) => Json(Reloaded { reloaded: true }).into_response(),
+        Err(problems) => {
+            let hint = "the configuration in force is kept; correct the file and try again";
+            problem(StatusCode::UNPROCESSABLE_ENTITY, problems, hint)
+        }
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let control = &shared.control;
+    let scrape = control.telemetry.prometheus(&control.gauges());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], scrape).into_response()
+}
+
+async fn unknown(uri: Uri) -> Response {
+    let asked = uri.path().strip_prefix("/v").and_then(|rest| rest.split('/').next());
+    match asked.and_then(|number| number.parse::<u32>().ok()) {
+        Some(other) if other != VERSION => problem(
+            StatusCode::NOT_FOUND,
+            format!(
+                "the client asks in version {other}, gateway {} answers in version {VERSION}",
+                env!("CARGO_PKG_VERSION")
+            ),
+            "use the client of the release that runs, or restart the gateway after an upgrade",
+        ),
+        Some(_) | None => {
+            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/log, /metrics";
+            problem(StatusCode::NOT_FOUND, "no such request".to_owned(), hint)
+        }
+    }
+}
+
+async fn wrong_method(method: Method) -> Response {
+    let error = format!("{method} is not for this request");
+    problem(StatusCode::METHOD_NOT_ALLOWED, error, "GET looks, POST changes")
+}
+
+fn problem(status: StatusCode, error: String, hint: &str) -> Response {
+    (status, Json(Problem { error, hint: hint.to_owned() })).into_response()
+}
+
+impl Control {
+    fn status(&self) -> Status {
+        let now = clock::now();
+        let mut stages: Vec<(Stage, u64)> = Vec::new();
+        let sessions = self.sessions.list(now);
+        for session in &sessions {
+            match stages.iter_mut().find(|(stage, _)| *stage == session.stage) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => stages.push((session.stage, 1)),
+            }
+        }
+        stages.sort_unstable();
+        Status {
+            version: Version::own(),
+            name: self.name.clone(),
+            pid: process::id(),
+            open: sessions.len(),
+            stages: stages.into_iter().map(|(stage, count)| (stage.name().to_owned(), count)).collect(),
+            telemetry: self.telemetry.snapshot(now),
+            datapath: self.datapath.borrow().clone(),
+            scanners: (self.scanners)(),
+        }
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let datapath = self.datapath.borrow().clone();
+        let scanners = (self.scanners)();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let by_scanner = |value: &dyn Fn(&ScannerHealth) -> u64| {
+            scanners.iter().map(|scanner| (vec![("scanner", scanner.name.clone())], value(scanner))).collect()
+        };
+        vec![
+            Gauge {
+                name: "gateway_sessions_open",
+                help: "Open sessions.",
+                kind: "gauge",
+                values: vec![(vec![], count(self.sessions.len()))],
+            },
+            Gauge {
+                name: "gateway_scanner_up",
+                help: "1 while the scanner answers.",
+                kind: "gauge",
+                values: by_scanner(&|scanner| u64::from(scanner.state == ScannerState::Up)),
+            },
+            Gauge {
+                name: "gateway_scanner_busy",
+                help: "Scans under way.",
+                kind: "gauge",
+                values: by_scanner(&|scanner| count(scanner.busy)),
+            },
+            Gauge {
+                name: "gateway_datapath_packets_total",
+                help: "Packets the eBPF program saw, by what it did and why.",
+                kind: "counter",
+                values: datapath
+                    .packets
+                    .into_iter()
+                    .map(|(reason, packets)| (vec![("reason", reason)], packets))
+                    .collect(),
+            },
+            Gauge {
+                name: "gateway_datapath_interfaces",
+                help: "Interfaces the eBPF program is attached to.",
+                kind: "gauge",
+                values: vec![(vec![], count(datapath.interfaces.len()))],
+            },
+            Gauge {
+                name: "gateway_proxy_restarts_total",
+                help: "Restarts of the proxy process.",
+                kind: "counter",
+                values: vec![(vec![], datapath.proxy_restarts)],
+            },
+            Gauge {
+                name: "gateway_info",
+                help: "Always 1; the release is a label.",
+                kind: "gauge",
+                values: vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1)],
+            },
+        ]
+    }
+}
