@@ -4,7 +4,7 @@
 //!
 //! | module | what happens there |
 //! | --- | --- |
-//! | `datapath` | the privileged process: eBPF programs, maps, routes, listeners |
+//! | [`datapath`] | the privileged process: eBPF programs, maps, routes, listeners |
 //! | [`intercept`] | an accepted connection becomes a flow with its original destination |
 //! | [`session`] | sockets, deadlines, spool and scanners around the SMTP exchange |
 //! | `smtp` | the protocol itself, without input or output |
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod datapath;
 pub mod intercept;
 pub mod ipc;
 pub mod outcome;

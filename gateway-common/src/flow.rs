@@ -1,0 +1,218 @@
+//! What the kernel notes of a flow's first packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An IPv4 address as the IPv6 address that stands for it (RFC 4291 section 2.5.5.2).
+#[must_use]
+#[inline(always)]
+pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// A flow, from its client's point of view. IPv4 addresses are [`mapped`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FlowKey {
+    client_addr: [u8; 16],
+    server_addr: [u8; 16],
+    client_port: [u8; 2],
+    server_port: [u8; 2],
+}
+const _: () = assert!(size_of::<FlowKey>() == 36);
+
+impl FlowKey {
+    /// The flow from `client` to `server`, each an address and a port in network byte order.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(client: ([u8; 16], [u8; 2]), server: ([u8; 16], [u8; 2])) -> Self {
+        Self { client_addr: client.0, server_addr: server.0, client_port: client.1, server_port: server.1 }
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub const fn client_addr(&self) -> [u8; 16] {
+        self.client_addr
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub const fn server_addr(&self) -> [u8; 16] {
+        self.server_addr
+    }
+
+    /// The client's port.
+    #[must_use]
+    pub const fn client_port(&self) -> u16 {
+        u16::from_be_bytes(self.client_port)
+    }
+
+    /// The server's port.
+    #[must_use]
+    pub const fn server_port(&self) -> u16 {
+        u16::from_be_bytes(self.server_port)
+    }
+}
+
+/// The link layer's part of a [`FlowNote`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Sender's hardware address; absent on devices without a link header.
+    pub mac: Option<[u8; 6]>,
+    /// Outer and inner VLAN tag with priority bits, in network byte order.
+    pub vlan: [[u8; 2]; 2],
+}
+
+/// What a SYN offers (RFC 9293 section 3.1, RFC 7323, RFC 2018).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynOptions {
+    /// Maximum segment size in network byte order; 0: not offered.
+    pub mss: [u8; 2],
+    /// Window scale.
+    pub window_scale: Option<u8>,
+    /// SACK permitted.
+    pub sack: bool,
+    /// Timestamps.
+    pub timestamps: bool,
+}
+
+const MAC: u8 = 1;
+const WINDOW_SCALE: u8 = 2;
+const SACK: u8 = 4;
+const TIMESTAMPS: u8 = 8;
+
+/// What the kernel noted of a flow's SYN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FlowNote {
+    time: u64,
+    interface: u32,
+    mac: [u8; 6],
+    vlan: [[u8; 2]; 2],
+    window: [u8; 2],
+    mss: [u8; 2],
+    ttl: u8,
+    window_scale: u8,
+    present: u8,
+    reserved: [u8; 3],
+}
+const _: () = assert!(size_of::<FlowNote>() == 32);
+
+impl FlowNote {
+    /// A note of a SYN with this `ttl` and `window` (network byte order), seen at `time`
+    /// (nanoseconds of `CLOCK_MONOTONIC`) on the interface with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(
+        time: u64,
+        interface: u32,
+        link: Link,
+        ttl: u8,
+        window: [u8; 2],
+        options: SynOptions,
+    ) -> Self {
+        let (mac, has_mac) = match link.mac {
+            Some(mac) => (mac, MAC),
+            None => ([0; 6], 0),
+        };
+        let (window_scale, has_scale) = match options.window_scale {
+            Some(scale) => (scale, WINDOW_SCALE),
+            None => (0, 0),
+        };
+        let sack = if options.sack { SACK } else { 0 };
+        let timestamps = if options.timestamps { TIMESTAMPS } else { 0 };
+        Self {
+            time,
+            interface,
+            mac,
+            vlan: link.vlan,
+            window,
+            mss: options.mss,
+            ttl,
+            window_scale,
+            present: has_mac | has_scale | sack | timestamps,
+            reserved: [0; 3],
+        }
+    }
+
+    /// When it was seen: nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub const fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Number of the interface it came in on.
+    #[must_use]
+    pub const fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    /// Sender's hardware address; absent on devices without a link header.
+    #[must_use]
+    pub const fn mac(&self) -> Option<[u8; 6]> {
+        if self.present & MAC == 0 { None } else { Some(self.mac) }
+    }
+
+    /// Outer and inner VLAN number; 0: none.
+    #[must_use]
+    pub const fn vlan(&self) -> [u16; 2] {
+        let [outer, inner] = self.vlan;
+        [u16::from_be_bytes(outer) & 0xfff, u16::from_be_bytes(inner) & 0xfff]
+    }
+
+    /// Time to live, or hop limit.
+    #[must_use]
+    pub const fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
+    /// Window, unscaled as it always is in a SYN.
+    #[must_use]
+    pub const fn window(&self) -> u16 {
+        u16::from_be_bytes(self.window)
+    }
+
+    /// Maximum segment size; 0: not offered.
+    #[must_use]
+    pub const fn mss(&self) -> u16 {
+        u16::from_be_bytes(self.mss)
+    }
+
+    /// Window scale.
+    #[must_use]
+    pub const fn window_scale(&self) -> Option<u8> {
+        if self.present & WINDOW_SCALE == 0 { None } else { Some(self.window_scale) }
+    }
+
+    /// Whether SACK was offered.
+    #[must_use]
+    pub const fn sack(&self) -> bool {
+        self.present & SACK != 0
+    }
+
+    /// Whether timestamps were offered.
+    #[must_use]
+    pub const fn timestamps(&self) -> bool {
+        self.present & TIMESTAMPS != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_tells_absent_from_zero() {
+        let options =
+            SynOptions { mss: 1460u16.to_be_bytes(), window_scale: Some(0), sack: true, timestamps: false };
+        let link = Link { mac: Some([0; 6]), vlan: [0x6064u16.to_be_bytes(), [0, 0]] };
+        let note = FlowNote::new(7, 3, link, 64, 65_535u16.to_be_bytes(), options);
+        assert_eq!((note.time(), note.interface(), note.ttl()), (7, 3, 64));
+        assert_eq!(note.mac(), Some([0; 6]));
+        assert_eq!(note.vlan(), [100, 0]);
+        assert_eq!((note.window(), note.mss(), note.window_scale()), (65_535, 1460, Some(0)));
+        assert_eq!((note.sack(), note.timestamps()), (true, false));
+
+        let bare = FlowNote::new(7, 3, Link::default(), 64, [0; 2], SynOptions::default());
+        assert_eq!((bare.mac(), bare.window_scale(), bare.sack()), (None, None, false));
+    }
+}

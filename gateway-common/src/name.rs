@@ -1,0 +1,24 @@
+//! Names of the program, its maps and its global values in the object file.
+
+/// The program. The kernel keeps 15 characters, and `tc filter show` shows them.
+pub const PROGRAM: &str = "gateway_ingress";
+/// Global value that holds [`crate::ABI_VERSION`]: a section, and so a map, of its own.
+pub const ABI: &str = ".rodata.abi";
+/// One [`crate::settings::Settings`].
+pub const SETTINGS: &str = "SETTINGS";
+/// [`crate::interface::Interface`] by interface number.
+pub const INTERFACES: &str = "INTERFACES";
+/// The intercepted ports: see [`crate::port`].
+pub const PORTS: &str = "PORTS";
+/// [`crate::lane::Entry`] by client prefix.
+pub const CLIENT_LANES: &str = "CLIENT_LANES";
+/// [`crate::lane::Entry`] by server prefix.
+pub const SERVER_LANES: &str = "SERVER_LANES";
+/// The listening sockets: see [`crate::interface::Family`].
+pub const LISTENERS: &str = "LISTENERS";
+/// [`crate::flow::FlowNote`] by [`crate::flow::FlowKey`].
+pub const FLOWS: &str = "FLOWS";
+/// Packets by [`crate::reason::Reason`].
+pub const COUNTERS: &str = "COUNTERS";
+/// Ring buffer of [`crate::event::Event`].
+pub const EVENTS: &str = "EVENTS";

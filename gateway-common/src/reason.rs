@@ -1,0 +1,93 @@
+//! Why the program did what it did with a packet.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
+        /// Why the program did what it did with a packet. The number is the counter's place.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// How many there are.
+            #[expect(clippy::cast_possible_truncation, reason = "a list written by hand is short")]
+            pub const COUNT: u32 = Self::ALL.len() as u32;
+
+            /// The name in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Passed: sent by the gateway itself.
+    Own = "own",
+    /// Passed: steered already on an interface below this one.
+    Steered = "already_steered",
+    /// Passed: the loader has said nothing of this interface.
+    UnknownInterface = "unknown_interface",
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = "not_ip",
+    /// Passed: more than two VLAN tags.
+    TooManyTags = "too_many_vlan_tags",
+    /// Passed: a fragment. The stack puts fragments together behind the program.
+    Fragment = "fragment",
+    /// Passed: shorter than its headers say.
+    Truncated = "truncated",
+    /// Passed: a header that contradicts itself.
+    BadHeader = "bad_header",
+    /// Passed: more IPv6 extension headers than the program follows, or one it does not know.
+    ExtensionHeaders = "extension_headers",
+    /// Passed: not TCP.
+    NotTcp = "not_tcp",
+    /// Passed: neither port is intercepted.
+    OtherPort = "other_port",
+    /// Passed: belongs to a socket of this machine that is not the gateway's.
+    ForeignSocket = "foreign_socket",
+    /// Passed: belongs to no socket and opens no flow.
+    NoSocket = "no_socket",
+    /// Passed: opens a flow, but not on an interface for clients.
+    NotFromClient = "not_from_client",
+    /// Passed: opens a flow to this machine itself.
+    LocalDestination = "local_destination",
+    /// Passed: a lane rule bypasses the gateway.
+    Bypassed = "bypassed",
+    /// Dropped: a lane rule blocks it.
+    Blocked = "blocked",
+    /// Passed, as configured: nothing listens for new flows.
+    DownPassed = "down_passed",
+    /// Dropped, as configured: nothing listens for new flows.
+    DownDropped = "down_dropped",
+    /// Steered: opens a flow.
+    Opened = "opened",
+    /// Steered: belongs to a flow the gateway has.
+    Established = "established",
+    /// Steered: the third packet of a handshake that a SYN cookie stands for.
+    Cookie = "syn_cookie",
+    /// Dropped: its socket vanished while the program looked at it.
+    SocketVanished = "socket_vanished",
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_number_and_name() {
+        for (number, reason) in (0..).zip(Reason::ALL) {
+            assert_eq!(*reason as u32, number);
+        }
+        let names: std::collections::HashSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+}

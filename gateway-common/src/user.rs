@@ -1,0 +1,24 @@
+//! Lets user space put the shared types into maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::flow::{FlowKey, FlowNote};
+use crate::interface::Interface;
+use crate::lane::Entry;
+use crate::settings::Settings;
+
+/// Compiles only for types that are plain bytes in both directions.
+const fn plain_bytes<T: FromBytes + IntoBytes + Immutable + Copy + 'static>() {}
+
+macro_rules! pod {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            const _: () = plain_bytes::<$type>();
+            // SAFETY: the line above compiles only if every byte pattern is a value of the type,
+            // and every value is made of initialized bytes.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pod!(Entry, FlowKey, FlowNote, Interface, Settings);

@@ -1,0 +1,276 @@
+//! The maps through which the program is told what to do and tells what it did.
+
+use std::collections::HashMap as StdHashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use gateway_common::flow::{FlowKey, FlowNote, mapped};
+use gateway_common::interface::{Interface, LISTENER_V4, LISTENER_V6};
+pub use gateway_common::lane::Lane as PrefixLane;
+use gateway_common::lane::{Address, Entry, V4_PREFIX};
+use gateway_common::reason::Reason;
+use gateway_common::settings::Settings;
+use gateway_common::{name, port};
+use ipnet::IpNet;
+
+use super::object::{Error, Kernel};
+
+/// The families of addresses, each with a listener of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn listener(self) -> u32 {
+        match self {
+            Self::V4 => LISTENER_V4,
+            Self::V6 => LISTENER_V6,
+        }
+    }
+}
+
+/// What a prefix of addresses means for a new flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixVerdict {
+    /// Place in the ordered list of the rule that says so. Of a flow's client and server, the
+    /// one with the earlier rule decides.
+    pub rule: u32,
+    /// The lane.
+    pub lane: PrefixLane,
+}
+
+/// The program's maps.
+pub(super) struct Maps {
+    settings: Array<MapData, Settings>,
+    interfaces: HashMap<MapData, u32, Interface>,
+    ports: Array<MapData, u64>,
+    client_lanes: LpmTrie<MapData, Address, Entry>,
+    server_lanes: LpmTrie<MapData, Address, Entry>,
+    listeners: SockMap<MapData>,
+    flows: HashMap<MapData, FlowKey, FlowNote>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+/// Takes the map with this name out of the loaded object.
+pub(super) fn take<M>(ebpf: &mut Ebpf, map: &'static str) -> Result<M, Error>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let taken = ebpf.take_map(map).ok_or(Error::Incomplete(map))?;
+    M::try_from(taken).map_err(|source| Error::Map { map, source })
+}
+
+/// Says which map an error is of.
+const fn of(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { map, source }
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            settings: take(ebpf, name::SETTINGS)?,
+            interfaces: take(ebpf, name::INTERFACES)?,
+            ports: take(ebpf, name::PORTS)?,
+            client_lanes: take(ebpf, name::CLIENT_LANES)?,
+            server_lanes: take(ebpf, name::SERVER_LANES)?,
+            listeners: take(ebpf, name::LISTENERS)?,
+            flows: take(ebpf, name::FLOWS)?,
+            counters: take(ebpf, name::COUNTERS)?,
+        })
+    }
+
+    pub(super) fn configure(&mut self, settings: &Settings) -> Result<(), Error> {
+        self.settings.set(0, settings, 0).map_err(of(name::SETTINGS))
+    }
+
+    pub(super) fn set_interface(&mut self, index: u32, interface: Interface) -> Result<(), Error> {
+        self.interfaces.insert(index, interface, 0).map_err(of(name::INTERFACES))
+    }
+
+    pub(super) fn remove_interface(&mut self, index: u32) -> Result<(), Error> {
+        absent_is_fine(self.interfaces.remove(&index)).map_err(of(name::INTERFACES))
+    }
+
+    /// Packets of one reason since load, all processors together.
+    pub(super) fn count(&self, reason: Reason) -> Result<u64, Error> {
+        let each = self.counters.get(&(reason as u32), 0).map_err(of(name::COUNTERS))?;
+        Ok(each.iter().sum())
+    }
+
+    pub(super) fn set_ports(&mut self, ports: &[u16]) -> Result<(), Error> {
+        let mut words = StdHashMap::<u32, u64>::new();
+        for port in ports {
+            *words.entry(port::word(*port)).or_default() |= port::bit(*port);
+        }
+        for word in 0..port::WORDS {
+            let wanted = words.get(&word).copied().unwrap_or(0);
+            if self.ports.get(&word, 0).map_err(of(name::PORTS))? != wanted {
+                self.ports.set(word, wanted, 0).map_err(of(name::PORTS))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_client_lanes(&mut self, lanes: &[(IpNet, PrefixVerdict)]) -> Result<(), Error> {
+        replace(&mut self.client_lanes, lanes).map_err(of(name::CLIENT_LANES))
+    }
+}
+
+impl Kernel {
+    /// Steers flows to these ports, and to no others. Flows that are steered already go on if
+    /// their port stays in the set.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn set_ports(&mut self, ports: &[u16]) -> Result<(), Error> {
+        self.maps.set_ports(ports)
+    }
+
+    /// Gives new flows of this family to the listening socket `listener`, which must be
+    /// `IP_TRANSPARENT` and carry the own mark (`SO_MARK`): its connections inherit that mark, by
+    /// which the program knows them.
+    ///
+    /// # Errors
+    ///
+    /// The socket is none that listens for TCP.
+    pub fn set_listener(&mut self, family: Family, listener: BorrowedFd<'_>) -> Result<(), Error> {
+        self.maps.listeners.set(family.listener(), &listener, 0).map_err(of(name::LISTENERS))
+    }
+
+    /// Takes both listeners away: new flows pass or drop, as configured, at once. Flows that are
+    /// open stay steered to their sockets.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn clear_listeners(&mut self) -> Result<(), Error> {
+        for family in [Family::V4, Family::V6] {
+            match self.maps.listeners.clear_index(&family.listener()) {
+                // EINVAL is how a sockmap says that the place was empty.
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) => {}
+                cleared => absent_is_fine(cleared).map_err(of(name::LISTENERS))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces what client prefixes mean. New flows may meet old and new prefixes mixed for the
+    /// moment this takes.
+    ///
+    /// # Errors
+    ///
+    /// There are more prefixes than room.
+    pub fn set_client_lanes(&mut self, lanes: &[(IpNet, PrefixVerdict)]) -> Result<(), Error> {
+        self.maps.set_client_lanes(lanes)
+    }
+
+    /// Replaces what server prefixes mean, as [`Self::set_client_lanes`] does for clients.
+    ///
+    /// # Errors
+    ///
+    /// There are more prefixes than room.
+    pub fn set_server_lanes(&mut self, lanes: &[(IpNet, PrefixVerdict)]) -> Result<(), Error> {
+        replace(&mut self.maps.server_lanes, lanes).map_err(of(name::SERVER_LANES))
+    }
+
+    /// What the kernel noted of the SYN of this flow, unless newer flows pushed it out.
+    #[must_use]
+    pub fn facts(&self, client: SocketAddr, server: SocketAddr) -> Option<FlowNote> {
+        let end = |socket: SocketAddr| (address(socket.ip()), socket.port().to_be_bytes());
+        self.maps.flows.get(&FlowKey::new(end(client), end(server)), 0).ok()
+    }
+
+    /// Packets by reason since load, all processors together, in the order of the reasons.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        Reason::ALL.iter().map(|reason| Ok((reason.name(), self.maps.count(*reason)?))).collect()
+    }
+}
+
+fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn prefix(net: IpNet) -> (u32, Address) {
+    let net = net.trunc();
+    let length = u32::from(net.prefix_len());
+    match net {
+        IpNet::V4(_) => (V4_PREFIX + length, address(net.addr())),
+        IpNet::V6(_) => (length, address(net.addr())),
+    }
+}
+
+fn replace(
+    trie: &mut LpmTrie<MapData, Address, Entry>,
+    lanes: &[(IpNet, PrefixVerdict)],
+) -> Result<(), MapError> {
+    let mut wanted = StdHashMap::new();
+    for (net, verdict) in lanes {
+        // Of two rules for one prefix the earlier one counts.
+        let entry = Entry::new(verdict.rule, verdict.lane);
+        let kept = wanted.entry(prefix(*net)).or_insert(entry);
+        if entry.rule() < kept.rule() {
+            *kept = entry;
+        }
+    }
+    let stale: Vec<_> = trie
+        .keys()
+        .filter(|key| key.as_ref().map_or(true, |key| !wanted.contains_key(&(key.prefix_len(), key.data()))))
+        .collect::<Result<_, _>>()?;
+    for key in stale {
+        absent_is_fine(trie.remove(&key))?;
+    }
+    for ((length, address), entry) in wanted {
+        trie.insert(&Key::new(length, address), entry, 0)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_prefix_lies_under_the_mapped_prefix() {
+        let net: IpNet = "10.1.2.3/8".parse().expect("a network");
+        assert_eq!(prefix(net), (104, mapped([10, 0, 0, 0])));
+        let all: IpNet = "0.0.0.0/0".parse().expect("a network");
+        assert_eq!(prefix(all), (96, mapped([0; 4])));
+        let six: IpNet = "2001:db8::/32".parse().expect("a network");
+        assert_eq!(prefix(six).0, 32);
+    }
+}

@@ -1,0 +1,318 @@
+//! The kernel program: found, loaded, checked.
+//!
+//! [`Kernel`] is all the rest of `datapath` knows of eBPF. It owns the program, its maps and its
+//! attachments; dropping it takes all of them out of the kernel. It never decides which interface,
+//! port or prefix is meant: it is told.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, MapError};
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use gateway_common::{ABI_VERSION, name};
+
+use super::attach::{Attached, Attachments, Role};
+use super::events::{Events, Log};
+use super::maps::Maps;
+use super::selftest;
+use crate::config::file::{Attach, Intercept, WhenDown};
+
+/// Names another object file than the installed one.
+pub const OBJECT_VARIABLE: &str = "GATEWAY_EBPF_OBJECT";
+/// The object file's name beside the executable.
+const BESIDE_EXECUTABLE: &str = "gateway-ebpf.o";
+/// Where packages put it.
+const INSTALLED: &str = "/usr/lib/gateway/gateway-ebpf.o";
+
+/// What the kernel program is loaded with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Mark of steered packets.
+    pub steered_mark: u32,
+    /// Mark of the gateway's own sockets: its connections to servers and its listeners.
+    pub own_mark: u32,
+    /// Which bits of a mark belong to the gateway.
+    pub mask: u32,
+    /// What happens to new flows while there is no listener.
+    pub when_down: WhenDown,
+    /// How the program is attached.
+    pub attach: Attach,
+    /// How many recent flows the kernel keeps notes of.
+    pub flow_table_size: u32,
+    /// Whether the program writes a line for each packet it looks at closely. Costs nothing when off.
+    pub debug: bool,
+}
+
+impl From<&Intercept> for Settings {
+    fn from(intercept: &Intercept) -> Self {
+        Self {
+            steered_mark: intercept.routing.mark,
+            own_mark: intercept.routing.own_mark,
+            mask: intercept.routing.mask,
+            when_down: intercept.when_down,
+            attach: intercept.attach,
+            flow_table_size: intercept.flow_table_size,
+            debug: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The part the program reads from its map.
+    pub(super) const fn shared(&self) -> gateway_common::settings::Settings {
+        let shared = gateway_common::settings::Settings::new(self.steered_mark, self.own_mark, self.mask);
+        match self.when_down {
+            WhenDown::Pass => shared,
+            WhenDown::Drop => shared.dropping_when_down(),
+        }
+    }
+}
+
+/// Why the kernel side cannot be had. Each is for the operator, who can act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no object file.
+    #[error(
+        "no eBPF object at {}: build it with `cargo xtask build-ebpf`, or name it in ${OBJECT_VARIABLE}",
+        join(.looked)
+    )]
+    Absent {
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// The object file is not one, or the kernel refuses its maps.
+    #[error("cannot load the eBPF object {}", path.display())]
+    Load {
+        /// The object file.
+        path: PathBuf,
+        /// What the loader said.
+        source: Box<EbpfError>,
+    },
+    /// The object file was built from other sources than this program.
+    #[error(
+        "{} speaks version {found} of the kernel interface, this program speaks {ABI_VERSION}: \
+         build both from the same sources", path.display()
+    )]
+    Version {
+        /// The object file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The object file lacks a part.
+    #[error("the eBPF object has no {0}: build it from the same sources as this program")]
+    Incomplete(&'static str),
+    /// The kernel refuses the program.
+    #[error("the kernel refuses the eBPF program")]
+    Program(#[source] Box<ProgramError>),
+    /// A map cannot be read or written.
+    #[error("the eBPF map {map} cannot be used")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+    /// The program judged a packet wrongly.
+    #[error("self-test: {packet}: expected {expected}, the program said {found}")]
+    SelfTest {
+        /// The packet.
+        packet: &'static str,
+        /// What is right.
+        expected: String,
+        /// What came out.
+        found: String,
+    },
+    /// An interface is not there, or of a kind the program cannot read.
+    #[error("interface {interface}")]
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The program cannot be attached to an interface or detached from it.
+    #[error("cannot attach to interface {interface}")]
+    Attach {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// The kernel's table of queueing disciplines and filters cannot be read or changed.
+    #[error("traffic control on interface {interface}")]
+    TrafficControl {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl From<ProgramError> for Error {
+    fn from(source: ProgramError) -> Self {
+        Self::Program(Box::new(source))
+    }
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The program in the kernel, its maps and its attachments.
+pub struct Kernel {
+    attachments: Attachments,
+    ebpf: Ebpf,
+    /// What its methods in `maps.rs` work on.
+    pub(super) maps: Maps,
+    settings: Settings,
+    events: Option<Events>,
+    log: Option<Log>,
+}
+
+impl Kernel {
+    /// Loads the program, which is then attached nowhere, has no listener and no port.
+    ///
+    /// # Errors
+    ///
+    /// There is no object file, it does not fit this program, or the kernel refuses it.
+    pub fn load(settings: &Settings) -> Result<Self, Error> {
+        let path = find()?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(aya_log::LEVEL, log_level(settings.debug), true)
+            .map_max_entries(name::FLOWS, settings.flow_table_size)
+            .load_file(&path)
+            .map_err(|source| Error::Load { path: path.clone(), source: Box::new(source) })?;
+        check_version(&mut ebpf, &path)?;
+        let mut maps = Maps::take(&mut ebpf)?;
+        maps.configure(&settings.shared())?;
+        let events = Some(Events::take(&mut ebpf)?);
+        let log = if settings.debug { Some(Log::take(&mut ebpf)?) } else { None };
+        program(&mut ebpf)?.load()?;
+        Ok(Self {
+            attachments: Attachments::new(settings.attach),
+            ebpf,
+            maps,
+            settings: settings.clone(),
+            events,
+            log,
+        })
+    }
+
+    /// Runs the program over a fixed set of packets, before anything depends on it. Leaves ports,
+    /// listeners and interfaces unset: call it right after [`Self::load`].
+    ///
+    /// # Errors
+    ///
+    /// The program judged one of them wrongly.
+    pub fn self_test(&mut self) -> Result<(), Error> {
+        let drops = self.settings.when_down == WhenDown::Drop;
+        selftest::run(program(&mut self.ebpf)?, &mut self.maps, self.settings.own_mark, drops)
+    }
+
+    /// Changes marks, mask, and what happens to new flows while there is no listener. How the
+    /// program is attached, the size of the flow table and debug lines stay as loaded.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn configure(&mut self, settings: &Settings) -> Result<(), Error> {
+        self.maps.configure(&settings.shared())?;
+        self.settings = settings.clone();
+        Ok(())
+    }
+
+    /// Attaches the program to an interface, or changes the role of one it is attached to.
+    ///
+    /// # Errors
+    ///
+    /// There is no such interface, it carries neither Ethernet nor bare IP, or the kernel refuses.
+    pub fn attach(&mut self, interface: &str, role: Role) -> Result<&Attached, Error> {
+        self.attachments.attach(program(&mut self.ebpf)?, &mut self.maps, interface, role)
+    }
+
+    /// Detaches the program from the interface with this number; nothing happens if it is not
+    /// attached there. An interface that has left the system is detached without complaint.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn detach(&mut self, index: u32) -> Result<(), Error> {
+        self.attachments.detach(&mut self.maps, index)
+    }
+
+    /// The interfaces the program is attached to, by number.
+    pub fn attached(&self) -> impl Iterator<Item = &Attached> {
+        self.attachments.all()
+    }
+
+    /// What the program tells as it happens: the first call gets it.
+    pub const fn events(&mut self) -> Option<Events> {
+        self.events.take()
+    }
+
+    /// Writes the program's debug lines, if any, to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    /// Becomes readable when there are debug lines; absent unless they were asked for.
+    #[must_use]
+    pub fn log_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.log.as_ref().map(Log::fd)
+    }
+
+    /// How many instructions the kernel followed to prove the program safe; a figure for reports.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, Error> {
+        Ok(program(&mut self.ebpf)?.info()?.verified_instruction_count())
+    }
+
+    /// The program itself, for tests that run packets through it.
+    ///
+    /// # Errors
+    ///
+    /// The object file lacks it.
+    pub fn program(&mut self) -> Result<&mut SchedClassifier, Error> {
+        program(&mut self.ebpf)
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
+    let program = ebpf.program_mut(name::PROGRAM).ok_or(Error::Incomplete(name::PROGRAM))?;
+    Ok(program.try_into()?)
+}
+
+fn find() -> Result<PathBuf, Error> {
+    let mut looked = Vec::new();
+    if let Some(named) = std::env::var_os(OBJECT_VARIABLE) {
+        looked.push(PathBuf::from(named));
+    } else {
+        let executable = std::env::current_exe().ok();
+        looked.extend(executable.and_then(|path| Some(path.parent()?.join(BESIDE_EXECUTABLE))));
+        looked.push(PathBuf::from(INSTALLED));
+    }
+    match looked.iter().find(|path| path.is_file()) {
+        Some(found) => Ok(found.clone()),
+        None => Err(Error::Absent { looked }),
+    }
+}
+
+/// `aya-log` levels: 0 none, 4 debug.
+const fn log_level(debug: bool) -> &'static u8 {
+    if debug { &4 } else { &0 }
+}
+
+fn check_version(ebpf: &mut Ebpf, path: &Path) -> Result<(), Error> {
+    let map = ebpf.map(name::ABI).ok_or(Error::Incomplete(name::ABI))?;
+    let failed = |source| Error::Map { map: name::ABI, source };
+    let found = Array::<_, u32>::try_from(map).map_err(failed)?.get(&0, 0).map_err(failed)?;
+    if found == ABI_VERSION { Ok(()) } else { Err(Error::Version { path: path.to_owned(), found }) }
+}
