@@ -3,6 +3,7 @@
 //! Owns the shape of `gateway.yaml` and its defaults. Pure: it is given text and gives back
 //! values or problems; only the callers open files. The only module that names `serde_yaml`.
 
+mod check;
 mod condition;
 mod explain;
 pub mod file;
@@ -39,7 +40,9 @@ pub fn examine(bytes: &[u8], name: &str) -> Result<(Config, Problems), Problems>
     let mut problems = Problems::new(name);
     let config = text_of(bytes, &mut problems).and_then(|text| {
         let mut root = tree::read(text, &mut problems)?;
-        typed::type_it(&mut root, text, &mut problems)
+        let config = typed::type_it(&mut root, text, &mut problems)?;
+        check::check(&config, &root, text, &mut problems);
+        Some(config)
     });
     problems.sort();
     match config {

@@ -106,7 +106,9 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
         _ if message == "invalid IPv6 address syntax" => {
             format!("{written} is not an IPv6 address; write for example `2001:db8::1`")
         }
-        _ => message.to_owned(),
+        _ => message
+            .strip_prefix("``")
+            .map_or_else(|| message.to_owned(), |rest| format!("an empty value{rest}")),
     }
 }
 

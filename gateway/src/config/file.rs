@@ -467,13 +467,13 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Span::seconds(30),
-            greeting: Span::minutes(2),
+            greeting: Span::minutes(5),
             command: Span::minutes(5),
             reply: Span::minutes(5),
             data_block: Span::minutes(3),
             scan: Span::minutes(2),
             end_of_data: Span::minutes(10),
-            idle: Span::minutes(5),
+            idle: Span::minutes(10),
             takeover: Span::seconds(20),
             message: Span::minutes(60),
             session: Span::minutes(120),

@@ -34,6 +34,9 @@ pub(super) struct Place {
 impl Place {
     /// Where a file begins.
     pub(super) const START: Self = Self { line: 1, column: 1, width: 1 };
+
+    /// For what is not written anywhere: no line of the file is shown.
+    pub(super) const NOWHERE: Self = Self { line: 1, column: 1, width: 0 };
 }
 
 /// One problem.
@@ -89,7 +92,8 @@ impl Problems {
             self.more = true;
             return;
         }
-        let source = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+        let source = if place.width == 0 { None } else { text.lines().nth(place.line.saturating_sub(1)) };
+        let source = source.unwrap_or_default();
         let (excerpt, indent) = cut(source, place.column.saturating_sub(1));
         let shown = excerpt.chars().count().saturating_sub(indent).max(1);
         self.list.push(Problem {

@@ -78,6 +78,15 @@ impl Node {
         matches!(&self.kind, Kind::Value { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
+    /// Where to point: at the value, or at its `key` when it stands on other lines or is empty.
+    pub(super) fn shown_at(&self, key: Option<Place>) -> Place {
+        match (key, &self.kind) {
+            (Some(key), Kind::List(_) | Kind::Section(_)) if self.place.line != key.line => key,
+            (Some(key), Kind::Value { text, .. }) if text.is_empty() => key,
+            (_, _) => self.place,
+        }
+    }
+
     /// The entry of `key`, dropped or not.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.kind {

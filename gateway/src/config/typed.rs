@@ -10,7 +10,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::explain::{self, Complaint};
 use super::file::Config;
-use super::problem::{MOST_PROBLEMS, Place, Problems};
+use super::problem::{MOST_PROBLEMS, Problems};
 use super::tree::{Kind, Node, State, Step};
 
 /// Rounds after which the rest of a file is left unread. Every round tells a problem or settles
@@ -42,7 +42,7 @@ pub(super) fn type_it(root: &mut Node, text: &str, problems: &mut Problems) -> O
 /// Tells the problem and takes its cause out of the tree, or has the value read as text.
 fn settle(root: &mut Node, steps: &[Step], complaint: &Complaint, text: &str, problems: &mut Problems) {
     let (node, under, gone) = root.follow(steps);
-    let place = place(node, under.map(|entry| entry.place));
+    let place = node.shown_at(under.map(|entry| entry.place));
     let at = steps.get(..gone).unwrap_or_default();
     match complaint {
         Complaint::UnknownKey { key, allowed, told_before } => {
@@ -74,15 +74,6 @@ fn settle(root: &mut Node, steps: &[Step], complaint: &Complaint, text: &str, pr
 /// Whether `node` was typed as a number or the like and may be tried as text.
 fn may_be_text(node: &Node) -> bool {
     matches!(node.kind, Kind::Value { plain: true, .. }) && node.state == State::Kept && !node.is_blank()
-}
-
-/// Where to point for a value: at itself, or at its key when it reaches over several lines.
-fn place(node: &Node, key: Option<Place>) -> Place {
-    match (key, &node.kind) {
-        (Some(key), Kind::List(_) | Kind::Section(_)) if node.place.line != key.line => key,
-        (Some(key), Kind::Value { text, .. }) if text.is_empty() => key,
-        (_, _) => node.place,
-    }
 }
 
 fn steps(path: &serde_path_to_error::Path) -> Vec<Step> {

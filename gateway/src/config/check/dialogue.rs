@@ -1,0 +1,53 @@
+//! What reaches the SMTP dialogue: `name`, `inspect`.
+
+use super::Findings;
+use crate::config::file::{Config, Inspect};
+
+/// Longest domain name in a dialogue (RFC 5321 section 4.5.3.1.2).
+const LONGEST_NAME: usize = 255;
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
+    let name = config.name.as_str();
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let allowed = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (literal.is_some() && c == ':')
+    };
+    if name.len() > LONGEST_NAME || !literal.unwrap_or(name).chars().all(allowed) {
+        findings.error(
+            &["name"],
+            format!("`{name}` cannot stand in a reply; write for example `gw.example.net`"),
+        );
+    }
+    keywords(config, findings);
+}
+
+fn keywords(config: &Config, findings: &mut Findings<'_>) {
+    let known = Inspect::default().ehlo_keywords;
+    let mut starttls = false;
+    for (index, keyword) in config.inspect.ehlo_keywords.iter().enumerate() {
+        let key = format!("inspect.ehlo-keywords.{index}");
+        starttls |= keyword.eq_ignore_ascii_case("STARTTLS");
+        // RFC 5321 section 4.1.1.1, ehlo-keyword.
+        let well_formed = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && keyword.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !well_formed {
+            findings.error(
+                &[&key],
+                format!("`{keyword}` is not an EHLO keyword; write the first word of the line alone, for example `SIZE`"),
+            );
+        } else if !known.iter().any(|known| known.eq_ignore_ascii_case(keyword)) {
+            findings.warn(
+                &[&key],
+                format!(
+                    "the gateway does not know what `{keyword}` changes; dialogues that use it may break"
+                ),
+            );
+        }
+    }
+    if !starttls {
+        findings.warn(
+            &["inspect.ehlo-keywords"],
+            "without `STARTTLS` no session behind the gateway can be encrypted",
+        );
+    }
+}
