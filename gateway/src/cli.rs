@@ -9,7 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod reload;
 mod run;
+mod sessions;
+mod socket;
+mod status;
 
 /// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.
 #[derive(Debug, Parser)]
@@ -25,6 +29,12 @@ enum Command {
     Run(run::Args),
     /// Check a configuration, or whether this machine can run the gateway.
     Check(check::Args),
+    /// Show how the running gateway is.
+    Status(status::Args),
+    /// List the open sessions, or end some.
+    Sessions(sessions::Args),
+    /// Have the running gateway read its configuration again.
+    Reload(reload::Args),
 }
 
 /// Where the configuration is.
@@ -41,6 +51,9 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Reload(args) => reload::run(&args),
     };
     match done {
         Ok(code) => code,

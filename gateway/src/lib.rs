@@ -14,12 +14,13 @@
 //! | `handoff` | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`], [`ipc`] between the two processes, [`control`] and `console` for
+//! Around them: [`config`], [`ipc`] between the two processes, [`control`] and [`console`] for
 //! operators, [`telemetry`], [`privilege`], [`clock`], and `daemon`, which wires all of it.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod datapath;
 pub mod intercept;

@@ -70,7 +70,7 @@ pub enum Error {
     )]
     Version(String),
     /// The gateway refused.
-    #[error("{}; {}", .0.error, .0.hint)]
+    #[error("{0}")]
     Refused(Problem),
 }
 
@@ -201,11 +201,15 @@ impl Client {
 
     fn explain(&self, error: io::Error) -> Error {
         let path = self.path.clone();
-        match error.kind() {
-            io::ErrorKind::NotFound => Error::NoSocket(path),
-            io::ErrorKind::ConnectionRefused => Error::NotRunning(path),
-            io::ErrorKind::PermissionDenied => Error::NoPermission { hint: who_may(&path), path },
-            _ => Error::Io { path, error },
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            Error::NoSocket(path)
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            Error::NotRunning(path)
+        } else if kind == io::ErrorKind::PermissionDenied {
+            Error::NoPermission { hint: who_may(&path), path }
+        } else {
+            Error::Io { path, error }
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Fields may be added within a version; anything else takes a new one.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::DatapathStatus;
@@ -143,4 +145,11 @@ pub struct Problem {
     pub error: String,
     /// What to do about it.
     pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = if self.error.contains('\n') { "\n" } else { "; " };
+        write!(f, "{}{between}{}", self.error.trim_end(), self.hint)
+    }
 }

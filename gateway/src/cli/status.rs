@@ -1,0 +1,173 @@
+//! `gateway status`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::socket::{SocketArg, block_on, colours, say, say_json};
+use crate::console::text::{counts, number, plural, safe, size, span};
+use crate::control::request::{ScannerHealth, ScannerState, Status};
+
+/// Arguments of `gateway status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+/// Shows how the gateway is.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let client = args.socket.client()?;
+    let status = block_on(async { Ok(client.status().await?) })?;
+    if args.json { say_json(&status) } else { say(&describe(&status, colours())) }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(status: &Status, colours: bool) -> String {
+    let telemetry = &status.telemetry;
+    let sum = |name: &str| telemetry.sum(name, &[]);
+    let mut out = String::new();
+    let mut row = |name: &str, value: String| {
+        // Writing to a `String` cannot fail.
+        writeln!(out, "{name:<10} {value}").unwrap_or_default();
+    };
+    let up = span(Duration::from_secs(telemetry.uptime));
+    row(
+        "gateway",
+        format!("{} {}, process {}, up {up}", status.version.gateway, safe(&status.name), status.pid),
+    );
+    let stages =
+        if status.stages.is_empty() { String::new() } else { format!(" ({})", counts(&status.stages)) };
+    let accepted = number(sum("gateway_sessions_accepted_total"));
+    row(
+        "sessions",
+        format!("{} open{stages}, {accepted} accepted", number(status.open.try_into().unwrap_or(u64::MAX))),
+    );
+    row("messages", or_none(counts(&telemetry.by_label("gateway_messages_total", "action"))));
+    row("verdicts", or_none(counts(&telemetry.by_label("gateway_messages_total", "verdict"))));
+    let bytes = |from: &str| size(telemetry.sum("gateway_bytes_total", &[("from", from)]));
+    row("bytes", format!("{} from clients, {} from servers", bytes("client"), bytes("server")));
+    let limits = counts(&telemetry.by_label("gateway_limits_hit_total", "limit"));
+    if !limits.is_empty() {
+        row("limits hit", limits);
+    }
+    let troubles = counts(&telemetry.by_label("gateway_troubles_total", "kind"));
+    if !troubles.is_empty() {
+        row("troubles", troubles);
+    }
+    if status.scanners.is_empty() {
+        row("scanner", "none: messages are not scanned".to_owned());
+    }
+    for scanner in &status.scanners {
+        row("scanner", describe_scanner(scanner, colours));
+    }
+    let datapath = &status.datapath;
+    let restarts = plural(datapath.proxy_restarts, "restart");
+    row("datapath", format!("{}, {restarts} of the proxy process", describe_datapath(status)));
+    if !datapath.packets.is_empty() {
+        row("packets", counts(&datapath.packets));
+    }
+    out
+}
+
+fn describe_datapath(status: &Status) -> String {
+    let datapath = &status.datapath;
+    match (datapath.origin.as_str(), datapath.interfaces.as_slice()) {
+        ("", _) => "not heard of yet".to_owned(),
+        (origin, []) if datapath.attach.is_empty() => safe(origin),
+        (origin, []) => format!("{}, {} on no interface", safe(origin), safe(&datapath.attach)),
+        (origin, names) => {
+            format!("{}, {} on {}", safe(origin), safe(&datapath.attach), safe(&names.join(" ")))
+        }
+    }
+}
+
+fn describe_scanner(scanner: &ScannerHealth, colours: bool) -> String {
+    let state = match (colours, scanner.state) {
+        (true, ScannerState::Up) => "\x1b[32mup\x1b[0m",
+        (true, ScannerState::Down) => "\x1b[31mdown\x1b[0m",
+        (_, state) => state.name(),
+    };
+    let since = span(Duration::from_secs(scanner.since));
+    let mut text = format!("{} {state} for {since}, {}", safe(&scanner.name), safe(&scanner.address));
+    for more in [&scanner.version, &scanner.last_error].into_iter().filter(|more| !more.is_empty()) {
+        text.push_str(", ");
+        text.push_str(&safe(more));
+    }
+    if scanner.busy != 0 {
+        text.push_str(&format!(", {} busy", scanner.busy));
+    }
+    text
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none yet".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::request::Version;
+    use crate::ipc::DatapathStatus;
+    use crate::telemetry::{Sample, Snapshot};
+
+    fn sample(name: &str, labels: &[(&str, &str)], value: u64) -> Sample {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Sample { name: name.to_owned(), labels, value }
+    }
+
+    #[test]
+    fn a_status_reads_as_a_table_and_holds_no_raw_bytes() {
+        let messages = "gateway_messages_total";
+        let status = Status {
+            version: Version { gateway: "0.1.0".to_owned(), control: 1 },
+            name: "gw.example".to_owned(),
+            pid: 4711,
+            open: 2,
+            stages: vec![("command".to_owned(), 1), ("splice".to_owned(), 1)],
+            telemetry: Snapshot {
+                since: 0,
+                uptime: 187,
+                samples: vec![
+                    sample("gateway_sessions_accepted_total", &[], 12_000),
+                    sample(messages, &[("action", "passed"), ("verdict", "clean")], 1_180),
+                    sample(messages, &[("action", "refused"), ("verdict", "infected")], 3),
+                    sample("gateway_bytes_total", &[("from", "client")], 20 << 20),
+                    sample("gateway_limits_hit_total", &[("limit", "sessions")], 4),
+                ],
+                history: vec![],
+            },
+            datapath: DatapathStatus {
+                origin: "assign".to_owned(),
+                attach: "tcx".to_owned(),
+                interfaces: vec!["eth0".to_owned(), "vnet1".to_owned()],
+                packets: vec![("assigned".to_owned(), 17)],
+                proxy_restarts: 1,
+            },
+            scanners: vec![ScannerHealth {
+                name: "clamd".to_owned(),
+                address: "tcp:127.0.0.1:3310".to_owned(),
+                state: ScannerState::Down,
+                version: String::new(),
+                last_error: "closed\x1b[2J".to_owned(),
+                busy: 0,
+                since: 61,
+            }],
+        };
+        insta::assert_snapshot!(describe(&status, false), @r"
+        gateway    0.1.0 gw.example, process 4711, up 3m07s
+        sessions   2 open (1 command, 1 splice), 12 000 accepted
+        messages   1 180 passed, 3 refused
+        verdicts   1 180 clean, 3 infected
+        bytes      20.0M from clients, 0 from servers
+        limits hit 4 sessions
+        scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J
+        datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
+        packets    17 assigned
+        ");
+        assert!(describe(&status, true).contains("\x1b[31mdown\x1b[0m"));
+    }
+}
