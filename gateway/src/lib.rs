@@ -7,7 +7,7 @@
 //! | [`datapath`] | the privileged process: eBPF programs, maps, routes, listeners |
 //! | [`intercept`] | an accepted connection becomes a flow with its original destination |
 //! | [`session`] | sockets, deadlines, spool and scanners around the SMTP exchange |
-//! | `smtp` | the protocol itself, without input or output |
+//! | [`smtp`] | the protocol itself, without input or output |
 //! | [`spool`] | the copy that scanners see |
 //! | [`scan`] | scanners and their verdicts |
 //! | `policy` | what is done with a flow or a message |
@@ -29,5 +29,6 @@ pub mod outcome;
 pub mod privilege;
 pub mod scan;
 pub mod session;
+pub mod smtp;
 pub mod spool;
 pub mod telemetry;

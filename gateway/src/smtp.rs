@@ -1,0 +1,18 @@
+//! The SMTP protocol without input or output: octets and events in, actions out.
+//!
+//! Owns what octets mean. Never opens a socket or a file and never reads a clock: the time is an
+//! argument, so that every behaviour can be tested by a dialogue. One strict line and body
+//! parser feeds both the scanners' copy and the server's stream: what is scanned is what is
+//! forwarded.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod address;
+pub mod body;
+pub mod command;
+pub mod exchange;
+pub mod extension;
+pub mod line;
+pub mod refusal;
+pub mod reply;
+pub mod stage;
+pub mod verb;

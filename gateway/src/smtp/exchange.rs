@@ -1,0 +1,545 @@
+//! The inspect lane as one state machine that sees both directions.
+//!
+//! The driver puts octets and events in and carries the actions out. Commands and replies are
+//! relayed in order; the text of a message flows to the server while it is copied for the
+//! scanners; only its end is held back until [`Exchange::decided`].
+//!
+//! Three rules hold in every state: replies never overtake earlier ones (RFC 2920 section 3.1);
+//! no octet reaches the server that was not understood; what the scanner is given is what the
+//! server gets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::command::Command;
+use super::extension::Offers;
+use super::line::LineDecoder;
+use super::refusal::Refusal;
+use super::reply::{Reply, ReplyDecoder};
+use super::stage::Stage;
+use crate::config::file::{Config, Inspect, Limits, Timeouts};
+use crate::outcome::{MessageAction, SessionEnd};
+
+mod auth;
+mod bdat;
+mod command;
+mod data;
+mod deadline;
+mod greeting;
+mod hello;
+mod message;
+mod queue;
+mod server;
+mod starttls;
+mod takeover;
+mod transaction;
+
+use queue::{Expected, Queue};
+use takeover::Takeover;
+pub use transaction::Envelope;
+use transaction::Transaction;
+
+/// Octets that may wait in one direction before no more are read.
+const HIGH_WATER: usize = 64 * 1024;
+/// Commands that may wait for their replies before no more are read.
+const MAX_PENDING: usize = 100;
+/// An AUTH line and its line end (RFC 4954 section 4).
+const AUTH_LINE: usize = 12_288 + 2;
+
+/// What the operator wants of every exchange.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The gateway's name in its own replies.
+    pub name: String,
+    /// What is let through.
+    pub inspect: Inspect,
+    /// Ceilings.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+}
+
+impl Rules {
+    /// The rules that `config` sets, with `name` for the gateway.
+    #[must_use]
+    pub fn new(config: &Config, name: String) -> Self {
+        Self {
+            name,
+            inspect: config.inspect.clone(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A message begins: open its copy and start the scanners. Its octets follow in
+    /// [`Exchange::take_content`].
+    BeginMessage,
+    /// The message is complete: get the verdict and call [`Exchange::decided`].
+    EndMessage,
+    /// The message will not be completed: throw its copy away.
+    AbortMessage,
+    /// What became of a message whose copy was begun.
+    MessageDone(MessageDone),
+    /// Close the connection to the server at once, without QUIT.
+    DropServer,
+    /// From here on octets pass unread, as soon as what waits for the client is written.
+    Splice,
+    /// Something an operator counts.
+    Note(Note),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageDone {
+    /// Who sent it to whom.
+    pub envelope: Envelope,
+    /// Octets of its text, without dot-stuffing.
+    pub size: u64,
+    /// What was done with it.
+    pub action: MessageAction,
+    /// The reply the client reads.
+    pub reply: String,
+    /// When its MAIL command came.
+    pub started: Instant,
+}
+
+/// Something an operator counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The client spoke before the greeting.
+    EarlyTalk,
+    /// Octets behind STARTTLS that came before its reply; they are thrown away.
+    Injected,
+    /// A message held bare CR or LF.
+    BareNewline,
+    /// A message held NUL octets.
+    Nul,
+    /// The server broke the protocol.
+    ServerProtocol,
+    /// The gateway answered a command itself because it was malformed or out of place.
+    CommandRefused,
+    /// The client speaks another protocol.
+    Foreign,
+    /// AUTH succeeded.
+    Authenticated,
+    /// AUTH failed.
+    AuthFailed,
+    /// The gateway took the session over.
+    Takeover,
+}
+
+/// What is done with a complete message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Its end goes to the server.
+    Pass,
+    /// It never reaches its end.
+    Refuse(Refusal),
+}
+
+/// What the session as a whole is doing.
+#[derive(Debug)]
+enum Phase {
+    Connect,
+    Greeting {
+        /// Early talk was noted already.
+        talked: bool,
+    },
+    Relay,
+    Takeover(Takeover),
+    Spliced,
+    Closing(SessionEnd),
+}
+
+/// What the client's next octets are.
+#[derive(Debug)]
+enum Input {
+    Command,
+    AuthResponse,
+    Text(data::Text),
+    Chunk(bdat::Chunk),
+    /// A complete message waits for its verdict; its end is held back.
+    Verdict(message::HeldEnd),
+}
+
+/// One SMTP session between a client and the server it chose.
+#[derive(Debug)]
+pub struct Exchange {
+    rules: Arc<Rules>,
+    phase: Phase,
+    input: Input,
+    client_in: BytesMut,
+    client_lines: LineDecoder,
+    client_closed: bool,
+    /// The client cannot even be written to.
+    client_lost: bool,
+    server_in: BytesMut,
+    server_replies: ReplyDecoder,
+    /// The server can be written to and heard.
+    server_up: bool,
+    to_client: BytesMut,
+    to_server: BytesMut,
+    content: BytesMut,
+    queue: Queue,
+    /// A command that waits until all earlier ones are answered.
+    deferred: Option<Command>,
+    offers: Offers,
+    hello: String,
+    authenticated: bool,
+    transaction: Option<Transaction>,
+    errors: u32,
+    /// How the session ends once the replies on their way are written.
+    ending: Option<SessionEnd>,
+    clocks: deadline::Clocks,
+    actions: VecDeque<Action>,
+}
+
+impl Exchange {
+    /// A session that was accepted at `now` and whose server is being connected to.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>, now: Instant) -> Self {
+        let client_lines = LineDecoder::new(rules.limits.command_line.as_len());
+        Self {
+            rules,
+            phase: Phase::Connect,
+            input: Input::Command,
+            client_in: BytesMut::new(),
+            client_lines,
+            client_closed: false,
+            client_lost: false,
+            server_in: BytesMut::new(),
+            server_replies: ReplyDecoder::default(),
+            server_up: false,
+            to_client: BytesMut::new(),
+            to_server: BytesMut::new(),
+            content: BytesMut::new(),
+            queue: Queue::default(),
+            deferred: None,
+            offers: Offers::default(),
+            hello: String::new(),
+            authenticated: false,
+            transaction: None,
+            errors: 0,
+            ending: None,
+            clocks: deadline::Clocks::new(now),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The connection to the server stands.
+    pub fn connected(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Connect) {
+            self.server_up = true;
+            self.phase = Phase::Greeting { talked: false };
+            self.clocks.enter(now);
+            self.pump(now);
+        }
+    }
+
+    /// The server cannot be reached.
+    pub fn connect_failed(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Connect) {
+            self.say(&Refusal::ConnectFailed, now);
+            self.finish(SessionEnd::Connect, now);
+        }
+    }
+
+    /// Where octets from the client are to be appended; then call [`Self::client_received`].
+    pub const fn client_buffer(&mut self) -> &mut BytesMut {
+        &mut self.client_in
+    }
+
+    /// Octets from the client were appended to [`Self::client_buffer`].
+    pub fn client_received(&mut self, now: Instant) {
+        self.clocks.block = now;
+        self.pump(now);
+    }
+
+    /// The client will send no more.
+    pub fn client_ended(&mut self, now: Instant) {
+        self.client_closed = true;
+        self.pump(now);
+    }
+
+    /// The client is gone: nothing can be written to it either.
+    pub fn client_lost(&mut self, now: Instant) {
+        self.client_closed = true;
+        self.client_lost = true;
+        self.to_client = BytesMut::new();
+        if !self.queue.awaits_end_of_data() {
+            self.abort_message(&Refusal::ClientTimeout);
+            self.finish(SessionEnd::Client, now);
+        }
+    }
+
+    /// Where octets from the server are to be appended; then call [`Self::server_received`].
+    pub const fn server_buffer(&mut self) -> &mut BytesMut {
+        &mut self.server_in
+    }
+
+    /// Octets from the server were appended to [`Self::server_buffer`].
+    pub fn server_received(&mut self, now: Instant) {
+        self.read_server(now);
+        self.pump(now);
+    }
+
+    /// The server closed the connection.
+    pub fn server_ended(&mut self, now: Instant) {
+        self.server_left(now);
+        self.pump(now);
+    }
+
+    /// What is to be written to the client.
+    #[must_use]
+    pub fn to_client(&self) -> &[u8] {
+        &self.to_client
+    }
+
+    /// So much of [`Self::to_client`] was written.
+    pub fn client_sent(&mut self, octets: usize, now: Instant) {
+        sent(&mut self.to_client, octets);
+        self.clocks.client_write = now;
+        self.pump(now);
+    }
+
+    /// What is to be written to the server.
+    #[must_use]
+    pub fn to_server(&self) -> &[u8] {
+        &self.to_server
+    }
+
+    /// So much of [`Self::to_server`] was written.
+    pub fn server_sent(&mut self, octets: usize, now: Instant) {
+        sent(&mut self.to_server, octets);
+        self.clocks.server_write = now;
+        self.pump(now);
+    }
+
+    /// Octets of the message for its copy, as far as they are known.
+    pub fn take_content(&mut self, now: Instant) -> Option<Bytes> {
+        if self.content.is_empty() {
+            return None;
+        }
+        let content = self.content.split().freeze();
+        self.pump(now);
+        Some(content)
+    }
+
+    /// The decision on the message that [`Action::EndMessage`] announced. May come earlier, to
+    /// refuse a message that cannot be copied.
+    pub fn decided(&mut self, decision: Decision, now: Instant) {
+        match decision {
+            Decision::Pass => self.pass_message(now),
+            Decision::Refuse(refusal) => self.refuse_message(refusal, now),
+        }
+        self.pump(now);
+    }
+
+    /// The operator or the gateway's stop ends the session.
+    pub fn end(&mut self, end: SessionEnd, now: Instant) {
+        if self.finished(now).is_none() {
+            self.abort_message(&Refusal::ShuttingDown);
+            self.say(&Refusal::ShuttingDown, now);
+            self.finish(end, now);
+        }
+    }
+
+    /// The next thing to do, or `None` when the exchange waits for events.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether octets from the client can be taken.
+    #[must_use]
+    pub fn wants_client(&self) -> bool {
+        !self.client_closed
+            && self.client_in.len() < HIGH_WATER
+            && self.has_room()
+            && !matches!(self.phase, Phase::Spliced | Phase::Closing(_))
+    }
+
+    /// Whether octets from the server can be taken.
+    #[must_use]
+    pub fn wants_server(&self) -> bool {
+        self.server_up && self.to_client.len() < HIGH_WATER && !matches!(self.phase, Phase::Spliced)
+    }
+
+    /// How the session ended, once nothing is left to write or waiting for it is in vain.
+    #[must_use]
+    pub fn finished(&self, now: Instant) -> Option<SessionEnd> {
+        let Phase::Closing(end) = self.phase else { return None };
+        (self.to_client.is_empty() || self.clocks.close_passed(now)).then_some(end)
+    }
+
+    /// Where the session is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match (&self.phase, &self.input) {
+            (Phase::Connect, _) => Stage::Connect,
+            (Phase::Greeting { .. }, _) => Stage::Greeting,
+            (Phase::Takeover(_), _) => Stage::Takeover,
+            (Phase::Spliced, _) => Stage::Splice,
+            (Phase::Closing(_), _) => Stage::Closing,
+            (Phase::Relay, Input::Text(_) | Input::Chunk(_)) => Stage::Data,
+            (Phase::Relay, Input::Verdict(_)) => Stage::Scan,
+            (Phase::Relay, _) if self.queue.awaits_end_of_data() => Stage::EndOfData,
+            (Phase::Relay, _) if self.transaction.is_some() => Stage::Envelope,
+            (Phase::Relay, _) => Stage::Command,
+        }
+    }
+
+    /// The client's last HELO or EHLO name.
+    #[must_use]
+    pub fn hello(&self) -> &str {
+        &self.hello
+    }
+
+    /// Whether AUTH has succeeded.
+    #[must_use]
+    pub const fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Does all that can be done without further events.
+    fn pump(&mut self, now: Instant) {
+        loop {
+            self.flush_own_replies(now);
+            if !self.step(now) {
+                break;
+            }
+        }
+        if let Some(end) = self.ending.filter(|_| self.queue.is_empty()) {
+            self.finish(end, now);
+        }
+        if self.client_closed {
+            self.client_left(now);
+        }
+        if self.client_in.is_empty() {
+            // An idle session holds no buffer.
+            self.client_in = BytesMut::new();
+        }
+    }
+
+    /// Takes the client's next line or stretch of text; false when it has to wait.
+    fn step(&mut self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Connect | Phase::Spliced | Phase::Closing(_) => return false,
+            Phase::Greeting { .. } => return self.early_talk(now),
+            Phase::Relay | Phase::Takeover(_) => {}
+        }
+        if self.clocks.delay.is_some() || self.ending.is_some() {
+            return false;
+        }
+        match &self.input {
+            Input::Verdict(_) => false,
+            Input::Text(_) => self.has_room() && self.read_text(now),
+            Input::Chunk(_) => self.has_room() && self.read_chunk(now),
+            Input::Command | Input::AuthResponse if self.must_wait() => false,
+            Input::AuthResponse => self.read_auth_response(now),
+            Input::Command => self.read_command(now),
+        }
+    }
+
+    /// Whether the next command has to wait for replies.
+    fn must_wait(&self) -> bool {
+        if self.deferred.is_some() || !self.offers.pipelining {
+            return !self.queue.is_empty();
+        }
+        self.queue.is_closed() || self.queue.len() >= MAX_PENDING
+    }
+
+    fn has_room(&self) -> bool {
+        self.to_server.len() < HIGH_WATER
+            && self.to_client.len() < HIGH_WATER
+            && self.content.len() < HIGH_WATER
+    }
+
+    /// Sends a command line to the server.
+    fn forward(&mut self, line: &str, expected: Expected, last_in_group: bool, now: Instant) {
+        self.send_server(line.as_bytes(), now);
+        self.send_server(b"\r\n", now);
+        self.queue.push(expected, last_in_group, now);
+    }
+
+    fn send_server(&mut self, octets: &[u8], now: Instant) {
+        if self.to_server.is_empty() {
+            self.clocks.server_write = now;
+        }
+        self.to_server.extend_from_slice(octets);
+    }
+
+    /// Answers in the server's place, behind all replies that are still to come.
+    fn answer(&mut self, refusal: &Refusal) {
+        self.queue.push_own(refusal.reply(&self.rules.name));
+    }
+
+    /// Writes a reply to the client at once.
+    fn say(&mut self, refusal: &Refusal, now: Instant) {
+        let reply = refusal.reply(&self.rules.name);
+        self.relay_reply(&reply, now);
+    }
+
+    fn flush_own_replies(&mut self, now: Instant) {
+        while self.clocks.delay.is_none() {
+            let Some(reply) = self.queue.pop_own() else { return };
+            self.relay_reply(&reply, now);
+        }
+    }
+
+    /// Answers behind all replies that are still to come, and ends the session there.
+    fn answer_last(&mut self, reply: Reply) {
+        self.queue.push_own(reply);
+        self.ending = Some(SessionEnd::Gateway);
+    }
+
+    /// Closes the connection to the server; what it still has to say is of no interest.
+    fn drop_server(&mut self) {
+        if self.server_up {
+            self.server_up = false;
+            self.to_server = BytesMut::new();
+            self.server_in = BytesMut::new();
+            self.actions.push_back(Action::DropServer);
+        }
+    }
+
+    /// Ends the session as soon as the client has read what waits for it.
+    fn finish(&mut self, end: SessionEnd, now: Instant) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.drop_server();
+            self.phase = Phase::Closing(end);
+            self.clocks.enter(now);
+        }
+    }
+
+    fn client_left(&mut self, now: Instant) {
+        match (&self.phase, &self.input) {
+            (Phase::Closing(_) | Phase::Spliced, _) => {}
+            (_, Input::Text(_) | Input::Chunk(_)) => {
+                self.abort_message(&Refusal::ClientTimeout);
+                self.finish(SessionEnd::Client, now);
+            }
+            (Phase::Relay, Input::Verdict(_)) => {}
+            (Phase::Relay, _) if !self.queue.is_empty() || self.deferred.is_some() => {}
+            (Phase::Connect | Phase::Greeting { .. }, _) if !self.client_in.is_empty() => {}
+            _ => self.finish(SessionEnd::Client, now),
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.actions.push_back(Action::Note(note));
+    }
+}
+
+fn sent(buffer: &mut BytesMut, octets: usize) {
+    bytes::Buf::advance(buffer, octets.min(buffer.len()));
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
+}

@@ -1,0 +1,63 @@
+//! AUTH, passed through and watched (RFC 4954). Credentials are relayed and never kept.
+
+use std::time::Instant;
+
+use super::queue::Expected;
+use super::{AUTH_LINE, Exchange, Input, Note};
+use crate::smtp::command::{Command, Secret};
+use crate::smtp::line::Line;
+use crate::smtp::refusal::Refusal;
+use crate::smtp::reply::Reply;
+
+impl Exchange {
+    pub(super) fn auth(&mut self, argument: &Secret, now: Instant) {
+        // RFC 4954 section 4: neither twice nor inside a transaction.
+        if self.authenticated || self.transaction.is_some() {
+            return self.refuse_command(&Refusal::BadSequence, now);
+        }
+        let line = Command::Auth { argument: argument.clone() }.to_line();
+        self.forward(&line, Expected::Auth, true, now);
+    }
+
+    pub(super) fn auth_answered(&mut self, reply: &Reply, now: Instant) {
+        match reply.code() {
+            334 => {
+                self.input = Input::AuthResponse;
+                self.client_lines.set_limit(AUTH_LINE);
+                return;
+            }
+            235 => {
+                self.authenticated = true;
+                self.note(Note::Authenticated);
+            }
+            _ => {
+                self.note(Note::AuthFailed);
+                self.count_error(now);
+            }
+        }
+        self.leave_auth();
+    }
+
+    /// Relays a line of the client's, which answers a challenge.
+    pub(super) fn read_auth_response(&mut self, now: Instant) -> bool {
+        let Some(line) = self.client_lines.next(&mut self.client_in) else { return false };
+        self.clocks.command = now;
+        match line {
+            Line::Text(line) => {
+                self.send_server(&line, now);
+                self.send_server(b"\r\n", now);
+            }
+            // What cannot be relayed cancels the exchange (RFC 4954 section 4); the server's
+            // 501 answers the client.
+            Line::TooLong | Line::Illegal => self.send_server(b"*\r\n", now),
+        }
+        self.leave_auth();
+        self.queue.push(Expected::Auth, true, now);
+        true
+    }
+
+    fn leave_auth(&mut self) {
+        self.input = Input::Command;
+        self.client_lines.set_limit(self.rules.limits.command_line.as_len());
+    }
+}

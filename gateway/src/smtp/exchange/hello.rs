@@ -1,0 +1,33 @@
+//! EHLO and HELO (RFC 5321 section 4.1.1.1).
+
+use std::time::Instant;
+
+use super::Exchange;
+use super::queue::Expected;
+use crate::smtp::command::Command;
+use crate::smtp::extension::{self, Offers};
+use crate::smtp::reply::Reply;
+
+impl Exchange {
+    pub(super) fn hello_command(&mut self, extended: bool, name: String, now: Instant) {
+        self.hello.clone_from(&name);
+        let line = Command::Hello { extended, name }.to_line();
+        self.forward(&line, Expected::Hello { extended }, true, now);
+    }
+
+    /// The reply for the client: what it may not know is removed.
+    pub(super) fn hello_answered(&mut self, extended: bool, reply: Reply) -> Reply {
+        if !reply.is_positive() {
+            return reply;
+        }
+        self.reset_answered(&reply);
+        if !extended {
+            self.offers = Offers::default();
+            return reply;
+        }
+        let limit = self.rules.limits.message_size.bytes();
+        let (reply, offers) = extension::filter(&reply, &self.rules.inspect.ehlo_keywords, limit);
+        self.offers = offers;
+        reply
+    }
+}

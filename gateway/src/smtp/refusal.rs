@@ -1,0 +1,237 @@
+//! Everything the gateway says in its own name: one variant, one wire form.
+//!
+//! Owns the reply codes. Permanent (5xx) only where trying again cannot help: a verdict, a
+//! policy, a malformed command. A lack of resources and other people's trouble are 4xx.
+
+use super::address::PathError;
+use super::command::CommandError;
+use super::reply::Reply;
+
+/// Why the gateway answers in the server's place. Each variant has one wire form: see
+/// [`Refusal::reply`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The line is not a command.
+    #[error("{0}")]
+    Command(#[from] CommandError),
+    /// The path in MAIL is not taken.
+    #[error("sender: {0}")]
+    Sender(PathError),
+    /// The path in RCPT is not taken.
+    #[error("recipient: {0}")]
+    Recipient(PathError),
+    /// A command line beyond `limits.command-line`, or an AUTH line beyond RFC 4954 section 4.
+    #[error("the line is too long")]
+    LineTooLong,
+    /// A control octet in a command: a bare CR or LF, a NUL.
+    #[error("the line holds control octets")]
+    IllegalOctets,
+    /// A valid command in the wrong state (RFC 5321 section 4.1.4).
+    #[error("the command is out of sequence")]
+    BadSequence,
+    /// DATA or BDAT when the server has accepted no recipient.
+    #[error("there is no valid recipient")]
+    NoRecipient,
+    /// More than `limits.recipients` (RFC 5321 section 4.5.3.1.10).
+    #[error("there are too many recipients")]
+    TooManyRecipients,
+    /// Larger than `limits.message-size`.
+    #[error("the message is too large")]
+    MessageTooLarge,
+    /// A non-ASCII path, but the server does not offer SMTPUTF8 (RFC 6531 section 3.2).
+    #[error("the server does not take internationalized addresses")]
+    Utf8Unsupported,
+    /// The server does not offer the extension that the command belongs to.
+    #[error("the server does not offer {0}")]
+    NotOffered(&'static str),
+    /// VRFY, EXPN, ETRN or HELP, which the configuration keeps from the server.
+    #[error("{0} is answered by the gateway")]
+    Query(&'static str),
+    /// A bare CR or LF or a NUL in a message, and the configuration refuses it.
+    #[error("the message holds bare line ends or NUL octets")]
+    MalformedText,
+    /// A virus.
+    #[error("virus {signature}")]
+    Virus {
+        /// The signature's name.
+        signature: String,
+    },
+    /// No verdict, and the configuration asks for a new try.
+    #[error("no verdict yet")]
+    ScannerFailed,
+    /// No verdict, and the configuration refuses for good.
+    #[error("no verdict")]
+    NotScannable,
+    /// Larger than the scanner takes, and the configuration refuses for good.
+    #[error("too large to be scanned")]
+    TooLargeToScan,
+    /// Larger than the scanner takes, and the configuration asks for a new try.
+    #[error("too large to be scanned now")]
+    TooLargeToScanNow,
+    /// Not enough room in the spool.
+    #[error("no space in the spool")]
+    NoSpace,
+    /// The copy for the scanner could not be written.
+    #[error("the spool failed")]
+    SpoolFailed,
+    /// The client spoke before the greeting.
+    #[error("the client spoke before the greeting")]
+    EarlyTalk,
+    /// The server cannot be reached.
+    #[error("the server cannot be reached")]
+    ConnectFailed,
+    /// The server does not answer.
+    #[error("the server does not answer")]
+    ServerSilent,
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    ServerLost,
+    /// The server does not read.
+    #[error("the server does not read")]
+    ServerStalled,
+    /// The server broke the protocol.
+    #[error("the server broke the protocol")]
+    ServerProtocol,
+    /// The server refused the message before its end.
+    #[error("the server refused: {}", .0.summary())]
+    Server(Reply),
+    /// The client does not go on.
+    #[error("the client does not go on")]
+    ClientTimeout,
+    /// The session is too old.
+    #[error("the session is too old")]
+    SessionTimeout,
+    /// `limits.hard-errors` is reached.
+    #[error("too many errors")]
+    TooManyErrors,
+    /// `limits.sessions` is reached.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// `limits.sessions-per-client` is reached.
+    #[error("too many sessions of this client")]
+    TooManySessionsOfClient,
+    /// The gateway stops, or an operator ended the session.
+    #[error("the gateway ends the session")]
+    ShuttingDown,
+    /// The flow's lane is `reject`.
+    #[error("the lane is closed")]
+    LaneRejects,
+}
+
+impl Refusal {
+    /// The reply as the client reads it; `name` is the gateway's.
+    #[must_use]
+    pub fn reply(&self, name: &str) -> Reply {
+        if let Self::Server(reply) = self {
+            return reply.clone();
+        }
+        let (code, status, text) = self.wire();
+        Reply::new(code, &format!("{status} {name} {text}"))
+    }
+
+    /// Whether the same message may be tried again (RFC 5321 section 4.2.1).
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        let code = if let Self::Server(reply) = self { reply.code() } else { self.wire().0 };
+        code / 100 == 4
+    }
+
+    /// The table: reply code (RFC 5321), status (RFC 3463), text.
+    fn wire(&self) -> (u16, &'static str, String) {
+        let (code, status, text) = match self {
+            Self::Command(CommandError::Unknown) => (500, "5.5.2", "Command not recognized"),
+            Self::Command(CommandError::Forbidden) => (502, "5.5.1", "Command not implemented"),
+            Self::Command(CommandError::Foreign) => (221, "2.7.0", "I can break rules, too. Goodbye"),
+            Self::Command(CommandError::Argument | CommandError::Path(_)) => {
+                (501, "5.5.4", "Syntax error in parameters or arguments")
+            }
+            Self::Sender(PathError::Syntax | PathError::NotUtf8) => {
+                (501, "5.1.7", "Bad sender address syntax")
+            }
+            Self::Sender(PathError::TooLong) => (501, "5.1.7", "Sender address too long"),
+            Self::Sender(PathError::Route) => (501, "5.1.7", "Source routes are not taken"),
+            Self::Recipient(PathError::Syntax | PathError::NotUtf8) => {
+                (501, "5.1.3", "Bad recipient address syntax")
+            }
+            Self::Recipient(PathError::TooLong) => (501, "5.1.3", "Recipient address too long"),
+            Self::Recipient(PathError::Route) => (501, "5.1.3", "Source routes are not taken"),
+            Self::LineTooLong => (500, "5.5.2", "Line too long"),
+            Self::IllegalOctets => (501, "5.5.2", "Bare line ends and control characters are not allowed"),
+            Self::BadSequence => (503, "5.5.1", "Bad sequence of commands"),
+            Self::NoRecipient => (554, "5.5.1", "No valid recipients"),
+            Self::TooManyRecipients => (452, "4.5.3", "Too many recipients"),
+            Self::MessageTooLarge => (552, "5.3.4", "Message size exceeds the limit"),
+            Self::Utf8Unsupported => (550, "5.6.7", "The server does not take internationalized addresses"),
+            Self::NotOffered(extension) => {
+                return (502, "5.5.1", format!("{extension} is not offered"));
+            }
+            Self::Query("VRFY") => (252, "2.1.5", "Send some mail, I'll try my best"),
+            Self::Query("HELP") => (214, "2.0.0", "See RFC 5321"),
+            Self::Query(_) => (502, "5.5.1", "Command not implemented"),
+            Self::MalformedText => (550, "5.5.2", "Bare line ends and NUL octets are not allowed"),
+            Self::Virus { signature } => return (550, "5.7.1", format!("Malware found ({signature})")),
+            Self::ScannerFailed => (451, "4.7.1", "The message could not be scanned, try again later"),
+            Self::NotScannable => (550, "5.7.1", "The message could not be scanned"),
+            Self::TooLargeToScan => (552, "5.3.4", "The message is too large to be scanned"),
+            Self::TooLargeToScanNow => {
+                (452, "4.3.4", "The message is too large to be scanned, try again later")
+            }
+            Self::NoSpace => (452, "4.3.1", "Insufficient space, try again later"),
+            Self::SpoolFailed => (451, "4.3.0", "Local trouble, try again later"),
+            Self::EarlyTalk => (554, "5.5.1", "Wait for the greeting"),
+            Self::ConnectFailed => (421, "4.4.1", "The server cannot be reached, try again later"),
+            Self::ServerSilent => (421, "4.4.2", "The server does not answer, try again later"),
+            Self::ServerLost => (421, "4.4.2", "Lost the connection to the server, try again later"),
+            Self::ServerStalled => (451, "4.4.2", "The server does not read, try again later"),
+            Self::ServerProtocol => (451, "4.5.0", "The server broke the protocol, try again later"),
+            Self::Server(_) => (451, "4.5.0", "The server refused the message"),
+            Self::ClientTimeout => (421, "4.4.2", "Timeout, closing connection"),
+            Self::SessionTimeout => (421, "4.4.2", "The session has lasted too long, closing connection"),
+            Self::TooManyErrors => (421, "4.7.0", "Too many errors, closing connection"),
+            Self::TooManySessions => (421, "4.3.2", "Too many connections, try again later"),
+            Self::TooManySessionsOfClient => {
+                (421, "4.7.0", "Too many connections from your host, try again later")
+            }
+            Self::ShuttingDown => (421, "4.3.2", "Service shutting down, try again later"),
+            Self::LaneRejects => (554, "5.7.1", "No SMTP service for you here"),
+        };
+        (code, status, text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_that_passes_is_temporary_and_verdicts_are_not() {
+        for refusal in [
+            Refusal::ScannerFailed,
+            Refusal::NoSpace,
+            Refusal::SpoolFailed,
+            Refusal::ConnectFailed,
+            Refusal::ServerProtocol,
+            Refusal::TooManyRecipients,
+            Refusal::TooManySessions,
+        ] {
+            assert!(refusal.is_temporary(), "{refusal}");
+        }
+        assert!(!Refusal::Virus { signature: "x".into() }.is_temporary());
+        assert!(!Refusal::MessageTooLarge.is_temporary());
+    }
+
+    #[test]
+    fn the_status_class_agrees_with_the_code() {
+        for refusal in [
+            Refusal::Command(CommandError::Unknown),
+            Refusal::Command(CommandError::Foreign),
+            Refusal::Query("VRFY"),
+            Refusal::TooLargeToScanNow,
+            Refusal::Virus { signature: "Eicar".into() },
+            Refusal::LaneRejects,
+        ] {
+            let reply = refusal.reply("gw.test").summary();
+            assert_eq!(reply.as_bytes().first(), reply.as_bytes().get(4), "{reply}");
+        }
+    }
+}
