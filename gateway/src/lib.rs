@@ -11,7 +11,7 @@
 //! | [`spool`] | the copy that scanners see |
 //! | [`scan`] | scanners and their verdicts |
 //! | `policy` | what is done with a flow or a message |
-//! | `handoff` | the splice lane |
+//! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`], [`ipc`] between the two processes, [`control`] and [`console`] for
@@ -23,6 +23,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod datapath;
+pub mod handoff;
 pub mod intercept;
 pub mod ipc;
 pub mod outcome;
