@@ -6,23 +6,32 @@
 //!  2001:db8:1::2            2001:db8:1::1
 //!                           198.51.100.1     wan0 ── eth0  198.51.100.2
 //!                           2001:db8:2::1                  2001:db8:2::2
+//!                                                          198.51.100.3
+//!                                                          2001:db8:2::3
 //! ```
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, process};
 
 use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::netns::Netns;
+use crate::process;
 
 /// The router's interface towards the client.
 pub const LAN: &str = "lan0";
 /// The router's interface towards the server.
 pub const WAN: &str = "wan0";
+
+/// Every namespace and folder of a lab begins with this and the number of its process.
+const PREFIX: &str = "gwlab-";
 
 /// IP version of a path through the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +71,25 @@ impl Family {
         }
     }
 
+    /// A second address of the server, for a second daemon on the same port.
+    #[must_use]
+    pub const fn second_server(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 3)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 3)),
+        }
+    }
+
     /// The server's SMTP port.
     #[must_use]
     pub const fn smtp(self) -> SocketAddr {
         SocketAddr::new(self.server(), 25)
+    }
+
+    /// The SMTP port of the server's second address.
+    #[must_use]
+    pub const fn second_smtp(self) -> SocketAddr {
+        SocketAddr::new(self.second_server(), 25)
     }
 }
 
@@ -86,7 +110,7 @@ impl Lab {
     /// When a namespace, link, address or route cannot be made: not root, mostly.
     pub fn new() -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("gwlab-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = TempDir::with_prefix(format!("{prefix}-")).context("cannot make the lab's folder")?;
         // Daemons under other accounts reach their files below it.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
@@ -124,6 +148,26 @@ impl Lab {
         self.directory.path()
     }
 
+    /// Removes what runs that were killed have left: namespaces and folders that carry the number
+    /// of a process that is gone, and the processes in them.
+    pub fn sweep() {
+        let names = |folder: &str| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        for name in names("/run/netns").into_iter().filter(|name| is_left_over(name)) {
+            let inside = process::done(Command::new("ip").args(["netns", "pids", &name])).unwrap_or_default();
+            for pid in inside.split_whitespace().filter_map(|word| word.parse().ok()) {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
+            process::best_effort(Command::new("ip").args(["netns", "del", &name]));
+        }
+        let temporary = std::env::temp_dir();
+        for name in names(&temporary.to_string_lossy()).into_iter().filter(|name| is_left_over(name)) {
+            fs::remove_dir_all(temporary.join(name)).ok();
+        }
+    }
+
     fn connect(&self) -> anyhow::Result<()> {
         for parameter in ["forwarding", "rp_filter"] {
             for interface in ["all", "default"] {
@@ -132,7 +176,10 @@ impl Lab {
         }
         self.router.sysctl("ipv6/conf/all/forwarding", "1")?;
         self.link(&self.client, LAN, "192.0.2", "2001:db8:1:")?;
-        self.link(&self.server, WAN, "198.51.100", "2001:db8:2:")
+        self.link(&self.server, WAN, "198.51.100", "2001:db8:2:")?;
+        self.server.ip("address add 198.51.100.3/24 dev eth0")?;
+        self.server.ip("address add 2001:db8:2::3/64 dev eth0 nodad")?;
+        Ok(())
     }
 
     /// Joins a host to the router: the host has `.2`, the router `.1` and is the way to all else.
@@ -149,4 +196,10 @@ impl Lab {
         host.ip(&format!("route add default via {net6}:1"))?;
         Ok(())
     }
+}
+
+/// Whether a name is that of a lab whose process is gone.
+fn is_left_over(name: &str) -> bool {
+    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }

@@ -6,6 +6,7 @@
 //! | [`netns`] | one network namespace |
 //! | [`process`] | a daemon in the foreground, its log, its end |
 //! | [`gateway`] | the gateway under test, with a configuration written for it |
+//! | [`clamd`] | a real clamd with one signature |
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
@@ -15,6 +16,7 @@
 //!
 //! Everything here removes what it made when it is dropped, and nothing else.
 
+pub mod clamd;
 pub mod client;
 pub mod gateway;
 pub mod lab;

@@ -1,2 +1,83 @@
-//! x
-fn main() {}
+//! `cargo xtask VERB`: everything a developer runs, one file a verb.
+//!
+//! Each verb does its own set-up, says what it does, and costs nothing when there is nothing to do.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ci;
+mod demo;
+mod ebpf;
+mod interrupt;
+mod lab;
+mod machine;
+mod packages;
+mod run;
+mod say;
+mod setup;
+mod stage;
+mod step;
+mod test;
+mod tidy;
+mod tmux;
+
+/// Build, test and show the gateway.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what building and testing need.
+    Setup,
+    /// Build the eBPF object.
+    BuildEbpf,
+    /// Set up the demo network and open a shell in it.
+    Lab,
+    /// Send real mail through the gateway in the demo network and compare with what is expected.
+    Demo {
+        /// Show the console beside it, in tmux.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Run every test.
+    Test,
+    /// Format, lint and structure checks, documentation, and every test.
+    Ci {
+        /// Leave the tests out.
+        #[arg(long)]
+        checks_only: bool,
+    },
+    /// Build the gateway and run it: `cargo xtask run -- run -c FILE`.
+    Run {
+        /// Do not ask for root: `origin: fixed` on a free port needs none.
+        #[arg(long)]
+        unprivileged: bool,
+        /// Arguments of `gateway`.
+        #[arg(last = true, required = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup => setup::all(),
+        Verb::BuildEbpf => setup::build_tools().and_then(|()| ebpf::build()),
+        Verb::Lab => lab::run(),
+        Verb::Demo { watch } => demo::run(watch),
+        Verb::Test => test::run(),
+        Verb::Ci { checks_only } => ci::run(checks_only),
+        Verb::Run { unprivileged, arguments } => run::run(unprivileged, &arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

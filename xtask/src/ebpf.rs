@@ -1,0 +1,176 @@
+//! `cargo xtask build-ebpf`: the object file that the gateway loads into the kernel.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use gateway_tests::process::done;
+
+use crate::machine::{self, Compiler};
+use crate::{say, step};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// What to do on a machine that has no `core` for BPF.
+pub(crate) const HOW_TO_GET_CORE: &str = "there is no Rust core library for BPF here. One of these makes one:\n    \
+    rustup component add rust-src\n    \
+    apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf    (Debian 12)\n    \
+    rustup toolchain install nightly --component rust-src\n\
+    then run `cargo xtask build-ebpf` again";
+
+/// A way to a `core` for the BPF target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// The compiler of this workspace builds `core` from source.
+    Source,
+    /// Debian's compiler for browsers has one ready-built.
+    Debian,
+    /// A nightly compiler builds it from source.
+    Nightly,
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "built from source by the compiler of this workspace (rust-src)",
+            Self::Debian => "ready-built in Debian's libstd-rust-web-dev-bpf",
+            Self::Nightly => "built from source by the nightly compiler",
+        })
+    }
+}
+
+impl Toolchain {
+    /// The first way that is open here.
+    pub(crate) fn find() -> Option<Self> {
+        [Self::Source, Self::Debian, Self::Nightly].into_iter().find(|way| way.is_open())
+    }
+
+    fn is_open(self) -> bool {
+        match self {
+            Self::Source => Compiler::here().is_ok_and(|compiler| compiler.has_source()),
+            Self::Debian => {
+                let mut rustc = Command::new("/usr/bin/rustc");
+                let folder = done(rustc.args(["--print", "target-libdir", "--target", TARGET]));
+                folder.is_ok_and(|path| {
+                    let mut entries = fs::read_dir(path.trim()).into_iter().flatten().flatten();
+                    entries.any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+                }) && Path::new("/usr/bin/cargo").is_file()
+            }
+            Self::Nightly => {
+                let sysroot =
+                    done(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
+                sysroot.is_ok_and(|path| machine::has_source(Path::new(path.trim())))
+            }
+        }
+    }
+
+    /// Cargo with `verb` for the kernel crate.
+    fn cargo(self, verb: &str) -> Command {
+        let mut command = match self {
+            Self::Source => step::cargo(&[verb]),
+            Self::Debian => {
+                let mut command = Command::new("/usr/bin/cargo");
+                command.arg(verb).env("RUSTC", "/usr/bin/rustc").env_remove("RUSTUP_TOOLCHAIN");
+                command
+            }
+            Self::Nightly => {
+                let mut command = Command::new("rustup");
+                command.args(["run", "nightly", "cargo", verb]).env_remove("RUSTUP_TOOLCHAIN");
+                command
+            }
+        };
+        command.current_dir(step::workspace());
+        command.args(["--package", "gateway-ebpf", "--release", "--target", TARGET]);
+        if self != Self::Debian {
+            command.args(["-Z", "build-std=core"]);
+        }
+        // `aya-ebpf` asks for an unstable feature, and `build-std` is one.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        command
+    }
+}
+
+/// Builds the object unless it is newer than everything it is made of, and puts a copy beside
+/// each place where the daemon is built.
+pub(crate) fn build() -> anyhow::Result<()> {
+    if is_current() {
+        say::fine("eBPF object is newer than its sources");
+        return publish();
+    }
+    let toolchain = Toolchain::find().context(HOW_TO_GET_CORE)?;
+    let mut command = toolchain.cargo("build");
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
+    step::run(&format!("build the eBPF object; core is {toolchain}"), &mut command)?;
+    // Cargo leaves the object alone when only a comment of a manifest changed.
+    fs::File::options().append(true).open(object())?.set_modified(now())?;
+    publish()
+}
+
+/// Lints the kernel crate for its own target.
+pub(crate) fn clippy() -> anyhow::Result<()> {
+    let toolchain = Toolchain::find().context(HOW_TO_GET_CORE)?;
+    let mut command = toolchain.cargo("clippy");
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()?).args(["--", "-D", "warnings"]);
+    step::run("lint the eBPF program", &mut command)
+}
+
+/// Whether the object is newer than everything it is made of.
+pub(crate) fn is_current() -> bool {
+    let Some(built) = modified(&object()) else { return false };
+    let workspace = step::workspace();
+    ["gateway-ebpf", "gateway-common", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]
+        .iter()
+        .all(|name| newest(&workspace.join(name)).is_none_or(|changed| changed <= built))
+}
+
+fn object() -> PathBuf {
+    step::target().join(TARGET).join("release/gateway-ebpf")
+}
+
+fn publish() -> anyhow::Result<()> {
+    for profile in ["debug", "release"] {
+        let folder = step::target().join(profile);
+        fs::create_dir_all(&folder)?;
+        // Renamed into place, so that a gateway that starts meanwhile reads a whole file.
+        let fresh = folder.join("gateway-ebpf.o.new");
+        fs::copy(object(), &fresh).context("cannot copy the eBPF object")?;
+        fs::rename(&fresh, folder.join("gateway-ebpf.o"))?;
+    }
+    Ok(())
+}
+
+fn rustflags() -> anyhow::Result<String> {
+    let linker = machine::find_program("bpf-linker")
+        .context("bpf-linker is not there: `cargo xtask setup` installs it")?;
+    let architecture = std::env::consts::ARCH;
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
+        "-Cdebuginfo=2".to_owned(),
+        format!("-Clinker={}", linker.display()),
+        "-Clink-arg=--btf".to_owned(),
+    ];
+    // Cargo's own separator, which cannot occur in a flag.
+    Ok(flags.join("\u{1f}"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file's time of change is compared with those of its sources"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// When a file, or anything below a folder, was last changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let own = modified(path);
+    let Ok(entries) = fs::read_dir(path) else { return own };
+    entries.flatten().filter_map(|entry| newest(&entry.path())).chain(own).max()
+}
