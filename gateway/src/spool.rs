@@ -152,3 +152,6 @@ impl Spooler {
         self.inner.held.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -29,8 +28,7 @@ const CHECK_PAUSE: Duration = Duration::from_secs(1);
 const TEXT_LENGTH: usize = 200;
 
 /// Whether a scanner answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScannerState {
     /// Not yet known.
     #[default]
@@ -41,20 +39,8 @@ pub enum ScannerState {
     Down,
 }
 
-impl ScannerState {
-    /// One word, as shown.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-}
-
 /// A scanner as operators see it at one instant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannerView {
     /// Its name: `clamd`.
     pub name: String,

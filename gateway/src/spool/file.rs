@@ -103,17 +103,20 @@ impl Directory {
 
     /// Makes a file with a random name. Blocks.
     pub(super) fn create(&self) -> Result<SpoolFile, Error> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        for _ in 0..NAME_TRIES {
-            let name = random_name()?;
-            let fd = match openat(&self.fd, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR) {
-                Ok(fd) => fd,
-                Err(Errno::EEXIST) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            return SpoolFile::new(self.clone(), name, fd);
+        for _ in 1..NAME_TRIES {
+            match self.create_named(&random_name()?) {
+                Err(Error::File(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
         }
-        Err(Errno::EEXIST.into())
+        self.create_named(&random_name()?)
+    }
+
+    /// Makes a file; never takes one that is there, not even behind a link.
+    pub(super) fn create_named(&self, name: &str) -> Result<SpoolFile, Error> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        SpoolFile::new(self.clone(), name.to_owned(), fd)
     }
 }
 
