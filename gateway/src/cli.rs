@@ -3,12 +3,14 @@
 //! Owns arguments and exit codes: 0 done, 1 failed, 2 wrong usage. Never decides anything that a
 //! request over the control socket could decide.
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod check;
+mod config;
 mod reload;
 mod run;
 mod sessions;
@@ -35,6 +37,8 @@ enum Command {
     Sessions(sessions::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
+    /// Show the configuration in force, its schema or its reference.
+    Config(config::Args),
 }
 
 /// Where the configuration is.
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Config(args) => config::run(&args),
     };
     match done {
         Ok(code) => code,
@@ -67,4 +72,12 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is where a command tells its user what is wrong")]
 fn complain(error: &anyhow::Error) {
     eprintln!("gateway: {error:#}");
+}
+
+/// Writes `text` and a line end to standard output. A reader that has gone is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
