@@ -3,7 +3,6 @@
 //! Owns arguments and exit codes: 0 done, 1 failed, 2 wrong usage. Never decides anything that a
 //! request over the control socket could decide.
 
-use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,12 +71,4 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is where a command tells its user what is wrong")]
 fn complain(error: &anyhow::Error) {
     eprintln!("gateway: {error:#}");
-}
-
-/// Writes `text` and a line end to standard output. A reader that has gone is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::ConfigArg;
+use super::{ConfigArg, socket};
 use crate::config::{self, Config, Problems};
 
 /// Arguments of `gateway check`.
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Err(problems) => (problems, false),
         };
         all_good &= good;
-        super::print(&if args.json { json(&problems, good)? } else { plain(&problems, good) })?;
+        socket::say(&if args.json { json(&problems, good)? } else { plain(&problems, good) })?;
     }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -48,9 +48,9 @@ pub(super) fn examine(path: &Path) -> anyhow::Result<Result<(Config, Problems), 
 fn plain(problems: &Problems, good: bool) -> String {
     let name = &problems.file;
     match (good, problems.is_empty()) {
-        (true, true) => format!("{name}: good"),
-        (true, false) => format!("{problems}\n{name}: good, with warnings"),
-        (false, _) => format!("{problems}\n{name}: refused"),
+        (true, true) => format!("{name}: good\n"),
+        (true, false) => format!("{problems}\n{name}: good, with warnings\n"),
+        (false, _) => format!("{problems}\n{name}: refused\n"),
     }
 }
 
@@ -59,5 +59,5 @@ fn json(problems: &Problems, good: bool) -> anyhow::Result<String> {
     if let Some(fields) = object.as_object_mut() {
         fields.insert("good".to_owned(), good.into());
     }
-    Ok(object.to_string())
+    Ok(format!("{object}\n"))
 }

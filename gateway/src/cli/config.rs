@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{ConfigArg, check};
+use super::{ConfigArg, check, socket};
 use crate::config::{self, Config};
 
 /// Arguments of `gateway config`.
@@ -41,6 +41,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Schema => config::schema(),
         What::Reference => config::reference(),
     };
-    super::print(text.trim_end())?;
+    socket::say(&text)?;
     Ok(ExitCode::SUCCESS)
 }
