@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
-mod config;
 mod reload;
 mod run;
 mod sessions;
@@ -39,8 +38,6 @@ enum Command {
     Top(top::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
-    /// Show the configuration in force, its schema or its reference.
-    Config(config::Args),
 }
 
 /// Where the configuration is.
@@ -61,7 +58,6 @@ pub fn main() -> ExitCode {
         Command::Sessions(args) => sessions::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
-        Command::Config(args) => config::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -2,4 +2,3 @@
 //! project ships is right.
 
 mod malformed;
-mod shipped;
