@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod config;
+mod proxy;
 mod reload;
 mod run;
 mod sessions;
 mod socket;
 mod status;
-mod top;
 
 /// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.
 #[derive(Debug, Parser)]
@@ -34,10 +35,13 @@ enum Command {
     Status(status::Args),
     /// List the open sessions, or end some.
     Sessions(sessions::Args),
-    /// Watch the running gateway.
-    Top(top::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
+    /// Show the configuration in force, its schema or its reference.
+    Config(config::Args),
+    /// Serve flows; `run` starts this.
+    #[command(hide = true)]
+    Proxy(proxy::Args),
 }
 
 /// Where the configuration is.
@@ -52,12 +56,13 @@ struct ConfigArg {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sessions(args) => sessions::run(&args),
-        Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
+        Command::Config(args) => config::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -8,6 +8,8 @@ mod condition;
 mod explain;
 pub mod file;
 mod problem;
+mod reference;
+mod schema;
 mod syntax;
 mod tree;
 mod typed;
@@ -15,11 +17,33 @@ pub mod units;
 
 pub use file::Config;
 pub use problem::{Problem, Problems, Severity};
+pub use reference::reference;
+pub use schema::schema;
+
+use std::io::{self, Read};
 
 use problem::Place;
 
 /// Longest file that is read. Thousands of lane rules are a few hundred kilobytes.
 const LONGEST_FILE: usize = 1024 * 1024;
+
+/// Reads the bytes of a configuration file, and no more of a longer one than [`examine`] needs to
+/// refuse it.
+///
+/// # Errors
+///
+/// When `file` cannot be read.
+pub fn bytes_of(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes `config` as YAML with every key, such that [`parse`] gives it back.
+#[must_use]
+pub fn to_yaml(config: &Config) -> String {
+    serde_yaml::to_string(config).unwrap_or_default()
+}
 
 /// Reads a configuration; `name` is how messages call the file. Warnings are left out: see
 /// [`examine`]. An empty text is the default configuration.
@@ -61,7 +85,7 @@ fn text_of<'b>(bytes: &'b [u8], problems: &mut Problems) -> Option<&'b str> {
             (std::str::from_utf8(valid).unwrap_or_default(), false)
         }
     };
-    let too_long = text.len() > LONGEST_FILE;
+    let too_long = bytes.len() > LONGEST_FILE;
     let bytes = text.as_bytes();
     let lone_cr = |at: usize| bytes.get(at + 1) != Some(&b'\n');
     let odd = text

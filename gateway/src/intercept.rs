@@ -4,4 +4,6 @@
 //! the client says.
 
 pub mod address;
+pub mod facts;
 pub mod flow;
+pub mod origin;

@@ -10,23 +10,25 @@
 //! | [`smtp`] | the protocol itself, without input or output |
 //! | [`spool`] | the copy that scanners see |
 //! | [`scan`] | scanners and their verdicts |
-//! | `policy` | what is done with a flow or a message |
+//! | [`policy`] | what is done with a flow or a message |
 //! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`], [`ipc`] between the two processes, [`control`] and [`console`] for
-//! operators, [`telemetry`], [`privilege`], [`clock`], and `daemon`, which wires all of it.
+//! operators, [`telemetry`], [`privilege`], [`clock`], and [`daemon`], which wires all of it.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod daemon;
 pub mod datapath;
 pub mod handoff;
 pub mod intercept;
 pub mod ipc;
 pub mod outcome;
+pub mod policy;
 pub mod privilege;
 pub mod scan;
 pub mod session;

@@ -24,6 +24,22 @@ pub enum Keep {
     TransparentSockets,
 }
 
+/// Leaves a process that started as root no more than the datapath process needs.
+///
+/// It, and whatever it starts, can load no modules, mount nothing, use no raw devices, trace
+/// nobody, set no clock. Called before any thread.
+///
+/// # Errors
+///
+/// When a step fails.
+pub fn narrow() -> Result<(), Error> {
+    if capabilities::may_set()? {
+        capabilities::narrow_bounding_set(Kept::datapath())?;
+    }
+    capabilities::narrow(Kept::datapath())?;
+    step("forbid new privileges", rustix::thread::set_no_new_privs(true))
+}
+
 /// Why power could not be given up. The process must end: it may be half way.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

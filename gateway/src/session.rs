@@ -1,6 +1,172 @@
-//! The inspect lane's input and output: drives `smtp::Exchange` with sockets, deadlines, spool
-//! and scanners.
+//! A session's input and output: drives `smtp::Exchange` with sockets, deadlines, spool and
+//! scanners.
 //!
 //! Decides nothing about the protocol and nothing about policy.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::file::{Config, Lane};
+use crate::handoff::Handoff;
+use crate::intercept::facts::Facts;
+use crate::intercept::flow::{Flow, SessionId};
+use crate::intercept::origin;
+use crate::outcome::{SessionEnd, SessionRecord};
+use crate::policy::lane::Lanes;
+use crate::scan::Scanners;
+use crate::smtp::exchange::Rules;
+use crate::smtp::refusal::Refusal;
+use crate::spool::Spooler;
+use crate::telemetry::{Counter, Limit, Telemetry, Trouble};
+
+mod carry;
+mod copy;
+mod inspect;
+mod linger;
+mod record;
 pub mod table;
+mod upstream;
+
+use table::{Full, OpenSession, SessionTable};
+
+/// What every session of this process shares.
+#[derive(Debug)]
+pub struct Context {
+    /// The open sessions.
+    pub table: Arc<SessionTable>,
+    /// Records and counters.
+    pub telemetry: Arc<Telemetry>,
+    /// What the operator wants; a session keeps what it found at its start.
+    pub settings: ArcSwap<Settings>,
+    /// The splice lane.
+    pub handoff: Handoff,
+    /// What the kernel knows of flows.
+    pub facts: Facts,
+    /// Turns true when sessions are to end now.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What the operator wants, made ready for sessions.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration as a whole.
+    pub config: Config,
+    /// The exchange's part of it.
+    pub rules: Arc<Rules>,
+    /// The lane list.
+    pub lanes: Lanes,
+    /// Where copies are made; absent while nothing is scanned or kept.
+    pub spooler: Option<Spooler>,
+    /// The scanners.
+    pub scanners: Scanners,
+}
+
+/// How a session went, for its record.
+#[derive(Debug)]
+struct Ending {
+    lane: &'static str,
+    end: SessionEnd,
+    authenticated: bool,
+}
+
+impl Ending {
+    const fn of(lane: &'static str, end: SessionEnd) -> Self {
+        Self { lane, end, authenticated: false }
+    }
+}
+
+/// Serves one accepted connection until it is closed; `listener` accepted it.
+pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, context: Arc<Context>) {
+    let settings = context.settings.load_full();
+    let config = &settings.config;
+    context.telemetry.count(Counter::SessionAccepted);
+    let destination = match origin::find(config.origin, &stream, listener, config.fixed_server) {
+        Ok(destination) => destination,
+        Err(error) => {
+            context.telemetry.trouble(Trouble::Destination, || error.to_string());
+            return;
+        }
+    };
+    let flow = Flow {
+        id: SessionId::next(clock::wall()),
+        client: crate::intercept::address::ClientAddr::new(client),
+        destination,
+        facts: None,
+    };
+    let limits = &config.limits;
+    let opened = context.table.open(flow.clone(), clock::now(), limits.sessions, limits.sessions_per_client);
+    let live = match opened {
+        Ok(live) => live,
+        Err(full) => return turn_away(stream, full, &settings, &context).await,
+    };
+    let ending = run(stream, &live, &settings, &context).await;
+    let (from_client, from_server) = live.octets();
+    context.telemetry.session(&SessionRecord {
+        session: flow.id,
+        client: flow.client,
+        destination: flow.destination,
+        lane: ending.lane.to_owned(),
+        helo: live.helo(),
+        from_client,
+        from_server,
+        messages: live.messages(),
+        authenticated: ending.authenticated,
+        time: clock::now().saturating_duration_since(live.opened()),
+        end: ending.end,
+        facts: live.facts(),
+    });
+}
+
+/// Takes the flow through its lane.
+async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context: &Context) -> Ending {
+    let flow = live.flow();
+    if settings.lanes.ask_for_interface()
+        && let Some(facts) = context.facts.of(flow.client, flow.destination).await
+    {
+        live.set_facts(facts);
+    }
+    let facts = live.facts();
+    let interface = facts.as_ref().map(|facts| facts.interface.as_str());
+    let time = local_time();
+    match settings.lanes.choose(flow.client, flow.destination, interface, time) {
+        Lane::Inspect => Box::pin(inspect::run(stream, live, settings, context)).await,
+        Lane::Bypass => carry::bypass(stream, live, settings, context).await,
+        Lane::Reject => {
+            linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.name)).await;
+            Ending::of("reject", SessionEnd::Gateway)
+        }
+        Lane::Block => {
+            reset(&stream);
+            Ending::of("block", SessionEnd::Gateway)
+        }
+    }
+}
+
+async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: &Context) {
+    let (refusal, limit) = match full {
+        Full::Gateway => (Refusal::TooManySessions, Limit::Sessions),
+        Full::Client => (Refusal::TooManySessionsOfClient, Limit::SessionsPerClient),
+    };
+    context.telemetry.count(Counter::Limit(limit));
+    context.telemetry.trouble(Trouble::Full, || full.to_string());
+    linger::say_and_close(stream, &refusal.reply(&settings.rules.name)).await;
+}
+
+fn local_time() -> jiff::civil::Time {
+    let wall = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+    wall.to_zoned(jiff::tz::TimeZone::system()).time()
+}
+
+/// Makes the closing of `stream` a reset (`socket(7)`, `SO_LINGER`).
+fn reset(stream: &TcpStream) {
+    let aborted: io::Result<()> = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    if let Err(error) = aborted {
+        tracing::debug!(%error, "SO_LINGER");
+    }
+}

@@ -2,3 +2,4 @@
 //! project ships is right.
 
 mod malformed;
+mod shipped;

@@ -2,4 +2,13 @@
 //!
 //! They need root and what `cargo xtask setup` installs: `cargo xtask test` runs them.
 
+mod bench;
+mod deadlines;
+mod forwarding;
+mod infected;
+mod lanes;
 mod network;
+mod reload;
+mod scanner_failure;
+mod source_address;
+mod starttls;

@@ -1,17 +1,63 @@
 //! `gateway check`.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::ConfigArg;
+use anyhow::Context as _;
+
+use super::{ConfigArg, socket};
+use crate::config::{self, Config, Problems};
 
 /// Arguments of `gateway check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArg,
+    /// Files to check instead of the one of `--config`.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object a file.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Checks a configuration.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("cannot check {} yet", args.config.config.display())
+    let one = [args.config.config.clone()];
+    let files = if args.files.is_empty() { one.as_slice() } else { args.files.as_slice() };
+    let mut all_good = true;
+    for path in files {
+        let (problems, good) = match examine(path)? {
+            Ok((_, warnings)) => (warnings, true),
+            Err(problems) => (problems, false),
+        };
+        all_good &= good;
+        socket::say(&if args.json { json(&problems, good)? } else { plain(&problems, good) })?;
+    }
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads and checks the file at `path`.
+pub(super) fn examine(path: &Path) -> anyhow::Result<Result<(Config, Problems), Problems>> {
+    let name = path.display().to_string();
+    let bytes = File::open(path).and_then(config::bytes_of).with_context(|| format!("cannot read {name}"))?;
+    Ok(config::examine(&bytes, &name))
+}
+
+fn plain(problems: &Problems, good: bool) -> String {
+    let name = &problems.file;
+    match (good, problems.is_empty()) {
+        (true, true) => format!("{name}: good\n"),
+        (true, false) => format!("{problems}\n{name}: good, with warnings\n"),
+        (false, _) => format!("{problems}\n{name}: refused\n"),
+    }
+}
+
+fn json(problems: &Problems, good: bool) -> anyhow::Result<String> {
+    let mut object = serde_json::to_value(problems)?;
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("good".to_owned(), good.into());
+    }
+    Ok(format!("{object}\n"))
 }

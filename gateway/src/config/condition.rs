@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// An address or a network in CIDR notation, such as `192.0.2.7` or `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9A-Fa-f:.]+(/[0-9]+)?$"))]
 pub struct Network(pub IpNet);
 
 impl TryFrom<String> for Network {

@@ -16,32 +16,36 @@ use super::units::{ByteCount, Span};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Config {
-    /// Name in every reply the gateway makes itself. Empty: the host name.
+    /// Name in every reply that the gateway makes itself, such as `gw.example.net`. Empty: the
+    /// host name.
     pub name: String,
     /// How the original destination of a flow is found.
     pub origin: Origin,
-    /// Addresses to listen on: one for IPv4, one for IPv6, or only one. With `origin: assign`
-    /// they are loopback addresses, which nobody can reach from outside.
+    /// Addresses and ports to listen on: one for IPv4, one for IPv6, or only one of them. With
+    /// `origin: assign` they are loopback addresses, which nobody can reach from outside.
     pub listen: Vec<SocketAddr>,
-    /// With `origin: fixed`, the server every flow goes to.
+    /// With `origin: fixed`, address and port of the server that every flow goes to.
     pub fixed_server: Option<SocketAddr>,
     /// The kernel side of `origin: assign`.
     pub intercept: Intercept,
     /// Whose address the server sees.
     pub source_address: SourceAddress,
-    /// The gateway's own addresses towards servers, where not the kernel's choice.
+    /// The gateway's own addresses towards servers, where the kernel's choice by route is not
+    /// wanted.
     pub gateway_addresses: GatewayAddresses,
-    /// Which lane a flow takes: the first rule that matches decides; without a match, `inspect`.
+    /// Which lane a flow takes: the first rule that matches decides. A flow that no rule matches
+    /// is inspected.
     pub lanes: Vec<LaneRule>,
-    /// The inspect lane.
+    /// The inspect lane: what is relayed between client and server, and what is not.
     pub inspect: Inspect,
     /// The splice lane, which carries sessions after STARTTLS.
     pub splice: Splice,
-    /// Ceilings.
+    /// Ceilings on sessions, messages and errors.
     pub limits: Limits,
-    /// Deadlines of each step of a session.
+    /// Deadlines of each step of a session, as a client or server has them by RFC 5321 section
+    /// 4.5.3.2 where that names one.
     pub timeouts: Timeouts,
-    /// The copy of a message that scanners see.
+    /// The copy of a message that the scanners see.
     pub spool: Spool,
     /// The scanners.
     pub scan: Scan,
@@ -49,7 +53,8 @@ pub struct Config {
     pub control: Control,
     /// Where and how records are written.
     pub log: Log,
-    /// The account of the proxy process. Ignored when not started as root.
+    /// Account of the process that reads the mail. Ignored when the gateway is not started as
+    /// root.
     pub user: String,
 }
 
@@ -97,19 +102,21 @@ pub enum Origin {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Intercept {
     /// Interfaces on which clients open flows: names, or patterns such as `vnet*`. Interfaces
-    /// that appear later are taken too.
+    /// that appear later are taken too. Empty: nothing is intercepted.
     pub interfaces: Vec<InterfacePattern>,
-    /// Interfaces on which servers answer. Needed where the client's address is preserved.
+    /// Interfaces on which servers answer, as names or patterns. They are needed where servers
+    /// see the client's address.
     pub return_interfaces: Vec<InterfacePattern>,
-    /// Destination ports that are intercepted.
+    /// TCP ports of servers that are intercepted.
     pub ports: Vec<u16>,
-    /// How the program is attached.
+    /// How the eBPF program is attached to an interface.
     pub attach: Attach,
-    /// What happens to new flows while the proxy process is down.
+    /// What happens to new flows while the process that reads the mail is down.
     pub when_down: WhenDown,
     /// The policy routing that delivers steered packets to this machine.
     pub routing: Routing,
-    /// How many recent flows the kernel keeps facts of (interface, MAC, TTL, SYN options).
+    /// Number of recent flows whose interface, MAC address, TTL and SYN options the kernel keeps;
+    /// the oldest are forgotten.
     pub flow_table_size: u32,
 }
 
@@ -153,15 +160,20 @@ pub enum WhenDown {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Routing {
-    /// Packet mark of steered packets, under `mask`.
+    /// Mark of packets that are steered to the gateway; within `mask`.
+    #[schemars(extend("x-hexadecimal" = true))]
     pub mark: u32,
-    /// Mark of the gateway's own connections, under `mask`, so that they are never steered again.
+    /// Mark of packets of the gateway's own connections, so that they are not steered again;
+    /// within `mask`.
+    #[schemars(extend("x-hexadecimal" = true))]
     pub own_mark: u32,
-    /// Which bits of the packet mark belong to the gateway.
+    /// Bits of the packet mark that belong to the gateway; the others stay as your own rules set
+    /// them.
+    #[schemars(extend("x-hexadecimal" = true))]
     pub mask: u32,
-    /// Number of the routing table.
+    /// Number of the routing table, used for nothing else.
     pub table: u32,
-    /// Priority of the rule.
+    /// Priority of the routing rule; before the rule for table `main`, which has 32766.
     pub priority: u32,
 }
 
@@ -187,9 +199,9 @@ pub enum SourceAddress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct GatewayAddresses {
-    /// For IPv4 servers; empty: the kernel chooses by route.
+    /// Source address for IPv4 servers.
     pub ipv4: Option<Ipv4Addr>,
-    /// For IPv6 servers; empty: the kernel chooses by route.
+    /// Source address for IPv6 servers.
     pub ipv6: Option<Ipv6Addr>,
 }
 
@@ -214,7 +226,7 @@ pub struct LaneRule {
     /// Server addresses or networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server: Vec<Network>,
-    /// Server ports.
+    /// Server ports; each must be among the intercepted ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port: Vec<u16>,
     /// Interfaces the flow came in on: names, or patterns such as `vnet*`.
@@ -258,16 +270,18 @@ impl Lane {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Inspect {
-    /// A carriage return or line feed that stands alone in a message: made into a line end that
-    /// cannot end the message, or a reason to refuse it.
+    /// What is done with a carriage return or line feed that stands alone in a message, by which
+    /// mail has been smuggled past other gateways.
     pub bare_newline: BareNewline,
-    /// A NUL octet in a message.
+    /// What is done with a NUL octet in a message.
     pub nul: Nul,
-    /// A client that speaks before the server's greeting.
+    /// What is done with a client that speaks before the server's greeting (RFC 5321 section
+    /// 4.3.1 has it wait).
     pub early_talk: EarlyTalk,
-    /// EHLO keywords passed on to the client; the lines of all others are removed.
+    /// Keywords of the server's EHLO reply that the client sees; the lines of all others are
+    /// removed. The gateway must understand what a keyword changes in the dialogue.
     pub ehlo_keywords: Vec<String>,
-    /// Commands outside a transaction.
+    /// Whether commands that only ask reach the server.
     pub commands: Commands,
 }
 
@@ -399,23 +413,24 @@ pub enum SpliceEngine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Limits {
-    /// Open sessions; more are answered with 421.
+    /// Sessions open at the same time; more are answered with 421.
     pub sessions: usize,
-    /// Open sessions of one client address; 0: no limit.
+    /// Sessions of one client address open at the same time; 0: no limit of its own.
     pub sessions_per_client: usize,
-    /// Size of a message, headers included; 0: the server decides.
+    /// Largest message, header included; a larger one is refused with 552. 0: the server decides.
     pub message_size: ByteCount,
-    /// Recipients of one message. RFC 5321 section 4.5.3.1.8 asks for at least 100.
+    /// Recipients of one message; RFC 5321 section 4.5.3.1.8 asks for at least 100.
     pub recipients: usize,
-    /// Length of a command line.
+    /// Longest command line; RFC 5321 section 4.5.3.1.4 asks for at least 512 bytes.
     pub command_line: ByteCount,
-    /// Errors of a client after which replies are delayed by `error-delay`.
+    /// Errors of a client in one session after which each reply is delayed by `error-delay`.
     pub soft_errors: u32,
-    /// Errors of a client after which the session ends with 421.
+    /// Errors of a client in one session after which it ends with 421.
     pub hard_errors: u32,
-    /// The delay of a reply after `soft-errors` errors.
+    /// Delay of each reply after `soft-errors` errors.
     pub error_delay: Span,
-    /// Commands answered after the gateway has taken a session over.
+    /// Commands that are still answered after the gateway has refused a message and speaks for
+    /// the server.
     pub takeover_commands: u32,
 }
 
@@ -441,21 +456,25 @@ impl Default for Limits {
 pub struct Timeouts {
     /// Until the server accepts the connection.
     pub connect: Span,
-    /// Until the server's greeting is complete.
+    /// Until the server's greeting is complete (RFC 5321 section 4.5.3.2.1: 5 minutes).
     pub greeting: Span,
-    /// Until the client's next command line is complete.
+    /// Until the client's next command is complete (section 4.5.3.2.7: 5 minutes).
     pub command: Span,
-    /// Until the server's reply to a command is complete.
+    /// Until the server's reply to a command is complete (sections 4.5.3.2.2 to 4.5.3.2.4: 5
+    /// minutes).
     pub reply: Span,
-    /// Between two reads or writes of a message's text.
+    /// Between two pieces of a message's text (section 4.5.3.2.5: 3 minutes).
     pub data_block: Span,
-    /// Until all scanners have answered, counted from the end of the message.
+    /// Until all scanners have answered, from the end of the message on. Clients wait no longer
+    /// than `end-of-data` for this and the server's reply together.
     pub scan: Span,
-    /// Until the server's reply to the end of data.
+    /// Until the server's reply to the end of a message (section 4.5.3.2.6: 10 minutes).
     pub end_of_data: Span,
-    /// Without a byte in either direction in the splice lane.
+    /// Without a byte in either direction in the splice lane, where the end of a message cannot
+    /// be seen, so that 10 minutes hold there too.
     pub idle: Span,
-    /// Of a session that the gateway has taken over, in all.
+    /// Of the rest of a session after the gateway has refused a message and speaks for the
+    /// server.
     pub takeover: Span,
     /// Of one message's text, from the go-ahead to its end, however slowly it drips.
     pub message: Span,
@@ -485,13 +504,14 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Spool {
-    /// Folder for copies larger than `memory`; must belong to the gateway's user and to nobody else.
+    /// Folder for copies larger than `memory`; it must belong to the account `user` alone.
     pub directory: PathBuf,
-    /// Size up to which a copy stays in memory.
+    /// Largest copy that stays in memory; each session may hold one.
     pub memory: ByteCount,
-    /// When the copy is kept for the operator; otherwise it is always removed.
+    /// Outcomes after which the copy stays in `directory` for you to look at; you remove it. Empty:
+    /// copies are always removed.
     pub leave_on: Vec<LeaveOn>,
-    /// Free space below which new messages are answered with 452.
+    /// Free space in `directory` below which new messages are answered with 452.
     pub min_free: ByteCount,
 }
 
@@ -522,7 +542,7 @@ pub enum LeaveOn {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Scan {
-    /// The virus scanner clamd; absent: messages are not scanned.
+    /// The virus scanner clamd. Left out: messages are not scanned for viruses.
     pub clamd: Option<Clamd>,
 }
 
@@ -532,19 +552,19 @@ pub struct Scan {
 pub struct Clamd {
     /// Where clamd listens: `unix:/run/clamav/clamd.ctl` or `tcp:127.0.0.1:3310`.
     pub address: ScannerAddress,
-    /// Size of the largest message that is scanned; at most clamd's own `StreamMaxLength`.
+    /// Largest message that is scanned; not more than `StreamMaxLength` of clamd.conf.
     #[serde(default = "Clamd::default_max_size")]
     pub max_size: ByteCount,
-    /// What happens to a larger message.
+    /// What happens to a larger message. `tempfail` makes clients try again in vain.
     #[serde(default = "Clamd::default_on_too_large")]
     pub on_too_large: OnFailure,
     /// What happens to a message that clamd could not scan.
     #[serde(default = "Clamd::default_on_failure")]
     pub on_failure: OnFailure,
-    /// Scans at the same time; at most clamd's own `MaxThreads`.
+    /// Scans at the same time; not more than `MaxThreads` of clamd.conf.
     #[serde(default = "Clamd::default_concurrency")]
     pub concurrency: usize,
-    /// How often clamd's health is checked.
+    /// Pause between two checks of clamd's health.
     #[serde(default = "Clamd::default_health_interval")]
     pub health_interval: Span,
 }
@@ -619,9 +639,10 @@ impl From<ScannerAddress> for String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Control {
-    /// Path of the socket; empty: no control socket.
+    /// Path of the socket. Empty (`''`): no control socket.
     pub socket: PathBuf,
-    /// Group whose members may read the status; changing things is left to root and the gateway's user.
+    /// Group whose members may look; to change something is left to root and the account `user`.
+    /// Empty: only those two may look.
     pub group: String,
 }
 
@@ -635,13 +656,13 @@ impl Default for Control {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Log {
-    /// Where to.
+    /// Where records go.
     pub target: LogTarget,
     /// How a record is written.
     pub format: LogFormat,
     /// Least severe level that is written.
     pub level: LogLevel,
-    /// Mail addresses in records.
+    /// How much of mail addresses stands in records.
     pub addresses: LogAddresses,
 }
 
@@ -694,7 +715,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Mail addresses in records.
+/// How much of mail addresses stands in records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogAddresses {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// A number of bytes, written `64KiB`, `50MiB`, `2GiB` or `512B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = "^[0-9]+ ?(B|KiB|MiB|GiB|kB|MB|GB)$|^0$"))]
+#[schemars(with = "String", extend("type" = ["string", "integer"], "maximum" = 0, "pattern" = "^[0-9]+ ?(B|KiB|MiB|GiB|kB|MB|GB)$|^0$"))]
 pub struct ByteCount(u64);
 
 impl ByteCount {
@@ -93,7 +93,7 @@ impl fmt::Display for ByteCount {
 /// A length of time, written `500ms`, `30s`, `5m`, `2h` or `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = "^[0-9]+ ?(ms|s|m|h|d)$|^0$"))]
+#[schemars(with = "String", extend("type" = ["string", "integer"], "maximum" = 0, "pattern" = "^[0-9]+ ?(ms|s|m|h|d)$|^0$"))]
 pub struct Span(Duration);
 
 impl Span {

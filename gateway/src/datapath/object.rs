@@ -115,9 +115,6 @@ pub enum Error {
         /// What the kernel said.
         source: MapError,
     },
-    /// The listener cannot be marked as the gateway's.
-    #[error("cannot set the own mark on the listener")]
-    Mark(#[source] io::Error),
     /// The program judged a packet wrongly.
     #[error("self-test: {packet}: expected {expected}, the program said {found}")]
     SelfTest {
@@ -170,8 +167,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     /// What its methods in `maps.rs` work on.
     pub(super) maps: Maps,
-    /// What it was loaded or last configured with.
-    pub(super) settings: Settings,
+    settings: Settings,
     events: Option<Events>,
     log: Option<Log>,
 }

@@ -110,6 +110,22 @@ impl Channel {
         self.socket.async_io(Interest::WRITABLE, sent).await.map_err(from_io)
     }
 
+    /// Sends one message if there is room for it at once; says whether there was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub fn try_send(&self, message: &impl Serialize) -> Result<bool, Error> {
+        let text = serde_json::to_vec(message).map_err(Error::Unwritable)?;
+        if text.len() > MAX_MESSAGE {
+            return Err(Error::TooLong);
+        }
+        match send(self.socket.as_fd(), &text, &[]) {
+            Err(rustix::io::Errno::AGAIN) => Ok(false),
+            sent => Ok(sent.map(|()| true)?),
+        }
+    }
+
     /// Receives one message with its descriptors, which close on exec; `None` when the other side
     /// has closed. Cancelled, it has received all or nothing.
     ///
@@ -271,6 +287,21 @@ mod tests {
         drop(right);
         assert!(left.receive::<ToDatapath>().await.unwrap().is_none());
         assert!(matches!(left.send(&ToProxy::Drain, &[]).await, Err(Error::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_may_not_wait_is_dropped_while_the_other_side_is_behind() {
+        let (left, right) = channels();
+        let mut sent = 0;
+        while left.try_send(&ToProxy::Reload { ticket: sent }).unwrap() {
+            sent += 1;
+        }
+        assert!(sent > 10, "{sent}");
+        for ticket in 0..sent {
+            let (message, _) = right.receive::<ToProxy>().await.unwrap().unwrap();
+            assert_eq!(message, ToProxy::Reload { ticket });
+        }
+        assert!(left.try_send(&ToProxy::Drain).unwrap());
     }
 
     #[tokio::test]

@@ -24,6 +24,26 @@ impl From<Keep> for Kept {
     }
 }
 
+impl Kept {
+    /// What loads programs and sets up routes and sockets (`BPF`, `NET_*`), what makes files for
+    /// another account, and what starts, stops and changes a process of another account.
+    pub(super) const fn datapath() -> Self {
+        Self(
+            CapabilitySet::BPF
+                .union(CapabilitySet::NET_ADMIN)
+                .union(CapabilitySet::NET_RAW)
+                .union(CapabilitySet::NET_BIND_SERVICE)
+                .union(CapabilitySet::CHOWN)
+                .union(CapabilitySet::DAC_OVERRIDE)
+                .union(CapabilitySet::FOWNER)
+                .union(CapabilitySet::KILL)
+                .union(CapabilitySet::SETGID)
+                .union(CapabilitySet::SETUID)
+                .union(CapabilitySet::SETPCAP),
+        )
+    }
+}
+
 /// The bits by which a user id of 0 means nothing any more, each locked.
 const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)

@@ -1,0 +1,54 @@
+//! `gateway proxy`: what the datapath process starts. Not for operators.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::dup2_stdin;
+
+use crate::datapath::probe;
+use crate::privilege::{Account, Keep};
+use crate::{daemon, privilege};
+
+/// Arguments of `gateway proxy`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The account to become, if started as root.
+    #[arg(long)]
+    account: Option<String>,
+    /// Keep what sockets with foreign addresses need.
+    #[arg(long)]
+    transparent_sockets: bool,
+}
+
+/// Gives up all power, then serves flows until the channel on standard input closes.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let channel = take_channel().context("`gateway run` starts this command; it is of no use by itself")?;
+    // `ps` shall not call it by the name it was started under, /proc/self/exe.
+    rustix::thread::set_name(c"gateway-proxy").context("cannot name the process")?;
+    leave_signals_to_parent()?;
+    let account = args.account.as_deref().map(Account::find).transpose()?;
+    let keep = if args.transparent_sockets { Keep::TransparentSockets } else { Keep::Nothing };
+    privilege::give_up(account.as_ref(), keep, probe::makes_maps)?;
+    daemon::run(channel)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the channel from standard input, which becomes empty.
+fn take_channel() -> io::Result<OwnedFd> {
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::net::sockopt::socket_type(&channel)?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(channel)
+}
+
+/// This process ends when its parent says so over the channel, or when its parent ends. A signal
+/// to all processes of a service or a terminal is for the parent, which drains this one.
+fn leave_signals_to_parent() -> anyhow::Result<()> {
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    signals.into_iter().collect::<SigSet>().thread_block().context("cannot block signals")?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The proxy process: wires all of it together.
+//!
+//! Owns the order of start and stop, and nothing else: every decision is made where it belongs.
+//! Started by the datapath process with privileges given up already; leaves when that process
+//! does.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::control::{self, Control, ScannerHealth};
+use crate::handoff::Handoff;
+use crate::intercept::facts::Facts;
+use crate::ipc::{self, Channel, ToProxy, memfile};
+use crate::session::{self, Context, table::SessionTable};
+use crate::telemetry::{self, Telemetry, Trouble, log::Logging};
+
+mod link;
+mod settings;
+
+/// Questions to the datapath process that may wait.
+const QUESTIONS: usize = 1024;
+/// How long open sessions may go on after the gateway was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long sessions may take to say good-bye after that.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Pause after the kernel could not give a connection, which is for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the datapath process hands over at the start.
+struct Inheritance {
+    config_path: String,
+    config: Config,
+    listeners: Vec<StdListener>,
+    control: Option<StdUnixListener>,
+}
+
+/// Runs the proxy until the datapath process lets it go; `channel` leads there.
+///
+/// # Errors
+///
+/// When the start fails; the datapath process logs it and tries again.
+pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("proxy").build()?;
+    runtime.block_on(async {
+        let channel = Channel::new(channel).context("the channel to the datapath process is unusable")?;
+        let inheritance = inherit(&channel).await?;
+        proxy(channel, inheritance).await
+    })
+}
+
+async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
+    let Some((message, descriptors)) = channel.receive::<ToProxy>().await? else {
+        bail!("the datapath process has left");
+    };
+    let ToProxy::Start { version, config_path, listeners, control } = message else {
+        bail!("the datapath process did not begin with a start message");
+    };
+    if version != ipc::VERSION {
+        bail!("the datapath process speaks version {version}, this is {}: restart the gateway", ipc::VERSION);
+    }
+    let mut descriptors = descriptors.into_iter();
+    let text = memfile::read(descriptors.next().context("the configuration is missing")?)?;
+    let config = config::parse(&text, &config_path)?;
+    let listeners: Vec<_> = descriptors.by_ref().take(listeners).map(StdListener::from).collect();
+    let control = if control { descriptors.next().map(StdUnixListener::from) } else { None };
+    if listeners.is_empty() {
+        bail!("the datapath process has handed over no listener");
+    }
+    Ok(Inheritance { config_path, config, listeners, control })
+}
+
+async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()> {
+    let Inheritance { config_path, config, listeners, control } = inheritance;
+    let telemetry = Arc::new(Telemetry::new(config.log.addresses, clock::now(), clock::wall()));
+    let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
+    let name = settings::name(&config);
+    let (stop, stopped) = watch::channel(false);
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    let context = Arc::new(Context {
+        table: Arc::new(SessionTable::default()),
+        telemetry: Arc::clone(&telemetry),
+        facts: settings::facts(&config, Facts::new(questions)),
+        settings: ArcSwap::from_pointee(settings::make(config)?),
+        handoff: Handoff::default(),
+        stop: stopped,
+    });
+
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        accepting.spawn(accept(listener, address, Arc::clone(&context)));
+    }
+    let (link, datapath, reloader) = link::make(channel, asked);
+    let mut helpers = JoinSet::new();
+    let table = Arc::clone(&context.table);
+    helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
+    if let Some(listener) = control {
+        let control = Arc::new(control_view(&context, name, datapath, reloader));
+        let telemetry = Arc::clone(&telemetry);
+        helpers.spawn(async move {
+            if let Err(error) = control::serve(listener, control).await {
+                telemetry.trouble(Trouble::Internal, || format!("control socket: {error}"));
+            }
+        });
+    }
+
+    let reload = |config: Config| reload(config, &context, &logging);
+    let parted = link.serve(&config_path, reload).await;
+    // No more flows; those under way may end in good order.
+    accepting.shutdown().await;
+    drain(&context, stop, parted.hurry).await;
+    helpers.shutdown().await;
+    Ok(())
+}
+
+/// Takes connections until the task is dropped.
+async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                tokio::spawn(session::serve(stream, client, address, Arc::clone(&context)));
+            }
+            Err(error) => {
+                context.telemetry.trouble(Trouble::Internal, || format!("accept: {error}"));
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Puts a changed configuration in force for sessions to come.
+fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
+    let log = config.log.clone();
+    let settings = settings::make(config).map_err(|error| error.to_string())?;
+    context.settings.store(Arc::new(settings));
+    context.telemetry.set_addresses(log.addresses);
+    match logging.reload(&log) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!("log.target and log.format change only with a restart"),
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
+}
+
+fn control_view(
+    context: &Arc<Context>,
+    name: String,
+    datapath: watch::Receiver<ipc::DatapathStatus>,
+    reloader: link::Reloader,
+) -> Control {
+    let scanners = Arc::clone(context);
+    Control {
+        name,
+        sessions: Arc::clone(&context.table),
+        telemetry: Arc::clone(&context.telemetry),
+        datapath,
+        scanners: Box::new(move || {
+            let views = scanners.settings.load().scanners.view(clock::now());
+            views.into_iter().map(health).collect()
+        }),
+        reload: Box::new(move || {
+            let reloader = reloader.clone();
+            Box::pin(async move { reloader.reload().await })
+        }),
+    }
+}
+
+fn health(view: crate::scan::ScannerView) -> ScannerHealth {
+    ScannerHealth {
+        name: view.name,
+        address: view.address,
+        state: match view.state {
+            crate::scan::ScannerState::Unknown => control::ScannerState::Unknown,
+            crate::scan::ScannerState::Up => control::ScannerState::Up,
+            crate::scan::ScannerState::Down => control::ScannerState::Down,
+        },
+        version: view.version.unwrap_or_default(),
+        last_error: view.last_error.unwrap_or_default(),
+        busy: view.busy,
+        since: view.since.as_secs(),
+    }
+}
+
+/// Waits until the open sessions have ended, then ends them.
+async fn drain(context: &Context, stop: watch::Sender<bool>, hurry: bool) {
+    let empty = async {
+        while !context.table.is_empty() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if !hurry && timeout(DRAIN, empty).await.is_ok() {
+        return;
+    }
+    stop.send_replace(true);
+    let empty = async {
+        while !context.table.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if timeout(FAREWELL, empty).await.is_err() {
+        tracing::warn!(sessions = context.table.len(), "sessions were cut off");
+    }
+}

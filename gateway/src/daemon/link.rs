@@ -1,0 +1,175 @@
+//! The proxy's end of the channel to the datapath process.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{self, Config};
+use crate::intercept::facts::Question;
+use crate::intercept::flow::FlowFacts;
+use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, memfile};
+
+/// How often the proxy says that it is alive.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long an operator waits for a reload.
+const RELOAD: Duration = Duration::from_secs(10);
+/// Questions without an answer that are remembered.
+const UNANSWERED: usize = 4096;
+
+/// How the two processes parted.
+pub(super) struct Parted {
+    /// The datapath process is gone: nothing steers the open flows any more.
+    pub(super) hurry: bool,
+}
+
+/// The channel and what waits for its answers.
+pub(super) struct Link {
+    channel: Channel,
+    questions: mpsc::Receiver<Question>,
+    reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
+    status: watch::Sender<DatapathStatus>,
+    unanswered: HashMap<u64, oneshot::Sender<Option<FlowFacts>>>,
+    reloading: Vec<oneshot::Sender<Result<(), String>>>,
+    ticket: u64,
+}
+
+/// Asks for a reload on an operator's behalf.
+#[derive(Clone, Debug)]
+pub(super) struct Reloader {
+    requests: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Reloader {
+    /// Reads the configuration again and puts it in force.
+    pub(super) async fn reload(&self) -> Result<(), String> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(done).await.map_err(|_| "the gateway is stopping".to_owned())?;
+        match timeout(RELOAD, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err("the gateway is stopping".to_owned()),
+            Err(_) => Err("the datapath process does not answer; see its log".to_owned()),
+        }
+    }
+}
+
+/// Makes the link, the view of the datapath process and the way to ask for a reload.
+pub(super) fn make(
+    channel: Channel,
+    questions: mpsc::Receiver<Question>,
+) -> (Link, watch::Receiver<DatapathStatus>, Reloader) {
+    let (status, seen) = watch::channel(DatapathStatus::default());
+    let (requests, reloads) = mpsc::channel(8);
+    let link = Link {
+        channel,
+        questions,
+        reloads,
+        status,
+        unanswered: HashMap::new(),
+        reloading: Vec::new(),
+        ticket: 0,
+    };
+    (link, seen, Reloader { requests })
+}
+
+impl Link {
+    /// Speaks with the datapath process until it lets go; `reload` puts a configuration in force.
+    pub(super) async fn serve(
+        mut self,
+        config_path: &str,
+        reload: impl Fn(Config) -> Result<(), String>,
+    ) -> Parted {
+        let mut beat = interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sent = self.send(&ToDatapath::Ready).await;
+        while sent {
+            sent = tokio::select! {
+                received = self.channel.receive::<ToProxy>() => match received {
+                    Ok(Some((ToProxy::Drain, _))) => return Parted { hurry: false },
+                    Ok(Some((message, descriptors))) => {
+                        self.heard(message, descriptors, config_path, &reload).await
+                    }
+                    Ok(None) => false,
+                    Err(error) => {
+                        tracing::warn!(%error, "the datapath process cannot be understood");
+                        true
+                    }
+                },
+                Some(question) = self.questions.recv() => self.ask(question).await,
+                Some(done) = self.reloads.recv() => {
+                    self.reloading.push(done);
+                    self.send(&ToDatapath::ReloadRequest).await
+                }
+                _ = beat.tick() => self.send(&ToDatapath::Heartbeat).await,
+            };
+        }
+        Parted { hurry: true }
+    }
+
+    async fn heard(
+        &mut self,
+        message: ToProxy,
+        descriptors: Vec<std::os::fd::OwnedFd>,
+        config_path: &str,
+        reload: &impl Fn(Config) -> Result<(), String>,
+    ) -> bool {
+        match message {
+            ToProxy::Facts { ticket, facts } => {
+                if let Some(answer) = self.unanswered.remove(&ticket) {
+                    // Whoever asked may have lost patience.
+                    drop(answer.send(facts));
+                }
+                true
+            }
+            ToProxy::Status(status) => {
+                self.status.send_replace(status);
+                true
+            }
+            ToProxy::Reload { ticket } => {
+                let result = read(descriptors, config_path).and_then(reload);
+                match &result {
+                    Ok(()) => tracing::info!(config = config_path, "configuration reloaded"),
+                    Err(problem) => {
+                        tracing::warn!(config = config_path, problem, "configuration not reloaded")
+                    }
+                }
+                self.answer_reloads(&result);
+                self.send(&ToDatapath::Reloaded { ticket, problem: result.err() }).await
+            }
+            ToProxy::ReloadRefused { problems } => {
+                self.answer_reloads(&Err(problems));
+                true
+            }
+            ToProxy::Start { .. } | ToProxy::Drain => true,
+        }
+    }
+
+    async fn ask(&mut self, question: Question) -> bool {
+        self.unanswered.retain(|_, answer| !answer.is_closed());
+        if self.unanswered.len() >= UNANSWERED {
+            return true;
+        }
+        self.ticket = self.ticket.wrapping_add(1);
+        let Question { client, destination, answer } = question;
+        self.unanswered.insert(self.ticket, answer);
+        self.send(&ToDatapath::LookUp { ticket: self.ticket, client, destination }).await
+    }
+
+    fn answer_reloads(&mut self, result: &Result<(), String>) {
+        for done in self.reloading.drain(..) {
+            drop(done.send(result.clone()));
+        }
+    }
+
+    /// False when nobody is there any more.
+    async fn send(&self, message: &ToDatapath) -> bool {
+        self.channel.send(message, &[]).await.is_ok()
+    }
+}
+
+fn read(descriptors: Vec<std::os::fd::OwnedFd>, path: &str) -> Result<Config, String> {
+    let file = descriptors.into_iter().next().ok_or("the configuration is missing")?;
+    let text = memfile::read(file).map_err(|error| error.to_string())?;
+    config::parse(&text, path).map_err(|problems| problems.to_string())
+}

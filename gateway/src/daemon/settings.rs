@@ -1,0 +1,40 @@
+//! From the configuration to what sessions work with.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::config::file::Origin;
+use crate::intercept::facts::Facts;
+use crate::policy::lane::Lanes;
+use crate::scan::Scanners;
+use crate::session::Settings;
+use crate::smtp::exchange::Rules;
+use crate::spool::{self, Spooler};
+
+/// The gateway's name in its replies: configured, or the host's.
+pub(super) fn name(config: &Config) -> String {
+    if !config.name.is_empty() {
+        return config.name.clone();
+    }
+    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+    host.filter(|host| !host.is_empty()).unwrap_or_else(|| "gateway".to_owned())
+}
+
+/// Makes the settings of `config`; only inside a runtime, since scanners are watched.
+pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
+    let scans = config.scan.clamd.is_some();
+    let spooler =
+        if scans || !config.spool.leave_on.is_empty() { Some(Spooler::open(&config.spool)?) } else { None };
+    Ok(Settings {
+        rules: Arc::new(Rules::new(&config, name(&config))),
+        lanes: Lanes::new(config.lanes.clone()),
+        scanners: Scanners::new(&config.scan),
+        spooler,
+        config,
+    })
+}
+
+/// Facts are noted by the kernel program only.
+pub(super) fn facts(config: &Config, facts: Facts) -> Facts {
+    if config.origin == Origin::Assign { facts } else { Facts::default() }
+}

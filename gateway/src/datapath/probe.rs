@@ -1,0 +1,326 @@
+//! Whether this machine can run the gateway, and what to do where it cannot.
+//!
+//! Owns the list of what a configuration needs of kernel, rights, settings and files. Changes
+//! nothing: the program is loaded and tested, and gone again before it was attached anywhere.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use aya::maps::MapType;
+use aya::programs::ProgramType;
+use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
+
+use super::interfaces::{self, Link};
+use super::object::{Kernel, Settings};
+use super::{chain, source};
+use crate::config::file::{Attach, Config, Origin};
+use crate::privilege::{Account, Keep, user};
+
+pub mod sysctl;
+
+/// First Linux with TCX links.
+const TCX: (u32, u32) = (6, 6);
+/// First Linux where `CAP_NET_RAW` suffices for `SO_MARK`, and maps need no capability to be used.
+const OLDEST: (u32, u32) = (5, 19);
+/// Mode bits of the spool folder that let others in.
+const OTHERS: u32 = 0o077;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// As it should be.
+    Fine,
+    /// The gateway runs, but not as it could, or not for all flows.
+    Look,
+    /// The gateway cannot run.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub state: State,
+    /// What was looked at and found.
+    pub what: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub advice: String,
+}
+
+impl Finding {
+    fn fine(what: impl Into<String>) -> Self {
+        Self { state: State::Fine, what: what.into(), advice: String::new() }
+    }
+
+    fn look(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Look, what: what.into(), advice: advice.into() }
+    }
+
+    fn missing(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Missing, what: what.into(), advice: advice.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.state {
+            State::Fine => "ok",
+            State::Look => "look",
+            State::Missing => "missing",
+        };
+        write!(f, "{word:<8}{}", self.what)?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, "\n{:<8}→ {}", "", self.advice) }
+    }
+}
+
+/// Looks at everything `config` needs of this machine.
+///
+/// # Errors
+///
+/// When the list of interfaces cannot be had.
+pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
+    let mut findings = vec![kernel_release(config)];
+    findings.extend(rights(config));
+    if config.origin == Origin::Assign {
+        let (connection, netlink, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let links = interfaces::list(&netlink).await?;
+        connection.abort();
+        if user::is_root() {
+            findings.extend(features());
+            findings.push(program(config));
+        }
+        findings.extend(interface_findings(&links, config));
+        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        findings.extend(sysctl::examine(config, &names, &sysctl::read));
+    }
+    findings.extend(account(config));
+    findings.extend(spool(&config.spool.directory, &config.user));
+    Ok(findings)
+}
+
+/// Tries to make an eBPF map of a kind that the kernel gives to nobody without `CAP_BPF`, however
+/// `kernel.unprivileged_bpf_disabled` is set.
+#[must_use]
+pub fn makes_maps() -> bool {
+    matches!(is_map_supported(MapType::LpmTrie), Ok(true))
+}
+
+fn kernel_release(config: &Config) -> Finding {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let release = release.unwrap_or_default();
+    let what = format!("Linux {release}");
+    let Some(version) = version(&release) else {
+        return Finding::look(what, "this release has no number; Linux 5.19 or later is needed");
+    };
+    if config.origin != Origin::Assign {
+        Finding::fine(what)
+    } else if version < OLDEST {
+        Finding::missing(what, "`origin: assign` needs Linux 5.19 or later")
+    } else if config.intercept.attach == Attach::Tcx && version < TCX {
+        Finding::missing(what, "`intercept.attach: tcx` needs Linux 6.6 or later; write `auto`")
+    } else {
+        Finding::fine(what)
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn rights(config: &Config) -> Vec<Finding> {
+    if user::is_root() {
+        return vec![Finding::fine("run as root")];
+    }
+    let mut findings = Vec::new();
+    if config.origin == Origin::Assign {
+        findings.push(Finding::missing(
+            "not run as root",
+            "`origin: assign` needs root: try `sudo gateway check`",
+        ));
+    }
+    let first = sysctl::read("net/ipv4/ip_unprivileged_port_start").and_then(|text| text.parse().ok());
+    let first: u16 = first.unwrap_or(1024);
+    for address in config.listen.iter().filter(|address| address.port() < first && address.port() != 0) {
+        let advice = format!("choose a port from {first} on in `listen`, or start the gateway as root");
+        findings.push(Finding::missing(format!("port {} needs root", address.port()), advice));
+    }
+    findings
+}
+
+fn features() -> Vec<Finding> {
+    let maps = [
+        (MapType::Array, "array"),
+        (MapType::PerCpuArray, "per-CPU array"),
+        (MapType::Hash, "hash"),
+        (MapType::LruHash, "LRU hash"),
+        (MapType::LpmTrie, "LPM trie"),
+        (MapType::SockMap, "sockmap"),
+        (MapType::RingBuf, "ring buffer"),
+    ];
+    let helpers = [
+        (BpfHelper::BPF_FUNC_skc_lookup_tcp, "bpf_skc_lookup_tcp"),
+        (BpfHelper::BPF_FUNC_sk_assign, "bpf_sk_assign"),
+        (BpfHelper::BPF_FUNC_sk_release, "bpf_sk_release"),
+    ];
+    let advice = "this kernel was built without it: CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF, CONFIG_INET and \
+                  CONFIG_NET_SCH_INGRESS are needed, or a container hides it";
+    let mut absent = Vec::new();
+    for (kind, name) in maps {
+        absent.extend(unsupported(is_map_supported(kind), format!("eBPF map kind {name}")));
+    }
+    absent.extend(unsupported(
+        is_program_supported(ProgramType::SchedClassifier),
+        "eBPF traffic-control programs".to_owned(),
+    ));
+    for (helper, name) in helpers {
+        let supported = is_helper_supported(ProgramType::SchedClassifier, helper);
+        absent.extend(unsupported(supported, format!("eBPF helper {name}")));
+    }
+    if absent.is_empty() {
+        return vec![Finding::fine("eBPF maps, programs and helpers")];
+    }
+    absent.into_iter().map(|what| Finding::missing(what, advice)).collect()
+}
+
+/// What is absent, or cannot be found out.
+fn unsupported<E: std::error::Error>(answer: Result<bool, E>, what: String) -> Option<String> {
+    match answer {
+        Ok(true) => None,
+        Ok(false) => Some(format!("no {what}")),
+        Err(error) => Some(format!("no {what}: {}", chain(&error))),
+    }
+}
+
+/// Loads the program for real, and runs its self-test.
+fn program(config: &Config) -> Finding {
+    let tested = Kernel::load(&Settings::from(&config.intercept)).and_then(|mut kernel| kernel.self_test());
+    match tested {
+        Ok(()) => Finding::fine("the eBPF program loads and passes its self-test"),
+        Err(error) => Finding::missing(
+            format!("the eBPF program: {}", chain(&error)),
+            "without it, only `origin: netfilter` and `origin: fixed` work",
+        ),
+    }
+}
+
+fn interface_findings(links: &[Link], config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !links.iter().any(|link| link.loopback && link.up) {
+        findings.push(Finding::missing("the interface `lo` is down", "run `ip link set lo up`"));
+    }
+    for pattern in interfaces::idle_patterns(links, &config.intercept) {
+        let advice =
+            "flows are intercepted as soon as one appears; for now, see `ip link` for those there are";
+        findings.push(Finding::look(format!("no interface matches `{pattern}`"), advice));
+    }
+    let answers = source::keep(config) == Keep::TransparentSockets;
+    let wanted = interfaces::wanted(links, &config.intercept, answers);
+    let names = |client| -> Vec<&str> {
+        let of_kind = wanted.values().filter(|(_, role)| role.client == client);
+        of_kind.map(|(name, _)| name.as_str()).collect()
+    };
+    let clients = names(true);
+    if !clients.is_empty() {
+        findings.push(Finding::fine(format!("clients behind {}", clients.join(", "))));
+    }
+    if answers {
+        let others = names(false);
+        if others.is_empty() {
+            findings.push(Finding::look(
+                "servers answer on no other interface than clients",
+                "with client addresses preserved, `intercept.return-interfaces` must hold the way to the servers",
+            ));
+        } else {
+            findings.push(Finding::fine(format!("servers behind {}", others.join(", "))));
+        }
+    }
+    findings
+}
+
+fn account(config: &Config) -> Option<Finding> {
+    if !user::is_root() {
+        return None;
+    }
+    Some(match Account::find(&config.user) {
+        Ok(account) => Finding::fine(format!("the account `{}`", account.name())),
+        Err(error) => Finding::missing(chain(&error), "the proxy process never runs as root"),
+    })
+}
+
+fn spool(folder: &Path, account: &str) -> Option<Finding> {
+    use std::os::unix::fs::MetadataExt as _;
+    let shown = folder.display();
+    let owner =
+        if user::is_root() { Account::find(account).ok()?.uid() } else { nix::unistd::getuid().as_raw() };
+    let finding = match std::fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && user::is_root() => {
+            Finding::fine(format!("the spool folder {shown} will be made"))
+        }
+        Err(error) => Finding::look(
+            format!("the spool folder {shown}: {error}"),
+            format!(
+                "run `install -d -m 0700 -o {account} {shown}`; without it, only messages up to `spool.memory` pass"
+            ),
+        ),
+        Ok(found) if !found.is_dir() => {
+            Finding::missing(format!("{shown} is no folder"), "name another one in `spool.directory`")
+        }
+        Ok(found) if found.uid() != owner => Finding::missing(
+            format!("the spool folder {shown} belongs to user {}, not {owner}", found.uid()),
+            format!("run `chown {account} {shown}`"),
+        ),
+        Ok(found) if found.mode() & OTHERS != 0 => Finding::missing(
+            format!("the spool folder {shown} is open to others (mode {:04o})", found.mode() & 0o7777),
+            format!("run `chmod 0700 {shown}`"),
+        ),
+        Ok(_) => Finding::fine(format!("the spool folder {shown}")),
+    };
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_a_version_whatever_a_distribution_appends() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("5.15.0-91-generic"), Some((5, 15)));
+        assert_eq!(version("6.1"), Some((6, 1)));
+        assert_eq!(version("next"), None);
+    }
+
+    #[test]
+    fn a_pattern_without_interface_is_told_with_what_it_means() {
+        let config = Config::default();
+        let mut config = config;
+        config.intercept.interfaces = vec!["vnet*".to_owned().try_into().unwrap()];
+        let links = [Link { index: 1, name: "lo".to_owned(), loopback: true, up: true, ..Link::default() }];
+        let findings = interface_findings(&links, &config);
+        assert!(findings.iter().any(|finding| finding.what == "no interface matches `vnet*`"));
+        assert!(findings.iter().all(|finding| finding.state != State::Missing));
+        let findings = interface_findings(&[], &config);
+        assert!(findings.iter().any(|finding| finding.what.contains("`lo` is down")));
+    }
+
+    #[test]
+    fn a_spool_folder_of_another_or_open_to_others_is_missing() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o700);
+        let account = if user::is_root() { "nobody" } else { "" };
+        if user::is_root() {
+            assert_eq!(spool(folder.path(), account).unwrap().state, State::Missing);
+            let nobody = Account::find("nobody").unwrap().uid();
+            std::os::unix::fs::chown(folder.path(), Some(nobody), None).unwrap();
+        }
+        assert_eq!(spool(folder.path(), account).unwrap().state, State::Fine);
+        mode(0o750);
+        assert_eq!(spool(folder.path(), account).unwrap().state, State::Missing);
+    }
+}

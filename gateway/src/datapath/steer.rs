@@ -1,0 +1,269 @@
+//! The kernel side of `origin: assign`, all together: program, routing, interfaces.
+//!
+//! Owns the order in which they come and go, so that no packet is steered before somebody listens
+//! and nothing stays behind. Never looks at the proxy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use nix::fcntl::{Flock, FlockArg};
+use rtnetlink::Handle;
+use tracing::{debug, info, warn};
+
+use super::attach::{self, Role};
+use super::events::Events;
+use super::interfaces::{self, Link, Watch};
+use super::listener::Listener;
+use super::object::{self, Kernel, Settings};
+use super::{lanes, route};
+use crate::config::file::{Config, LogLevel, SourceAddress};
+use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::intercept::flow::FlowFacts;
+use crate::ipc::DatapathStatus;
+
+/// Interfaces that a status names; further ones are left out, so that it fits into a message.
+const SHOWN: usize = 1_000;
+
+/// Events written in one go; the rest waits for the next time.
+const EVENTS: usize = 100;
+
+/// Why flows cannot be steered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is another gateway.
+    #[error("another gateway steers flows in this network namespace")]
+    Taken,
+    /// The network namespace.
+    #[error("cannot lock the network namespace")]
+    Lock(#[source] io::Error),
+    /// The program.
+    #[error(transparent)]
+    Kernel(#[from] object::Error),
+    /// The routing.
+    #[error(transparent)]
+    Route(#[from] route::Error),
+    /// Interfaces.
+    #[error("cannot read the list of interfaces")]
+    Interfaces(#[source] io::Error),
+}
+
+/// Program, routing and attachments.
+pub struct Steering {
+    kernel: Kernel,
+    events: Option<Events>,
+    netlink: Handle,
+    watch: Watch,
+    names: BTreeMap<u32, String>,
+    refused: BTreeSet<(u32, String)>,
+    idle: BTreeSet<String>,
+    _lock: Flock<File>,
+}
+
+impl Steering {
+    /// Loads and tests the program, and sets up routing. Nothing is steered yet.
+    ///
+    /// What a killed predecessor left is removed first; a lock on the network namespace makes sure
+    /// that it is a predecessor's. The kernel drops the lock with this process.
+    ///
+    /// # Errors
+    ///
+    /// What is missing; nothing is left behind then.
+    pub async fn start(config: &Config, listeners: &[Listener]) -> Result<Self, Error> {
+        let lock = lock_namespace()?;
+        let watch = Watch::start().map_err(Error::Interfaces)?;
+        let (connection, netlink, _) =
+            rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
+        tokio::spawn(connection);
+        route::remove(&netlink).await?;
+        attach::sweep()?;
+
+        let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
+        let mut kernel = Kernel::load(&Settings { debug, ..Settings::from(&config.intercept) })?;
+        kernel.self_test()?;
+        let events = kernel.events();
+        let mut steering = Self {
+            kernel,
+            events,
+            netlink,
+            watch,
+            names: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            _lock: lock,
+        };
+        steering.configure(config)?;
+        let families: Vec<_> = listeners.iter().map(Listener::family).collect();
+        if let Err(error) = route::install(&steering.netlink, &config.intercept.routing, &families).await {
+            steering.stop().await;
+            return Err(error.into());
+        }
+        Ok(steering)
+    }
+
+    /// Puts ports and lanes in force, without a moment in which none are.
+    ///
+    /// # Errors
+    ///
+    /// When there are more lanes than room.
+    pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
+        let tries = lanes::compile(&config.lanes);
+        self.kernel.configure(&Settings::from(&config.intercept))?;
+        self.kernel.set_client_lanes(&tries.client)?;
+        self.kernel.set_server_lanes(&tries.server)?;
+        self.kernel.set_ports(&config.intercept.ports)?;
+        Ok(())
+    }
+
+    /// Gives new flows to the listeners.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a listener.
+    pub fn open(&mut self, listeners: &[Listener]) -> Result<(), Error> {
+        for listener in listeners {
+            self.kernel.set_listener(listener.family(), listener.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Lets new flows pass, or drop, at once.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn close(&mut self) -> Result<(), Error> {
+        Ok(self.kernel.clear_listeners()?)
+    }
+
+    /// Waits until interfaces have changed; then [`Self::follow`] is due. Cancelled, it loses nothing.
+    pub async fn interfaces_changed(&mut self) {
+        self.watch.changed().await;
+    }
+
+    /// Attaches to the interfaces that are meant and detaches from all others. What one interface
+    /// refuses keeps none of the others waiting; it is told once.
+    ///
+    /// # Errors
+    ///
+    /// When the list of interfaces cannot be had.
+    pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
+        let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
+        let answers = config.source_address != SourceAddress::Gateway;
+        let wanted = interfaces::wanted(&links, &config.intercept, answers);
+        let present: BTreeMap<u32, (String, Role)> = self
+            .kernel
+            .attached()
+            .map(|attached| (attached.index(), (attached.name().to_owned(), attached.role())))
+            .collect();
+        for (index, (name, _)) in &present {
+            if wanted.contains_key(index) {
+                continue;
+            }
+            match self.kernel.detach(*index) {
+                Ok(()) => info!(interface = %name, "detached"),
+                Err(error) => warn!(interface = %name, %error, "cannot detach"),
+            }
+        }
+        for (index, meant) in &wanted {
+            if present.get(index) != Some(meant) {
+                self.attach(*index, &meant.0, meant.1);
+            }
+        }
+        self.refused.retain(|(index, _)| wanted.contains_key(index));
+        self.tell_idle(&links, config);
+        self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
+        Ok(())
+    }
+
+    fn attach(&mut self, index: u32, name: &str, role: Role) {
+        match self.kernel.attach(name, role) {
+            Ok(attached) => {
+                let hook = attached.hook().name();
+                info!(interface = %name, hook, clients = role.client, "attached");
+                self.refused.retain(|(refused, _)| *refused != index);
+            }
+            Err(error) => {
+                let reason = super::chain(&error);
+                if self.refused.insert((index, reason.clone())) {
+                    warn!(interface = %name, error = reason, "cannot attach");
+                }
+            }
+        }
+    }
+
+    /// Tells of patterns that came to mean no interface.
+    fn tell_idle(&mut self, links: &[Link], config: &Config) {
+        let idle: BTreeSet<String> =
+            interfaces::idle_patterns(links, &config.intercept).iter().map(ToString::to_string).collect();
+        for pattern in idle.difference(&self.idle) {
+            warn!(%pattern, "no interface matches; flows are intercepted when one appears");
+        }
+        self.idle = idle;
+    }
+
+    /// What the kernel noted of a flow.
+    #[must_use]
+    pub fn facts(&self, client: ClientAddr, destination: OriginalDst) -> Option<FlowFacts> {
+        let note = self.kernel.facts(client.socket(), destination.socket())?;
+        Some(FlowFacts {
+            interface: self.names.get(&note.interface()).cloned().unwrap_or_default(),
+            mac: note.mac(),
+            vlan: note.vlan(),
+            ttl: note.ttl(),
+            window: note.window(),
+            mss: note.mss(),
+            window_scale: note.window_scale(),
+            sack: note.sack(),
+            timestamps: note.timestamps(),
+        })
+    }
+
+    /// Writes what the program had to tell since the last time.
+    pub fn tell(&mut self) {
+        self.kernel.flush_log();
+        let Some(events) = &mut self.events else { return };
+        for event in std::iter::from_fn(|| events.pop()).take(EVENTS) {
+            let interface = self.names.get(&event.interface()).map_or("?", String::as_str);
+            let reason = event.reason().map_or("unknown", |reason| reason.name());
+            debug!(reason, interface, count = event.count(), error = event.error(), "packet");
+        }
+    }
+
+    /// Fills in what the kernel side is.
+    pub fn report(&self, status: &mut DatapathStatus) {
+        let mut hooks: Vec<&str> = self.kernel.attached().map(|attached| attached.hook().name()).collect();
+        hooks.sort_unstable();
+        hooks.dedup();
+        status.attach = hooks.join("+");
+        status.interfaces =
+            self.kernel.attached().take(SHOWN).map(|attached| attached.name().to_owned()).collect();
+        match self.kernel.counters() {
+            Ok(counters) => {
+                status.packets = counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            }
+            Err(error) => debug!(%error, "no counters"),
+        }
+    }
+
+    /// Takes everything out of the kernel again.
+    pub async fn stop(self) {
+        // First the program: a packet that is steered without a rule would be lost.
+        let Self { kernel, events, netlink, _lock, .. } = self;
+        drop(events);
+        drop(kernel);
+        if let Err(error) = route::remove(&netlink).await {
+            warn!(%error, "cannot remove the policy routing");
+        }
+    }
+}
+
+/// The lock that one gateway of each network namespace has. It is on the namespace itself, so
+/// that there is no file to leave behind.
+fn lock_namespace() -> Result<Flock<File>, Error> {
+    let namespace = File::open("/proc/self/ns/net").map_err(Error::Lock)?;
+    Flock::lock(namespace, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::Error::EWOULDBLOCK { Error::Taken } else { Error::Lock(error.into()) }
+    })
+}

@@ -1,0 +1,295 @@
+//! The proxy process: started, listened to, found dead, started again.
+//!
+//! Owns the child and its end of the channel. Never trusts it: a proxy that says what no proxy
+//! says is as dead as one that says nothing.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::process::{Child, Command};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::ipc::{self, Channel, ToDatapath, ToProxy};
+use crate::privilege::{Account, Keep};
+
+/// Without a message for this long, a proxy is dead. It sends one every second.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long a proxy may take to be ready.
+const START: Duration = Duration::from_secs(15);
+/// A proxy that was ready for this long starts again without delay.
+const STEADY: Duration = Duration::from_secs(30);
+/// First pause before a restart.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause before a restart.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a message that must arrive may wait for room.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the kernel may take to end a killed process.
+const BURIAL: Duration = Duration::from_secs(2);
+
+/// What the proxy inherits of the environment: the names that libraries look at for time zone,
+/// language and back traces. Nothing else of root's environment is its business.
+const ENVIRONMENT: [&str; 6] = ["TZ", "LANG", "LC_ALL", "RUST_BACKTRACE", "NO_COLOR", "PATH"];
+
+/// Why a proxy could not be started or told something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No process.
+    #[error("cannot start the proxy process")]
+    Spawn(#[source] io::Error),
+    /// No channel.
+    #[error("cannot talk to the proxy process")]
+    Channel(#[from] ipc::Error),
+    /// It reads nothing.
+    #[error("the proxy process reads nothing")]
+    Deaf,
+    /// There is none at the moment.
+    #[error("the proxy process is not running")]
+    Absent,
+}
+
+/// The pauses between restarts: short at first, longer while it goes on.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: SHORTEST_PAUSE }
+    }
+}
+
+impl Backoff {
+    /// The pause after a proxy that was ready for `lived`.
+    pub fn pause(&mut self, lived: Duration) -> Duration {
+        if lived >= STEADY {
+            self.next = SHORTEST_PAUSE;
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// What happens to a proxy.
+#[derive(Debug)]
+pub enum Event {
+    /// It says something.
+    Said(ToDatapath),
+    /// It is dead, for this reason. Whatever depends on it comes first, then [`Proxy::bury`].
+    Dead(String),
+    /// It is time to start it: call [`Proxy::start`].
+    Due,
+}
+
+#[derive(Debug)]
+enum State {
+    Absent { due: Instant },
+    Running(Box<Running>),
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    channel: Channel,
+    heard: Instant,
+    ready: Option<Instant>,
+}
+
+/// The proxy process.
+#[derive(Debug)]
+pub struct Proxy {
+    account: Option<Account>,
+    keep: Keep,
+    state: State,
+    backoff: Backoff,
+    starts: u64,
+}
+
+impl Proxy {
+    /// A proxy that is due to be started. As root it becomes `account`.
+    #[must_use]
+    pub fn new(account: Option<Account>, keep: Keep) -> Self {
+        let state = State::Absent { due: clock::now() };
+        Self { account, keep, state, backoff: Backoff::default(), starts: 0 }
+    }
+
+    /// How often it was started again.
+    #[must_use]
+    pub const fn restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    /// Whether it serves flows.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(&self.state, State::Running(running) if running.ready.is_some())
+    }
+
+    /// Starts the process and gives it its first message.
+    ///
+    /// # Errors
+    ///
+    /// No process or no channel; it is then due again after a pause.
+    pub async fn start(&mut self, first: &ToProxy, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.starts = self.starts.saturating_add(1);
+        match self.spawn() {
+            Ok(running) => self.state = State::Running(Box::new(running)),
+            Err(error) => {
+                self.state = State::Absent { due: clock::now() + self.backoff.pause(Duration::ZERO) };
+                return Err(error);
+            }
+        }
+        self.tell(first, descriptors).await
+    }
+
+    fn spawn(&self) -> Result<Running, Error> {
+        let (ours, theirs) = ipc::channel::pair()?;
+        // The same program, also when the file was replaced in the meantime.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("gateway").arg("proxy");
+        if self.keep == Keep::TransparentSockets {
+            command.arg("--transparent-sockets");
+        }
+        if let Some(account) = &self.account {
+            command.args(["--account", account.name()]);
+        }
+        command.env_clear();
+        for name in ENVIRONMENT {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.current_dir("/");
+        // As standard input the channel needs no number to be agreed on. A process group of its
+        // own keeps the terminal's Ctrl-C from it: it is drained in good order.
+        command.stdin(Stdio::from(theirs)).process_group(0).kill_on_drop(true);
+        let child = command.spawn().map_err(Error::Spawn)?;
+        let channel = Channel::new(ours)?;
+        info!(pid = child.id(), "proxy process started");
+        Ok(Running { child, channel, heard: clock::now(), ready: None })
+    }
+
+    /// The next thing that happens. Cancelled, it loses nothing.
+    pub async fn event(&mut self) -> Event {
+        let running = match &mut self.state {
+            State::Absent { due } => {
+                tokio::time::sleep_until((*due).into()).await;
+                return Event::Due;
+            }
+            State::Running(running) => running,
+        };
+        let silence = if running.ready.is_some() { SILENCE } else { START };
+        let deadline = tokio::time::Instant::from_std(running.heard + silence);
+        tokio::select! {
+            // What it said comes before the time that has passed: this process may have slept too.
+            biased;
+            said = running.channel.receive() => match said {
+                Ok(Some((message, _descriptors))) => {
+                    running.heard = clock::now();
+                    if message == ToDatapath::Ready {
+                        running.ready = Some(running.heard);
+                    }
+                    Event::Said(message)
+                }
+                Ok(None) => Event::Dead(match running.child.try_wait() {
+                    Ok(Some(status)) => ended(status),
+                    _ => "it closed its channel".to_owned(),
+                }),
+                Err(error) => Event::Dead(format!("it said nonsense: {error}")),
+            },
+            status = running.child.wait() => Event::Dead(match status {
+                Ok(status) => ended(status),
+                Err(error) => format!("its end cannot be waited for: {error}"),
+            }),
+            () = tokio::time::sleep_until(deadline) => Event::Dead(format!("it was silent for {silence:?}")),
+        }
+    }
+
+    /// Makes sure that a dead proxy is, and plans the next one.
+    pub async fn bury(&mut self) {
+        let now = clock::now();
+        let State::Running(mut running) = std::mem::replace(&mut self.state, State::Absent { due: now })
+        else {
+            return;
+        };
+        end(&mut running.child).await;
+        let lived = running.ready.map_or(Duration::ZERO, |ready| now.saturating_duration_since(ready));
+        let pause = self.backoff.pause(lived);
+        self.state = State::Absent { due: clock::now() + pause };
+    }
+
+    /// Says something that must arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Absent`] or [`Error::Deaf`]; then [`Self::event`] tells of its death in time.
+    pub async fn tell(&self, message: &ToProxy, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let State::Running(running) = &self.state else { return Err(Error::Absent) };
+        let sent = tokio::time::timeout(PATIENCE, running.channel.send(message, descriptors)).await;
+        Ok(sent.map_err(|_| Error::Deaf)??)
+    }
+
+    /// Says something that may be lost while the proxy is behind; says whether it was not.
+    pub fn mention(&self, message: &(impl Serialize + Sync)) -> bool {
+        match &self.state {
+            State::Running(running) => matches!(running.channel.try_send(message), Ok(true)),
+            State::Absent { .. } => false,
+        }
+    }
+
+    /// Waits for the end of a proxy that was told to drain, which says nothing more.
+    pub async fn ended(&mut self) {
+        if let State::Running(running) = &mut self.state
+            && let Err(error) = running.child.wait().await
+        {
+            warn!(%error, "the end of the proxy process cannot be waited for");
+        }
+    }
+
+    /// Ends the process at once, and for good.
+    pub async fn kill(mut self) {
+        if let State::Running(running) = &mut self.state {
+            end(&mut running.child).await;
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    format!("it ended with {status}")
+}
+
+/// Kills a child and waits for its end.
+async fn end(child: &mut Child) {
+    if let Err(error) = child.start_kill() {
+        warn!(%error, "cannot kill the proxy process");
+    }
+    if tokio::time::timeout(BURIAL, child.wait()).await.is_err() {
+        warn!("the killed proxy process does not end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_ten_seconds_while_the_proxy_keeps_dying() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<u128> = (0..8).map(|_| backoff.pause(Duration::from_secs(1)).as_millis()).collect();
+        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn a_proxy_that_was_well_for_long_starts_again_at_once() {
+        let mut backoff = Backoff::default();
+        for _ in 0..8 {
+            backoff.pause(Duration::ZERO);
+        }
+        assert_eq!(backoff.pause(STEADY), SHORTEST_PAUSE);
+        assert_eq!(backoff.pause(Duration::ZERO), SHORTEST_PAUSE * 2);
+    }
+}

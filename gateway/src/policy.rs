@@ -1,0 +1,8 @@
+//! What is done with a flow and with a message.
+//!
+//! Owns the operator's rules as decisions. Pure: no sockets, no files, no clocks; the same
+//! question always has the same answer.
+
+pub mod decision;
+pub mod lane;
+pub mod source;

@@ -1,0 +1,94 @@
+//! Which lane a flow takes: the first rule whose conditions all hold.
+//!
+//! The kernel decides the simple rules by itself (`datapath::lanes`); what reaches the proxy is
+//! decided here by the whole list.
+
+use jiff::civil::Time;
+
+use crate::config::file::{Lane, LaneRule};
+use crate::intercept::address::{ClientAddr, OriginalDst};
+
+/// The operator's list of rules.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes {
+    rules: Vec<LaneRule>,
+}
+
+impl Lanes {
+    /// The rules in their order.
+    #[must_use]
+    pub const fn new(rules: Vec<LaneRule>) -> Self {
+        Self { rules }
+    }
+
+    /// Whether a rule asks for the interface a flow came in on.
+    #[must_use]
+    pub fn ask_for_interface(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.interface.is_empty())
+    }
+
+    /// The lane of a flow; `interface` is `None` where it is not known, and then no rule that
+    /// asks for it matches. `time` is local.
+    #[must_use]
+    pub fn choose(
+        &self,
+        client: ClientAddr,
+        destination: OriginalDst,
+        interface: Option<&str>,
+        time: Time,
+    ) -> Lane {
+        let holds = |rule: &&LaneRule| {
+            (rule.client.is_empty() || rule.client.iter().any(|net| net.0.contains(&client.ip())))
+                && (rule.server.is_empty() || rule.server.iter().any(|net| net.0.contains(&destination.ip())))
+                && (rule.port.is_empty() || rule.port.contains(&destination.port()))
+                && (rule.interface.is_empty()
+                    || interface
+                        .is_some_and(|name| rule.interface.iter().any(|pattern| pattern.matches(name))))
+                && (rule.time.is_empty() || rule.time.iter().any(|times| times.contains(time)))
+        };
+        self.rules.iter().find(holds).map_or(Lane::Inspect, |rule| rule.lane)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn lanes(rules: &str) -> Lanes {
+        let text =
+            format!("origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\nlanes:\n{rules}");
+        Lanes::new(config::parse(&text, "test").unwrap().lanes)
+    }
+
+    fn choose(lanes: &Lanes, client: &str, server: &str, interface: Option<&str>, hour: i8) -> Lane {
+        lanes.choose(
+            ClientAddr::new(client.parse().unwrap()),
+            OriginalDst::new(server.parse().unwrap()),
+            interface,
+            jiff::civil::time(hour, 0, 0, 0),
+        )
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let lanes = lanes(
+            "  - {client: [10.1.0.0/16], lane: inspect}\n  - {client: [10.0.0.0/8], lane: bypass}\n\
+             \x20 - {server: ['2001:db8::/32'], port: [587], lane: reject}\n",
+        );
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", None, 0), Lane::Inspect);
+        assert_eq!(choose(&lanes, "10.2.2.3:1", "192.0.2.1:25", None, 0), Lane::Bypass);
+        assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:587", None, 0), Lane::Reject);
+        assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:25", None, 0), Lane::Inspect);
+    }
+
+    #[test]
+    fn an_unknown_interface_matches_no_interface_rule() {
+        let lanes = lanes("  - {interface: ['vnet*'], time: ['08:00-18:00'], lane: block}\n");
+        assert!(lanes.ask_for_interface());
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 9), Lane::Block);
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 19), Lane::Inspect);
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("eth0"), 9), Lane::Inspect);
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", None, 9), Lane::Inspect);
+    }
+}

@@ -1,0 +1,391 @@
+//! The inspect lane: carries out what the exchange asks for.
+
+use std::future::pending;
+use std::io;
+use std::pin::Pin;
+use std::time::Instant;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::sleep_until;
+
+use super::copy::MessageCopy;
+use super::table::OpenSession;
+use super::{Context, Ending, Settings, carry, linger, record, upstream};
+use crate::clock;
+use crate::intercept::flow::FlowFacts;
+use crate::outcome::{SessionEnd, Verdict};
+use crate::policy::decision;
+use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note};
+use crate::smtp::refusal::Refusal;
+use crate::spool;
+use crate::telemetry::{Counter, Limit, Trouble};
+
+/// Octets read at once from either side.
+const READ: usize = 16 * 1024;
+
+type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
+type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
+
+/// Runs one session of the inspect lane, and its splice lane if it gets there.
+pub(super) async fn run(
+    client: TcpStream,
+    live: &OpenSession,
+    settings: &Settings,
+    context: &Context,
+) -> Ending {
+    if let Err(error) = client.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    let flow = live.flow();
+    let mut driver = Driver {
+        exchange: Exchange::new(settings.rules.clone(), clock::now()),
+        client,
+        server: None,
+        connecting: Some(Box::pin(upstream::connect(flow, settings))),
+        asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
+        message: None,
+        splice: false,
+        taken_over: false,
+        live,
+        settings,
+        context,
+    };
+    let end = driver.drive().await;
+    let lane = if driver.taken_over { "takeover" } else { "inspect" };
+    let authenticated = driver.exchange.is_authenticated();
+    let Driver { client, server, .. } = driver;
+    match (end, server) {
+        (None, Some(server)) => {
+            let end = carry::carry(client, server, live, settings, context).await;
+            Ending { lane: "splice", end, authenticated }
+        }
+        (end, server) => {
+            drop(server);
+            linger::close(client).await;
+            Ending { lane, end: end.unwrap_or(SessionEnd::Error), authenticated }
+        }
+    }
+}
+
+struct Driver<'a> {
+    exchange: Exchange,
+    client: TcpStream,
+    server: Option<TcpStream>,
+    connecting: Option<Connecting<'a>>,
+    asking: Option<Asking<'a>>,
+    message: Option<MessageCopy>,
+    /// The exchange is over and the octets go on.
+    splice: bool,
+    taken_over: bool,
+    live: &'a OpenSession,
+    settings: &'a Settings,
+    context: &'a Context,
+}
+
+/// What the session waited for.
+enum Event {
+    Client(io::Result<tokio::io::Ready>),
+    Server(io::Result<tokio::io::Ready>),
+    Connected(io::Result<TcpStream>),
+    Verdict(Verdict),
+    Facts(Option<FlowFacts>),
+    Deadline,
+    Operator,
+    Stop,
+}
+
+impl Driver<'_> {
+    /// Runs until the session has ended, or `None` when it goes on in the splice lane.
+    async fn drive(&mut self) -> Option<SessionEnd> {
+        let mut stop = self.context.stop.clone();
+        loop {
+            self.settle().await;
+            let now = clock::now();
+            if self.splice && self.exchange.to_client().is_empty() {
+                return None;
+            }
+            if let Some(end) = self.exchange.finished(now) {
+                return Some(end);
+            }
+            self.live.set_stage(self.exchange.stage());
+            let patience = self.settings.config.timeouts.scan.duration();
+            let deadline = self.exchange.deadline();
+            let client = interest(self.exchange.wants_client(), !self.exchange.to_client().is_empty());
+            let server = interest(self.exchange.wants_server(), !self.exchange.to_server().is_empty());
+            let event = tokio::select! {
+                ready = ready(Some(&self.client), client) => Event::Client(ready),
+                ready = ready(self.server.as_ref(), server) => Event::Server(ready),
+                connected = opt(self.connecting.as_mut()) => Event::Connected(connected),
+                verdict = verdict(self.message.as_mut(), patience) => Event::Verdict(verdict),
+                facts = opt(self.asking.as_mut()) => Event::Facts(facts),
+                () = until(deadline) => Event::Deadline,
+                () = self.live.ended_by_operator() => Event::Operator,
+                _ = stop.wait_for(|stop| *stop) => Event::Stop,
+            };
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Client(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
+                self.read_client(now);
+            }
+            Event::Server(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
+                self.read_server(now);
+            }
+            // What can be written is written by `settle`.
+            Event::Client(Ok(_)) | Event::Server(Ok(_)) => {}
+            Event::Client(Err(_)) => self.exchange.client_lost(now),
+            Event::Server(Err(_)) => self.exchange.server_ended(now),
+            Event::Connected(connected) => self.connected(connected, now),
+            Event::Verdict(verdict) => self.judged(verdict, now),
+            Event::Facts(facts) => {
+                self.asking = None;
+                if let Some(facts) = facts {
+                    self.live.set_facts(facts);
+                }
+            }
+            Event::Deadline => self.exchange.timeout(now),
+            Event::Operator => self.exchange.end(SessionEnd::Operator, now),
+            Event::Stop => self.exchange.end(SessionEnd::Shutdown, now),
+        }
+    }
+
+    fn connected(&mut self, connected: io::Result<TcpStream>, now: Instant) {
+        self.connecting = None;
+        match connected {
+            Ok(server) => {
+                self.server = Some(server);
+                self.exchange.connected(now);
+            }
+            Err(error) => {
+                let destination = self.live.flow().destination;
+                self.context
+                    .telemetry
+                    .trouble(Trouble::ServerUnreachable, || format!("{destination}: {error}"));
+                self.exchange.connect_failed(now);
+            }
+        }
+    }
+
+    fn read_client(&mut self, now: Instant) {
+        if !self.exchange.wants_client() {
+            return;
+        }
+        let buffer = self.exchange.client_buffer();
+        buffer.reserve(READ);
+        match self.client.try_read_buf(buffer) {
+            Ok(0) => self.exchange.client_ended(now),
+            Ok(octets) => {
+                self.live.add_from_client(count(octets));
+                self.context.telemetry.add(Counter::ClientOctets, count(octets));
+                self.exchange.client_received(now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.exchange.client_lost(now),
+        }
+    }
+
+    fn read_server(&mut self, now: Instant) {
+        let Some(server) = &self.server else { return };
+        if !self.exchange.wants_server() {
+            return;
+        }
+        let buffer = self.exchange.server_buffer();
+        buffer.reserve(READ);
+        match server.try_read_buf(buffer) {
+            Ok(0) => self.exchange.server_ended(now),
+            Ok(octets) => {
+                self.live.add_from_server(count(octets));
+                self.context.telemetry.add(Counter::ServerOctets, count(octets));
+                self.exchange.server_received(now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.exchange.server_ended(now),
+        }
+    }
+
+    /// Carries out everything that can be done at once: actions, copies, writes.
+    async fn settle(&mut self) {
+        loop {
+            let mut again = false;
+            while let Some(action) = self.exchange.poll_action() {
+                again = true;
+                // The copy gets its octets before anything is said about its end.
+                self.copy_content().await;
+                self.carry_out(action).await;
+            }
+            again |= self.copy_content().await;
+            again |= self.write_server();
+            again |= self.write_client();
+            if !again {
+                return;
+            }
+        }
+    }
+
+    async fn copy_content(&mut self) -> bool {
+        let Some(content) = self.exchange.take_content(clock::now()) else { return false };
+        let copied = match &mut self.message {
+            Some(message) => message.append(&content).await,
+            // A message without a copy is never passed: see `EndMessage`.
+            None => Ok(()),
+        };
+        if let Err(error) = copied {
+            self.spool_failed(&error);
+        }
+        true
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        let now = clock::now();
+        match action {
+            Action::BeginMessage => {
+                let number = self.live.add_message();
+                match MessageCopy::begin(number, self.settings) {
+                    Ok(message) => self.message = Some(message),
+                    Err(error) => self.spool_failed(&error),
+                }
+            }
+            Action::EndMessage => {
+                let ended = match &mut self.message {
+                    Some(message) => message.finish(now).await,
+                    None => Err(spool::Error::Closed),
+                };
+                if let Err(error) = ended {
+                    self.spool_failed(&error);
+                }
+            }
+            Action::AbortMessage => {
+                if let Some(message) = &mut self.message {
+                    message.abort();
+                }
+            }
+            Action::MessageDone(done) => self.message_done(done, now).await,
+            Action::DropServer => self.server = None,
+            Action::Splice => self.splice = true,
+            Action::Note(note) => {
+                self.taken_over |= note == Note::Takeover;
+                record::note(&self.context.telemetry, self.live.flow(), note);
+            }
+        }
+        self.live.set_helo(self.exchange.hello());
+    }
+
+    fn judged(&mut self, verdict: Verdict, now: Instant) {
+        let decision = decision::decide(&verdict, &self.settings.config.scan);
+        if let Verdict::Failed { reason } = &verdict {
+            self.context.telemetry.count(Counter::ScannerFailure);
+            self.context.telemetry.trouble(Trouble::Scanner, || reason.clone());
+        }
+        if verdict == Verdict::TooLarge {
+            self.context.telemetry.count(Counter::ScannerTooLarge);
+        }
+        if let Some(message) = &mut self.message {
+            message.judged(verdict, now);
+        }
+        self.exchange.decided(decision, now);
+    }
+
+    async fn message_done(&mut self, done: MessageDone, now: Instant) {
+        let flow = self.live.flow();
+        let (number, (verdict, scan_time)) = match &self.message {
+            Some(message) => (message.number, message.outcome()),
+            None => (self.live.messages(), (Verdict::NotScanned, std::time::Duration::ZERO)),
+        };
+        let helo = self.exchange.hello();
+        let record = record::message(flow, helo, number, done, verdict, scan_time, now);
+        self.context.telemetry.message(&record);
+        if let Some(message) = self.message.take()
+            && let Err(error) = message.keep_or_drop(flow.id).await
+        {
+            self.context.telemetry.trouble(Trouble::Spool, || format!("cannot keep a message: {error}"));
+        }
+    }
+
+    fn spool_failed(&mut self, error: &spool::Error) {
+        self.message = None;
+        let refusal = if matches!(error, spool::Error::NoSpace) {
+            self.context.telemetry.count(Counter::Limit(Limit::SpoolSpace));
+            Refusal::NoSpace
+        } else {
+            Refusal::SpoolFailed
+        };
+        self.context.telemetry.trouble(Trouble::Spool, || error.to_string());
+        self.exchange.decided(Decision::Refuse(refusal), clock::now());
+    }
+
+    fn write_client(&mut self) -> bool {
+        if self.exchange.to_client().is_empty() {
+            return false;
+        }
+        match self.client.try_write(self.exchange.to_client()) {
+            Ok(octets) => self.exchange.client_sent(octets, clock::now()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => self.exchange.client_lost(clock::now()),
+        }
+        true
+    }
+
+    fn write_server(&mut self) -> bool {
+        let Some(server) = &self.server else { return false };
+        if self.exchange.to_server().is_empty() {
+            return false;
+        }
+        match server.try_write(self.exchange.to_server()) {
+            Ok(octets) => self.exchange.server_sent(octets, clock::now()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => {
+                // It may have said why before it closed.
+                let now = clock::now();
+                self.read_server(now);
+                self.exchange.server_ended(now);
+            }
+        }
+        true
+    }
+}
+
+fn count(octets: usize) -> u64 {
+    u64::try_from(octets).unwrap_or(u64::MAX)
+}
+
+fn interest(read: bool, write: bool) -> Option<Interest> {
+    match (read, write) {
+        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+        (true, false) => Some(Interest::READABLE),
+        (false, true) => Some(Interest::WRITABLE),
+        (false, false) => None,
+    }
+}
+
+async fn ready(stream: Option<&TcpStream>, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
+    match (stream, interest) {
+        (Some(stream), Some(interest)) => stream.ready(interest).await,
+        _ => pending().await,
+    }
+}
+
+async fn opt<T>(future: Option<&mut Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn verdict(message: Option<&mut MessageCopy>, patience: std::time::Duration) -> Verdict {
+    match message {
+        Some(message) if message.awaits_verdict() => message.verdict(patience).await,
+        _ => pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}

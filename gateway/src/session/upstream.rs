@@ -1,0 +1,57 @@
+//! The connection to the server.
+
+use std::io;
+use std::net::SocketAddr;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::Settings;
+use crate::config::file::Origin;
+use crate::intercept::flow::Flow;
+use crate::policy::source::{self, Source};
+
+/// Connects to the flow's destination, from the address that the operator wants.
+///
+/// # Errors
+///
+/// What the kernel says, with the address that could not be used.
+pub(super) async fn connect(flow: &Flow, settings: &Settings) -> io::Result<TcpStream> {
+    let config = &settings.config;
+    let server = flow.destination.socket();
+    let source = source::choose(
+        config.source_address,
+        config.origin,
+        &config.gateway_addresses,
+        flow.client,
+        flow.destination,
+    );
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if config.origin == Origin::Assign {
+        // The kernel program lets these packets pass, so that no flow is steered twice.
+        socket.set_mark(config.intercept.routing.own_mark)?;
+    }
+    let from = match source {
+        Source::Route => None,
+        Source::Gateway(address) => Some(address),
+        Source::Client(address) => {
+            match server {
+                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+            }
+            Some(address)
+        }
+    };
+    if let Some(address) = from {
+        // The port is chosen at connect, when the whole tuple is known: 28,000 connections to
+        // each server instead of 28,000 in all (`ip(7)`, IP_BIND_ADDRESS_NO_PORT).
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(address, 0).into()).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot use source address {address}: {error}"))
+        })?;
+    }
+    TcpSocket::from_std_stream(socket.into()).connect(server).await
+}
