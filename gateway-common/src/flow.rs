@@ -11,7 +11,7 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 
 /// A flow, from its client's point of view. IPv4 addresses are [`mapped`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey {
     client_addr: [u8; 16],
     server_addr: [u8; 16],

@@ -1,2 +1,64 @@
+//! The TC program that steers SMTP flows into the gateway.
+//!
+//! It runs on every packet that comes in on the interfaces it is attached to. What it does with a
+//! packet follows from one [`Reason`], which is also what it counts. A packet it cannot read, or
+//! that is no business of the gateway, goes on untouched to the programs behind this one.
 #![no_std]
 #![no_main]
+
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use gateway_common::reason::Reason;
+
+mod counter;
+mod header;
+mod ingress;
+mod map;
+mod socket;
+
+/// Goes on to the next program, or to the stack.
+const PASS: i32 = TC_ACT_UNSPEC;
+/// Goes to the stack with its socket, past all other programs.
+const STEER: i32 = TC_ACT_OK;
+/// Goes no further.
+const DROP: i32 = TC_ACT_SHOT;
+
+/// Packets that come in.
+#[classifier]
+fn gateway_ingress(ctx: TcContext) -> i32 {
+    let reason = ingress::judge(&ctx);
+    counter::count(reason);
+    match reason {
+        Reason::Opened | Reason::Established | Reason::Cookie => STEER,
+        Reason::Blocked | Reason::DownDropped | Reason::SocketVanished => DROP,
+        Reason::Own
+        | Reason::Steered
+        | Reason::UnknownInterface
+        | Reason::NotIp
+        | Reason::TooManyTags
+        | Reason::Fragment
+        | Reason::Truncated
+        | Reason::BadHeader
+        | Reason::ExtensionHeaders
+        | Reason::NotTcp
+        | Reason::OtherPort
+        | Reason::ForeignSocket
+        | Reason::NoSocket
+        | Reason::NotFromClient
+        | Reason::LocalDestination
+        | Reason::Bypassed
+        | Reason::DownPassed => PASS,
+    }
+}
+
+/// What the kernel asks of programs that use its helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: the verifier refuses a program from which it is.
+    loop {}
+}

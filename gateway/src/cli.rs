@@ -16,6 +16,7 @@ mod run;
 mod sessions;
 mod socket;
 mod status;
+mod top;
 
 /// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ enum Command {
     Status(status::Args),
     /// List the open sessions, or end some.
     Sessions(sessions::Args),
+    /// Watch the running gateway.
+    Top(top::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
     /// Show the configuration in force, its schema or its reference.
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sessions(args) => sessions::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Config(args) => config::run(&args),

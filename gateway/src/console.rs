@@ -3,4 +3,134 @@
 //! Owns the screen and the keys. An ordinary client of the control socket; the only module that
 //! names `ratatui`. Never writes a byte from the network to the terminal as it came.
 
+use std::io;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::control::Client;
+use crate::control::client::Error;
+use model::Model;
+use terminal::{Keys, Screen};
+use theme::Theme;
+use update::{Answer, Effect, Event, update};
+
+mod input;
+mod model;
+mod table;
+mod terminal;
+#[cfg(test)]
+mod tests;
 pub mod text;
+mod theme;
+mod update;
+mod view;
+
+/// How often the gateway is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Shows the gateway behind `client` until the operator leaves. A gateway that goes away is
+/// waited for.
+///
+/// # Errors
+///
+/// When the terminal cannot be used.
+pub async fn run(client: Client, colours: bool) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut screen = Screen::take()?;
+    let mut keys = Keys::read()?;
+    let theme = Theme::new(colours);
+    let height = screen.terminal().size()?.height;
+    let mut model = Model::new(clock::now(), height, TimeZone::system());
+    let mut asker = Asker::new(client);
+    let mut second = tokio::time::interval(PERIOD);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        screen.terminal().draw(|frame| view::draw(frame, &model, theme))?;
+        let event = tokio::select! {
+            key = keys.next() => match key {
+                Some(event) => event,
+                None => return Ok(()),
+            },
+            event = asker.next() => event,
+            _ = second.tick() => {
+                asker.ask(&model);
+                Event::Tick(clock::now())
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
+        };
+        match update(&mut model, event) {
+            Some(Effect::Quit) => return Ok(()),
+            Some(Effect::Kill(id)) => asker.kill(id),
+            Some(Effect::Ask) => asker.ask(&model),
+            None => {}
+        }
+    }
+}
+
+/// Asks the gateway beside the keys, so that a slow answer holds nothing up.
+#[derive(Debug)]
+struct Asker {
+    client: Client,
+    sender: mpsc::Sender<Event>,
+    answers: mpsc::Receiver<Event>,
+    under_way: bool,
+}
+
+impl Asker {
+    fn new(client: Client) -> Self {
+        let (sender, answers) = mpsc::channel(16);
+        Self { client, sender, answers, under_way: false }
+    }
+
+    /// Asks for what the page on the screen needs, unless an answer is awaited.
+    fn ask(&mut self, model: &Model) {
+        if std::mem::replace(&mut self.under_way, true) {
+            return;
+        }
+        let (client, sender) = (self.client.clone(), self.sender.clone());
+        let (since, wants_sessions) = (model.log.last(), model.wants_sessions());
+        tokio::spawn(async move {
+            let event = match question(&client, since, wants_sessions).await {
+                Ok(answer) => Event::Answer(Box::new(answer)),
+                Err(error) => Event::Away(error.to_string()),
+            };
+            // A console that is gone needs no answer.
+            sender.send(event).await.unwrap_or_default();
+        });
+    }
+
+    fn kill(&self, id: crate::intercept::flow::SessionId) {
+        let (client, sender) = (self.client.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let killed = client.kill(id).await.map(|_| id).map_err(|error| error.to_string());
+            sender.send(Event::Killed(killed)).await.unwrap_or_default();
+        });
+    }
+
+    async fn next(&mut self) -> Event {
+        match self.answers.recv().await {
+            Some(event) => {
+                if matches!(event, Event::Answer(_) | Event::Away(_)) {
+                    self.under_way = false;
+                }
+                event
+            }
+            // Not reached: this holds a sender itself.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn question(client: &Client, since: u64, wants_sessions: bool) -> Result<Answer, Error> {
+    let status = client.status().await?;
+    let sessions = if wants_sessions { Some(client.sessions().await?) } else { None };
+    let log = client.log(since).await?;
+    Ok(Answer { status, sessions, log })
+}

@@ -9,6 +9,8 @@ mod infected;
 mod lanes;
 mod network;
 mod reload;
+mod scan;
 mod scanner_failure;
 mod source_address;
+mod spool;
 mod starttls;

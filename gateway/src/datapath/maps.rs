@@ -15,6 +15,7 @@ use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 use gateway_common::{name, port};
 use ipnet::IpNet;
+use socket2::SockRef;
 
 use super::object::{Error, Kernel};
 
@@ -144,13 +145,16 @@ impl Kernel {
     }
 
     /// Gives new flows of this family to the listening socket `listener`, which must be
-    /// `IP_TRANSPARENT` and carry the own mark (`SO_MARK`): its connections inherit that mark, by
+    /// `IP_TRANSPARENT`. It gets the own mark (`SO_MARK`), which its connections inherit and by
     /// which the program knows them.
     ///
     /// # Errors
     ///
-    /// The socket is none that listens for TCP.
+    /// The socket is none that listens for TCP, or it may not be marked.
     pub fn set_listener(&mut self, family: Family, listener: BorrowedFd<'_>) -> Result<(), Error> {
+        SockRef::from(&listener)
+            .set_mark(self.settings.own_mark & self.settings.mask)
+            .map_err(Error::Mark)?;
         self.maps.listeners.set(family.listener(), &listener, 0).map_err(of(name::LISTENERS))
     }
 

@@ -115,6 +115,9 @@ pub enum Error {
         /// What the kernel said.
         source: MapError,
     },
+    /// The listener cannot be marked as the gateway's.
+    #[error("cannot set the own mark on the listener")]
+    Mark(#[source] io::Error),
     /// The program judged a packet wrongly.
     #[error("self-test: {packet}: expected {expected}, the program said {found}")]
     SelfTest {
@@ -167,7 +170,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     /// What its methods in `maps.rs` work on.
     pub(super) maps: Maps,
-    settings: Settings,
+    /// What it was loaded or last configured with.
+    pub(super) settings: Settings,
     events: Option<Events>,
     log: Option<Log>,
 }

@@ -1,0 +1,312 @@
+//! From bytes to a TCP packet, or to the reason why it is none.
+//!
+//! Reads go through a kernel helper that checks them against the packet's end, wherever its bytes
+//! lie. Lengths that headers claim are checked against each other, because padding behind a packet
+//! is not part of it.
+
+use aya_ebpf::programs::TcContext;
+use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
+use gateway_common::interface::Interface;
+use gateway_common::reason::Reason;
+
+const ETHERNET_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+/// Tags that the program looks behind.
+const MAX_TAGS: usize = 2;
+/// IPv6 extension headers that the program looks behind.
+const MAX_EXTENSIONS: usize = 8;
+/// Options in a SYN that the program looks at: padding is an option too, an octet each.
+const MAX_OPTIONS: usize = 40;
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// IEEE 802.1Q.
+const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+/// IEEE 802.1ad, "QinQ".
+const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+
+/// Protocol numbers (IANA).
+const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// What the kernel knows of a packet beside its bytes.
+pub(crate) struct Metadata {
+    /// The packet's mark.
+    pub(crate) mark: u32,
+    /// Number of the interface.
+    pub(crate) interface: u32,
+    /// The tag that the card or the stack has taken out of the packet.
+    vlan: Option<[u8; 2]>,
+}
+
+impl Metadata {
+    #[inline(always)]
+    pub(crate) fn of(ctx: &TcContext) -> Self {
+        let skb = ctx.skb.skb;
+        // SAFETY: the kernel passes a context that stays valid while the program runs.
+        let skb = unsafe { &*skb };
+        #[expect(clippy::cast_possible_truncation, reason = "a tag has 16 bits")]
+        let tag = (skb.vlan_tci as u16).to_be_bytes();
+        let vlan = if skb.vlan_present != 0 { Some(tag) } else { None };
+        Self { mark: skb.mark, interface: skb.ifindex, vlan }
+    }
+}
+
+/// A TCP packet.
+///
+/// It lies in a map and is filled in place. That spares the stack, which has 512 octets, and the
+/// verifier, which would otherwise follow each place a header can be at to the end of the program.
+pub(crate) struct Packet {
+    /// From its sender, as if that were the client.
+    pub(crate) flow: FlowKey,
+    /// Where it came from.
+    pub(crate) link: Link,
+    /// Whether it is IPv6.
+    pub(crate) v6: bool,
+    /// Time to live, or hop limit.
+    pub(crate) ttl: u8,
+    /// Where the IP header begins.
+    pub(crate) ip: usize,
+    /// Where the TCP header begins.
+    pub(crate) tcp: usize,
+    /// The TCP header without options.
+    pub(crate) header: [u8; TCP_HEADER],
+    /// What it offers; filled by [`Packet::read_options`].
+    pub(crate) options: SynOptions,
+}
+
+impl Packet {
+    /// Whether it opens a flow.
+    #[inline(always)]
+    pub(crate) const fn opens(&self) -> bool {
+        self.header[13] & (FIN | SYN | RST | ACK) == SYN
+    }
+
+    /// Whether it may be the end of a handshake.
+    #[inline(always)]
+    pub(crate) const fn acknowledges(&self) -> bool {
+        self.header[13] & (SYN | RST | ACK) == ACK
+    }
+
+    /// Its window, in network byte order.
+    #[inline(always)]
+    pub(crate) const fn window(&self) -> [u8; 2] {
+        [self.header[14], self.header[15]]
+    }
+
+    /// Length of the TCP header with options.
+    #[inline(always)]
+    const fn header_length(&self) -> usize {
+        (self.header[12] >> 4) as usize * 4
+    }
+
+    /// Whether the TCP header has the length that it says, within the packet.
+    #[inline(always)]
+    pub(crate) fn check(&self, ctx: &TcContext) -> Result<(), Reason> {
+        if self.header_length() < TCP_HEADER {
+            return Err(Reason::BadHeader);
+        }
+        if self.tcp + self.header_length() > ctx.len() as usize {
+            return Err(Reason::Truncated);
+        }
+        Ok(())
+    }
+
+    /// Notes what a SYN offers. An option that contradicts itself ends the list (RFC 9293
+    /// section 3.1).
+    #[inline(never)]
+    pub(crate) fn read_options(&mut self, ctx: &TcContext) {
+        let end = self.tcp + self.header_length();
+        let mut at = self.tcp + TCP_HEADER;
+        for _ in 0..MAX_OPTIONS {
+            if at + 1 >= end {
+                break;
+            }
+            let Ok([kind, length]) = ctx.load::<[u8; 2]>(at) else { break };
+            if kind == 1 {
+                at += 1;
+                continue;
+            }
+            if kind == 0 || length < 2 {
+                break;
+            }
+            match (kind, length) {
+                (2, 4) => self.options.mss = ctx.load(at + 2).unwrap_or_default(),
+                (3, 3) => self.options.window_scale = ctx.load(at + 2).ok(),
+                (4, 2) => self.options.sack = true,
+                (8, 10) => self.options.timestamps = true,
+                _ => {}
+            }
+            at += length as usize;
+        }
+    }
+}
+
+/// Finds the TCP header, and fills `packet` on the way.
+///
+/// # Errors
+///
+/// Why there is none to be found: such a packet passes.
+#[inline(always)]
+pub(crate) fn parse(
+    ctx: &TcContext,
+    metadata: &Metadata,
+    interface: Interface,
+    packet: &mut Packet,
+) -> Result<(), Reason> {
+    packet.v6 = false;
+    packet.ip = 0;
+    packet.link = Link::default();
+    packet.options = SynOptions::default();
+    if interface.is_ethernet() {
+        ethernet(ctx, metadata, packet)?
+    } else {
+        bare_ip(ctx, packet)?
+    }
+    if packet.v6 {
+        ipv6(ctx, packet)?
+    } else {
+        ipv4(ctx, packet)?
+    }
+    tcp(ctx, packet)
+}
+
+#[inline(never)]
+fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
+    packet.header = read(ctx, packet.tcp)?;
+    let [p0, p1, q0, q1, ..] = packet.header;
+    packet.flow = FlowKey::new((packet.flow.client_addr(), [p0, p1]), (packet.flow.server_addr(), [q0, q1]));
+    Ok(())
+}
+
+#[inline(always)]
+fn bare_ip(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
+    match read::<u8>(ctx, 0)? >> 4 {
+        4 => {}
+        6 => packet.v6 = true,
+        _ => return Err(Reason::NotIp),
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn ethernet(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> Result<(), Reason> {
+    let [_, _, _, _, _, _, mac @ .., high, low] = read::<[u8; ETHERNET_HEADER]>(ctx, 0)?;
+    packet.link.mac = Some(mac);
+    let mut kind = [high, low];
+    let mut ip = ETHERNET_HEADER;
+    let mut tags = 0;
+    if let Some(tag) = metadata.vlan {
+        packet.link.vlan[0] = tag;
+        tags = 1;
+    }
+    for _ in 0..=MAX_TAGS {
+        if kind != ETHERTYPE_VLAN && kind != ETHERTYPE_SERVICE_VLAN {
+            break;
+        }
+        let [high, low, next @ ..] = read::<[u8; VLAN_TAG]>(ctx, ip)?;
+        match tags {
+            0 => packet.link.vlan[0] = [high, low],
+            1 => packet.link.vlan[1] = [high, low],
+            _ => return Err(Reason::TooManyTags),
+        }
+        tags += 1;
+        kind = next;
+        ip += VLAN_TAG;
+    }
+    packet.ip = ip;
+    match kind {
+        ETHERTYPE_IPV4 => {}
+        ETHERTYPE_IPV6 => packet.v6 = true,
+        _ => return Err(Reason::NotIp),
+    }
+    Ok(())
+}
+
+/// RFC 791 section 3.1.
+#[inline(never)]
+fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
+    let header: [u8; IPV4_HEADER] = read(ctx, packet.ip)?;
+    let length = (header[0] & 0xf) as usize * 4;
+    if header[0] >> 4 != 4 || length < IPV4_HEADER {
+        return Err(Reason::BadHeader);
+    }
+    // More fragments, or not the first one.
+    if header[6] & 0x3f != 0 || header[7] != 0 {
+        return Err(Reason::Fragment);
+    }
+    if header[9] != TCP {
+        return Err(Reason::NotTcp);
+    }
+    let total = u16::from_be_bytes([header[2], header[3]]) as usize;
+    // 0 stands for a packet of more than 64 KiB that the stack has put together ("BIG TCP").
+    if total != 0 && total < length + TCP_HEADER {
+        return Err(Reason::Truncated);
+    }
+    let [_, _, _, _, _, _, _, _, ttl, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+    packet.ttl = ttl;
+    packet.tcp = packet.ip + length;
+    packet.flow = FlowKey::new((mapped([s0, s1, s2, s3]), [0; 2]), (mapped([d0, d1, d2, d3]), [0; 2]));
+    Ok(())
+}
+
+/// RFC 8200 sections 3 and 4.
+#[inline(never)]
+fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
+    let [first, _, _, _, high, low, next, ttl] = read::<[u8; 8]>(ctx, packet.ip)?;
+    if first >> 4 != 6 {
+        return Err(Reason::BadHeader);
+    }
+    packet.ttl = ttl;
+    packet.flow = FlowKey::new((read(ctx, packet.ip + 8)?, [0; 2]), (read(ctx, packet.ip + 24)?, [0; 2]));
+    let (mut kind, mut at) = (next, packet.ip + IPV6_HEADER);
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(kind, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
+            break;
+        }
+        let [next, length, _, segments_left] = read::<[u8; 4]>(ctx, at)?;
+        if kind == ROUTING && segments_left != 0 {
+            // The destination is only a station on the way.
+            return Err(Reason::ExtensionHeaders);
+        }
+        kind = next;
+        at += (length as usize + 1) * 8;
+    }
+    match kind {
+        TCP => {}
+        FRAGMENT => return Err(Reason::Fragment),
+        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | MOBILITY | HOST_IDENTITY | SHIM6 => {
+            return Err(Reason::ExtensionHeaders);
+        }
+        _ => return Err(Reason::NotTcp),
+    }
+    let payload = u16::from_be_bytes([high, low]) as usize;
+    // 0 stands for a jumbo packet (RFC 2675), which is also how "BIG TCP" looks.
+    if payload != 0 && payload + packet.ip + IPV6_HEADER < at + TCP_HEADER {
+        return Err(Reason::Truncated);
+    }
+    packet.tcp = at;
+    Ok(())
+}
+
+/// Copies the bytes that begin at `offset`.
+#[inline(always)]
+fn read<T: zerocopy::FromBytes>(ctx: &TcContext, offset: usize) -> Result<T, Reason> {
+    ctx.load(offset).map_err(|_| Reason::Truncated)
+}

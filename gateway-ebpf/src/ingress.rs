@@ -1,0 +1,169 @@
+//! What becomes of a packet that comes in.
+//!
+//! The order is that of cost and of certainty: what most packets fail is asked first, and a packet
+//! of a flow that the gateway has is the gateway's whatever the rules for new flows say.
+
+use aya_ebpf::programs::TcContext;
+use aya_log_ebpf::debug;
+use gateway_common::flow::FlowNote;
+use gateway_common::interface::Interface;
+use gateway_common::lane::Lane;
+use gateway_common::reason::Reason;
+use gateway_common::settings::Settings;
+
+use crate::header::{self, Metadata, Packet};
+use crate::socket::{self, Owner, Socket};
+use crate::{counter, map};
+
+/// Decides, and does what it decides but for the verdict.
+#[inline(always)]
+pub(crate) fn judge(ctx: &TcContext) -> Reason {
+    match examine(ctx) {
+        Ok(reason) | Err(reason) => reason,
+    }
+}
+
+/// `Err`: the packet is none of the gateway's business.
+#[inline(always)]
+fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
+    let metadata = Metadata::of(ctx);
+    let settings = map::settings().ok_or(Reason::UnknownInterface)?;
+    if settings.is_own(metadata.mark) {
+        return Err(Reason::Own);
+    }
+    if settings.is_steered(metadata.mark) {
+        return Err(Reason::Steered);
+    }
+    let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
+    let packet = map::packet().ok_or(Reason::UnknownInterface)?;
+    header::parse(ctx, &metadata, interface, packet)?;
+    let to_server = map::is_intercepted(packet.flow.server_port());
+    if !to_server && !map::is_intercepted(packet.flow.client_port()) {
+        return Err(Reason::OtherPort);
+    }
+    packet.check(ctx)?;
+    let here = Here { ctx, metadata, settings, interface };
+    let reason = here.route(packet, to_server);
+    log(ctx, packet, reason as u32);
+    Ok(reason)
+}
+
+/// A line for a packet from or to an intercepted port. The loader fixes the level before the
+/// verifier sees the program, so without debug lines this is no code at all.
+#[inline(never)]
+fn log(ctx: &TcContext, packet: &Packet, reason: u32) {
+    debug!(
+        ctx,
+        "{:i} port {} to {:i} port {}: reason {}",
+        packet.flow.client_addr(),
+        packet.flow.client_port(),
+        packet.flow.server_addr(),
+        packet.flow.server_port(),
+        reason
+    );
+}
+
+/// Where a packet is while it is looked at.
+struct Here<'a> {
+    ctx: &'a TcContext,
+    metadata: Metadata,
+    settings: &'static Settings,
+    interface: Interface,
+}
+
+impl Here<'_> {
+    /// A packet from or to an intercepted port.
+    #[inline(always)]
+    fn route(&self, packet: &mut Packet, to_server: bool) -> Reason {
+        match Owner::of(self.ctx, packet, self.settings) {
+            Owner::Foreign => return Reason::ForeignSocket,
+            Owner::Gateway(socket) => {
+                return match self.steer(socket) {
+                    Ok(()) => Reason::Established,
+                    Err(error) => self.tell(Reason::SocketVanished, error, packet),
+                };
+            }
+            Owner::Nobody => {}
+        }
+        let from_client = to_server && self.interface.is_for_clients();
+        if packet.opens() {
+            if from_client { self.open(packet) } else { Reason::NotFromClient }
+        } else if from_client && packet.acknowledges() {
+            self.check_cookie(packet)
+        } else {
+            Reason::NoSocket
+        }
+    }
+
+    /// A SYN of a client.
+    #[inline(always)]
+    fn open(&self, packet: &mut Packet) -> Reason {
+        match map::lane(&packet.flow) {
+            Lane::Bypass => return Reason::Bypassed,
+            Lane::Block => return Reason::Blocked,
+            Lane::User => {}
+        }
+        if socket::is_local(self.ctx, packet, self.metadata.interface) {
+            return Reason::LocalDestination;
+        }
+        let Some(listener) = Socket::listener(packet.v6) else { return self.down(0, packet) };
+        self.note(packet);
+        match self.steer(listener) {
+            Ok(()) => Reason::Opened,
+            Err(error) => self.down(error, packet),
+        }
+    }
+
+    /// Nobody listens for new flows.
+    #[inline(always)]
+    fn down(&self, error: i32, packet: &mut Packet) -> Reason {
+        let reason = if self.settings.drops_when_down() { Reason::DownDropped } else { Reason::DownPassed };
+        self.tell(reason, error, packet)
+    }
+
+    /// Under a flood of SYNs the listener keeps no half-open connections: the acknowledgement
+    /// itself says that there was one.
+    #[inline(always)]
+    fn check_cookie(&self, packet: &mut Packet) -> Reason {
+        let Some(listener) = Socket::listener(packet.v6) else { return Reason::NoSocket };
+        if !listener.knows_cookie(self.ctx, packet) {
+            return Reason::NoSocket;
+        }
+        match self.steer(listener) {
+            Ok(()) => Reason::Cookie,
+            Err(error) => self.tell(Reason::SocketVanished, error, packet),
+        }
+    }
+
+    #[inline(always)]
+    fn steer(&self, socket: Socket) -> Result<(), i32> {
+        socket.take(self.ctx)?;
+        self.ctx.set_mark(self.settings.steer(self.metadata.mark));
+        if let Some(mac) = self.interface.bridge_mac() {
+            // A frame that keeps its address is sent on by the bridge: not inspected, not lost.
+            self.ctx.store(0, &mac, 0).ok();
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn note(&self, packet: &mut Packet) {
+        packet.read_options(self.ctx);
+        let note = FlowNote::new(
+            map::now(),
+            self.metadata.interface,
+            packet.link,
+            packet.ttl,
+            packet.window(),
+            packet.options,
+        );
+        // A note that finds no room is missed by nobody: it only tells more of a flow.
+        map::FLOWS.insert(packet.flow, note, 0).ok();
+    }
+
+    #[inline(always)]
+    fn tell(&self, reason: Reason, error: i32, packet: &mut Packet) -> Reason {
+        counter::tell(reason, self.metadata.interface, error, &packet.flow);
+        reason
+    }
+}

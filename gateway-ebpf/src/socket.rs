@@ -1,0 +1,225 @@
+//! Sockets: whose packet it is, and whose it becomes.
+//!
+//! The gateway's sockets carry its own mark: connections to servers because the proxy sets it,
+//! accepted ones because they inherit it from the listener.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_TCP_LISTEN, BPF_TCP_NEW_SYN_RECV, BPF_TCP_TIME_WAIT,
+    bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple,
+};
+use aya_ebpf::helpers::{
+    bpf_fib_lookup, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_release,
+    bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
+};
+use aya_ebpf::programs::TcContext;
+use gateway_common::flow::FlowKey;
+use gateway_common::interface::{LISTENER_V4, LISTENER_V6};
+use gateway_common::settings::Settings;
+
+use crate::header::Packet;
+use crate::map;
+
+/// Address families (linux/socket.h).
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// Look-ups are made where the interface is (`BPF_F_CURRENT_NETNS`, linux/bpf.h).
+const THIS_NETNS: u64 = u64::MAX;
+
+/// A socket the program holds a reference to, and gives back.
+pub(crate) struct Socket(*mut bpf_sock);
+
+impl Drop for Socket {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from a look-up that took a reference, and nothing else gives
+        // that reference back.
+        unsafe { bpf_sk_release(self.0.cast()) };
+    }
+}
+
+impl Socket {
+    #[inline(always)]
+    fn new(found: *mut bpf_sock) -> Option<Self> {
+        if found.is_null() { None } else { Some(Self(found)) }
+    }
+
+    /// The socket, of whatever kind, that the stack would give the packet to.
+    #[inline(always)]
+    fn look_up(ctx: &TcContext, tuple: &Tuple) -> Option<Self> {
+        let (address, length) = tuple.parts();
+        // SAFETY: `address` points to `length` bytes that live on the stack of the caller.
+        let found = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), address, length, THIS_NETNS, 0) };
+        Self::new(found)
+    }
+
+    /// The same, but the listener instead of one of its half-open connections.
+    #[inline(always)]
+    fn look_up_full(ctx: &TcContext, tuple: &Tuple) -> Option<Self> {
+        let (address, length) = tuple.parts();
+        // SAFETY: as in `look_up`.
+        let found = unsafe { bpf_sk_lookup_tcp(ctx.as_ptr(), address, length, THIS_NETNS, 0) };
+        Self::new(found)
+    }
+
+    /// The gateway's listener for new flows, if there is one.
+    #[inline(always)]
+    pub(crate) fn listener(v6: bool) -> Option<Self> {
+        let place = if v6 { LISTENER_V6 } else { LISTENER_V4 };
+        let listeners = (&raw const map::LISTENERS).cast_mut().cast::<c_void>();
+        // SAFETY: the map is one of sockets and its keys are numbers of 32 bits.
+        let found = unsafe { bpf_map_lookup_elem(listeners, (&raw const place).cast()) };
+        Self::new(found.cast())
+    }
+
+    #[inline(always)]
+    fn state(&self) -> u32 {
+        // SAFETY: the reference keeps the socket; the kernel lets programs read this field of
+        // every kind of socket.
+        unsafe { (*self.0).state }
+    }
+
+    /// Whether it carries the gateway's own mark. Neither half-open nor closing connections do,
+    /// as far as programs can see.
+    #[inline(always)]
+    fn is_own(&self, settings: &Settings) -> bool {
+        // SAFETY: the reference keeps the socket.
+        let full = unsafe { bpf_sk_fullsock(self.0) };
+        if full.is_null() {
+            return false;
+        }
+        // SAFETY: `full` is the same socket, which the kernel lets programs read once it is known
+        // to be a whole one.
+        settings.is_own(unsafe { (*full).mark })
+    }
+
+    /// Whether the packet ends a handshake that this listener has answered with a SYN cookie.
+    #[inline(never)]
+    pub(crate) fn knows_cookie(&self, ctx: &TcContext, packet: &Packet) -> bool {
+        if packet.v6 {
+            ctx.load(packet.ip).is_ok_and(|ip: [u8; 40]| self.check_cookie(ip, 40, packet))
+        } else {
+            ctx.load(packet.ip).is_ok_and(|ip: [u8; 20]| self.check_cookie(ip, 20, packet))
+        }
+    }
+
+    #[inline(always)]
+    fn check_cookie<const N: usize>(&self, mut ip: [u8; N], length: u32, packet: &Packet) -> bool {
+        let mut tcp = packet.header;
+        let (ip, tcp) = (ip.as_mut_ptr().cast(), tcp.as_mut_ptr().cast());
+        // SAFETY: both headers are copies on the stack, `length` and 20 octets long.
+        0 == unsafe { bpf_tcp_check_syncookie(self.0.cast(), ip, length, tcp, 20) }
+    }
+
+    /// Gives the packet to this socket.
+    ///
+    /// # Errors
+    ///
+    /// The negative errno of the kernel, mostly because the socket has just been closed.
+    #[inline(always)]
+    pub(crate) fn take(self, ctx: &TcContext) -> Result<(), i32> {
+        // SAFETY: the reference keeps the socket; the kernel takes one of its own.
+        match unsafe { bpf_sk_assign(ctx.as_ptr(), self.0.cast(), 0) } {
+            0 => Ok(()),
+            #[expect(clippy::cast_possible_truncation, reason = "a negative errno")]
+            error => Err(error as i32),
+        }
+    }
+}
+
+/// Whose packet it is.
+pub(crate) enum Owner {
+    /// A connection of the gateway's.
+    Gateway(Socket),
+    /// A connection of somebody else on this machine.
+    Foreign,
+    /// No connection.
+    Nobody,
+}
+
+impl Owner {
+    #[inline(always)]
+    pub(crate) fn of(ctx: &TcContext, packet: &Packet, settings: &Settings) -> Self {
+        let tuple = Tuple::of(packet);
+        let Some(socket) = Socket::look_up(ctx, &tuple) else { return Self::Nobody };
+        let own = match socket.state() {
+            BPF_TCP_LISTEN => return Self::Nobody,
+            // Its mark cannot be read. The stack would give the packet to the same socket, if it
+            // got that far, so nothing is taken from anybody.
+            BPF_TCP_TIME_WAIT => true,
+            BPF_TCP_NEW_SYN_RECV => {
+                Socket::look_up_full(ctx, &tuple).is_some_and(|listener| listener.is_own(settings))
+            }
+            _ => socket.is_own(settings),
+        };
+        if own { Self::Gateway(socket) } else { Self::Foreign }
+    }
+}
+
+/// The addresses and ports of a packet, as the kernel wants them for look-ups.
+enum Tuple {
+    V4([u8; 12]),
+    V6(FlowKey),
+}
+
+impl Tuple {
+    #[inline(always)]
+    fn of(packet: &Packet) -> Self {
+        if packet.v6 {
+            // `FlowKey` has the layout of `bpf_sock_tuple.ipv6`.
+            return Self::V6(packet.flow);
+        }
+        let [.., s0, s1, s2, s3] = packet.flow.client_addr();
+        let [.., d0, d1, d2, d3] = packet.flow.server_addr();
+        let [p0, p1, q0, q1, ..] = packet.header;
+        Self::V4([s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1])
+    }
+
+    #[inline(always)]
+    const fn parts(&self) -> (*mut bpf_sock_tuple, u32) {
+        match self {
+            Self::V4(tuple) => (tuple.as_ptr().cast_mut().cast(), 12),
+            Self::V6(tuple) => ((&raw const *tuple).cast_mut().cast(), 36),
+        }
+    }
+}
+
+/// Length of `struct bpf_fib_lookup`.
+const FIB_LOOKUP_LENGTH: i32 = 64;
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+/// Whether the packet is for this machine itself, or for nobody the machine has a route to: not
+/// one to forward.
+#[inline(never)]
+pub(crate) fn is_local(ctx: &TcContext, packet: &Packet, interface: u32) -> bool {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut route = unsafe { core::mem::zeroed::<FibLookup>() };
+    route.ifindex = interface;
+    route.l4_protocol = 6;
+    if packet.v6 {
+        route.family = AF_INET6;
+        route.__bindgen_anon_3.ipv6_src = words(packet.flow.client_addr());
+        route.__bindgen_anon_4.ipv6_dst = words(packet.flow.server_addr());
+    } else {
+        route.family = AF_INET;
+        route.__bindgen_anon_3.ipv4_src = words(packet.flow.client_addr())[3];
+        route.__bindgen_anon_4.ipv4_dst = words(packet.flow.server_addr())[3];
+    }
+    // SAFETY: `route` lives on the stack and has the length given.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
+    answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+}
+
+/// An address as words that keep the order of its bytes.
+#[inline(always)]
+const fn words(address: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ]
+}

@@ -1,0 +1,244 @@
+//! What the console knows and shows.
+//!
+//! Owns the state of the screen. Pure: time and answers come in as arguments.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+
+use super::table::SessionTable;
+use crate::control::Status;
+use crate::intercept::flow::SessionId;
+use crate::telemetry::Line;
+
+/// Lines of the log that the console keeps.
+const LINES: usize = 5_000;
+
+/// How long a notice stays.
+const NOTICE_TIME: Duration = Duration::from_secs(6);
+
+/// One of the console's three pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tab {
+    /// Rates, verdicts, scanners, the kernel side.
+    Overview,
+    /// The open sessions.
+    Sessions,
+    /// The log's last lines.
+    Log,
+}
+
+impl Tab {
+    pub(super) const ALL: [Self; 3] = [Self::Overview, Self::Sessions, Self::Log];
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Sessions => "Sessions",
+            Self::Log => "Log",
+        }
+    }
+
+    pub(super) const fn next(self) -> Self {
+        match self {
+            Self::Overview => Self::Sessions,
+            Self::Sessions => Self::Log,
+            Self::Log => Self::Overview,
+        }
+    }
+
+    pub(super) const fn previous(self) -> Self {
+        self.next().next()
+    }
+}
+
+/// What keys mean at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They move and command.
+    Normal,
+    /// They write the page's filter; what it was before comes back with Esc.
+    Filter {
+        /// The filter before.
+        before: String,
+    },
+    /// They close the page of keys.
+    Help,
+    /// They close the details of a session.
+    Detail(SessionId),
+    /// They answer whether a session is to end.
+    Confirm(SessionId),
+}
+
+/// Whether the gateway answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// The first answer is awaited.
+    Starting,
+    /// It answers.
+    Up,
+    /// It does not.
+    Away {
+        /// Since when.
+        since: Instant,
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+/// A sentence at the foot of the screen for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) text: String,
+    pub(super) bad: bool,
+    until: Instant,
+}
+
+/// The lines of the log, and which of them are seen.
+#[derive(Debug, Default)]
+pub(super) struct LogPane {
+    pub(super) lines: VecDeque<Line>,
+    pub(super) filter: String,
+    /// How many matching lines are below the screen; 0 follows the end.
+    pub(super) behind: usize,
+    /// Columns scrolled to the right.
+    pub(super) shift: usize,
+    last: u64,
+}
+
+impl LogPane {
+    /// The number behind which new lines are asked for.
+    pub(super) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Takes new lines in; a scrolled pane stays where it is.
+    pub(super) fn take(&mut self, lines: Vec<Line>) {
+        for line in lines {
+            self.last = line.number;
+            if self.behind != 0 && self.matches(&line) {
+                self.behind = self.behind.saturating_add(1);
+            }
+            if self.lines.len() == LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(line);
+        }
+        self.behind = self.behind.min(self.matching().count().saturating_sub(1));
+    }
+
+    /// The lines that the filter lets through, oldest first.
+    pub(super) fn matching(&self) -> impl DoubleEndedIterator<Item = &Line> {
+        self.lines.iter().filter(|line| self.matches(line))
+    }
+
+    fn matches(&self, line: &Line) -> bool {
+        let wanted = self.filter.to_ascii_lowercase();
+        wanted.is_empty() || line.level.contains(&wanted) || line.text.to_ascii_lowercase().contains(&wanted)
+    }
+
+    /// The lines of another process have numbers of their own.
+    const fn start_over(&mut self) {
+        self.last = 0;
+    }
+}
+
+/// The whole state of the screen.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) tab: Tab,
+    pub(super) mode: Mode,
+    pub(super) link: Link,
+    pub(super) status: Option<Status>,
+    pub(super) sessions: SessionTable,
+    pub(super) log: LogPane,
+    pub(super) notice: Option<Notice>,
+    pub(super) now: Instant,
+    /// Rows of the screen.
+    pub(super) height: u16,
+    zone: TimeZone,
+}
+
+impl Model {
+    pub(super) fn new(now: Instant, height: u16, zone: TimeZone) -> Self {
+        Self {
+            zone,
+            tab: Tab::Overview,
+            mode: Mode::Normal,
+            link: Link::Starting,
+            status: None,
+            sessions: SessionTable::default(),
+            log: LogPane::default(),
+            notice: None,
+            now,
+            height,
+        }
+    }
+
+    /// The time zone in which times are shown.
+    pub(super) const fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// Rows that a list has on the screen for sure, whatever else is on it.
+    pub(super) fn page(&self) -> usize {
+        usize::from(self.height).saturating_sub(7).max(1)
+    }
+
+    /// Whether the page on the screen needs the list of sessions.
+    pub(super) fn wants_sessions(&self) -> bool {
+        self.tab == Tab::Sessions
+    }
+
+    /// Takes a status in; false when it is of another process than the one before.
+    pub(super) fn take_status(&mut self, status: Status) -> bool {
+        let process = |status: &Status| (status.pid, status.telemetry.since);
+        let same = self.status.as_ref().map(process).is_none_or(|old| old == process(&status));
+        if !same {
+            self.log.start_over();
+            self.notify("the gateway was restarted".to_owned(), false);
+        }
+        self.link = Link::Up;
+        self.status = Some(status);
+        same
+    }
+
+    /// Notes that the gateway does not answer.
+    pub(super) fn lose(&mut self, why: String) {
+        let since = match &self.link {
+            Link::Away { since, .. } => *since,
+            Link::Starting | Link::Up => self.now,
+        };
+        self.link = Link::Away { since, why };
+    }
+
+    /// Shows a sentence at the foot of the screen for a while.
+    pub(super) fn notify(&mut self, text: String, bad: bool) {
+        self.notice = Some(Notice { text, bad, until: self.now + NOTICE_TIME });
+    }
+
+    /// Lets time pass.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.now = now;
+        self.notice.take_if(|notice| notice.until <= now);
+    }
+
+    /// The filter of the page on the screen, if it has one.
+    pub(super) const fn filter_mut(&mut self) -> Option<&mut String> {
+        match self.tab {
+            Tab::Overview => None,
+            Tab::Sessions => Some(&mut self.sessions.filter),
+            Tab::Log => Some(&mut self.log.filter),
+        }
+    }
+
+    /// The filter of the page on the screen.
+    pub(super) fn filter(&self) -> &str {
+        match self.tab {
+            Tab::Overview => "",
+            Tab::Sessions => &self.sessions.filter,
+            Tab::Log => &self.log.filter,
+        }
+    }
+}

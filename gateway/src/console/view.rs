@@ -1,0 +1,149 @@
+//! The screen, drawn from the model.
+//!
+//! Owns the frame around the pages: head, foot, what stands in front. Never changes the model,
+//! and never hands a text from the network to a cell unescaped.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, BorderType, Clear, Paragraph, Wrap};
+
+use super::model::{Link, Mode, Model, Tab};
+use super::text::{safe, span};
+use super::theme::Theme;
+
+mod detail;
+mod help;
+mod log;
+mod overview;
+mod sessions;
+
+/// Draws the whole screen.
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
+    let away = u16::from(matches!(model.link, Link::Away { .. }));
+    let rows =
+        [Constraint::Length(1), Constraint::Length(away * 2), Constraint::Min(0), Constraint::Length(1)];
+    let [head, warning, page, foot] = Layout::vertical(rows).areas(frame.area());
+    draw_head(frame, head, model, theme);
+    draw_warning(frame, warning, model, theme);
+    match model.tab {
+        Tab::Overview => overview::draw(frame, page, model, theme),
+        Tab::Sessions => sessions::draw(frame, page, model, theme),
+        Tab::Log => log::draw(frame, page, model, theme),
+    }
+    draw_foot(frame, foot, model, theme);
+    match &model.mode {
+        Mode::Normal | Mode::Filter { .. } => {}
+        Mode::Help => help::draw(frame, page, theme),
+        Mode::Detail(id) => detail::draw(frame, page, model, *id, theme),
+        Mode::Confirm(id) => detail::draw_confirm(frame, page, model, *id, theme),
+    }
+}
+
+fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
+    let mut tabs = vec![Span::raw(" ")];
+    for (number, tab) in Tab::ALL.into_iter().enumerate() {
+        let style = if tab == model.tab { theme.selected() } else { theme.label() };
+        tabs.push(Span::styled(format!(" {} {} ", number + 1, tab.title()), style));
+        tabs.push(Span::raw(" "));
+    }
+    let name = match &model.status {
+        None => "gateway ".to_owned(),
+        Some(status) => {
+            let up = span(Duration::from_secs(status.telemetry.uptime));
+            format!("{} {} up {up} ", safe(&status.name), safe(&status.version.gateway))
+        }
+    };
+    let tabs = Line::from(tabs);
+    let room = usize::from(area.width).saturating_sub(tabs.width());
+    frame.render_widget(tabs, area);
+    if name.len() <= room {
+        frame.render_widget(Line::styled(name, theme.title()).alignment(Alignment::Right), area);
+    }
+}
+
+fn draw_warning(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
+    if let Link::Away { since, why } = &model.link {
+        let time = span(model.now.saturating_duration_since(*since));
+        let text = format!(" no answer for {time}, trying again: {}", safe(why));
+        frame.render_widget(Paragraph::new(text).style(theme.bad()).wrap(Wrap { trim: true }), area);
+    }
+}
+
+fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
+    if let Mode::Filter { .. } = model.mode {
+        let prompt =
+            [Span::styled(" /", theme.key()), Span::raw(model.filter()), Span::styled(" ", theme.selected())];
+        frame.render_widget(Line::from_iter(prompt), area);
+        return;
+    }
+    if let Some(notice) = &model.notice {
+        let style = if notice.bad { theme.bad() } else { theme.good() };
+        frame.render_widget(Line::styled(format!(" {}", safe(&notice.text)), style), area);
+        return;
+    }
+    let keys: &[(&str, &str)] = match model.tab {
+        Tab::Overview => &[("1-3 Tab", "page"), ("?", "keys"), ("q", "leave")],
+        Tab::Sessions => &[
+            ("Enter", "detail"),
+            ("K", "end"),
+            ("/", "filter"),
+            ("< >", "sort"),
+            ("r", "reverse"),
+            ("?", "keys"),
+        ],
+        Tab::Log => {
+            &[("f", "follow"), ("/", "filter"), ("g G", "begin, end"), ("< >", "sideways"), ("?", "keys")]
+        }
+    };
+    let mut spans = vec![Span::raw(" ")];
+    for (key, what) in keys {
+        spans.push(Span::styled(*key, theme.key()));
+        spans.push(Span::styled(format!(" {what}   "), theme.label()));
+    }
+    frame.render_widget(Line::from(spans), area);
+}
+
+/// A box with a title.
+fn boxed<'t>(title: impl Into<Span<'t>>, theme: Theme) -> Block<'t> {
+    let title = title.into();
+    Block::bordered().border_type(BorderType::Rounded).border_style(theme.faint()).title(Line::from_iter([
+        Span::raw(" "),
+        title.style(theme.title()),
+        Span::raw(" "),
+    ]))
+}
+
+/// A cleared box in the middle of `area`, with room for `width` and `height` cells inside.
+fn front<'t>(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    (width, height): (u16, u16),
+    title: impl Into<Span<'t>>,
+    theme: Theme,
+) -> Rect {
+    let (width, height) =
+        (width.saturating_add(4).min(area.width), height.saturating_add(2).min(area.height));
+    let x = area.x + (area.width - width) / 2;
+    let y = area.y + (area.height - height) / 2;
+    let area = Rect { x, y, width, height };
+    let block = boxed(title, theme).padding(ratatui::widgets::Padding::horizontal(1));
+    let inside = block.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(block, area);
+    inside
+}
+
+/// `text` in at most `width` cells, with the middle left out where it is longer.
+fn shorten(text: &str, width: usize) -> String {
+    if text.len() <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (left, right) = (kept - kept / 2, kept / 2);
+    let head = text.get(..left).unwrap_or_default();
+    let tail = text.get(text.len() - right..).unwrap_or_default();
+    format!("{head}…{tail}")
+}
