@@ -27,6 +27,10 @@ use problem::Place;
 /// Longest file that is read. Thousands of lane rules are a few hundred kilobytes.
 const LONGEST_FILE: usize = 1024 * 1024;
 
+/// Longest line that is read, in bytes. The parser takes a line apart as a whole before it gives
+/// away the first piece, at some hundred bytes of memory each.
+const LONGEST_LINE: usize = 64 * 1024;
+
 /// Reads the bytes of a configuration file, and no more of a longer one than [`examine`] needs to
 /// refuse it.
 ///
@@ -99,6 +103,11 @@ fn text_of<'b>(bytes: &'b [u8], problems: &mut Problems) -> Option<&'b str> {
         let message =
             format!("longer than {LONGEST_FILE} bytes up to here; no configuration is as long as this");
         problems.error(text, place_of(text, end), &message);
+    } else if let Some(line) = text.lines().find(|line| line.len() > LONGEST_LINE) {
+        let start = line.as_ptr().addr() - text.as_ptr().addr();
+        let message =
+            format!("a line of more than {LONGEST_LINE} bytes; write lists with one `- item` a line");
+        problems.error(text, place_of(text, start), &message);
     } else if !valid {
         problems.error(
             text,

@@ -1,5 +1,6 @@
 //! Configurations as an operator writes them: what he is told of each mistake, and that what the
 //! project ships is right.
 
+mod hostile;
 mod malformed;
 mod shipped;

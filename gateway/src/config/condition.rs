@@ -28,7 +28,7 @@ impl TryFrom<String> for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
     }
 }
 
@@ -221,6 +221,14 @@ mod tests {
         ] {
             assert_eq!(interface(pattern).matches(name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn networks_print_as_they_are_written() {
+        for text in ["192.0.2.7", "192.0.2.0/24", "2001:db8::1", "::/0"] {
+            assert_eq!(Network::try_from(text.to_owned()).unwrap().to_string(), text);
+        }
+        assert_eq!(Network::try_from("192.0.2.7/24".to_owned()).unwrap().to_string(), "192.0.2.0/24");
     }
 
     #[test]

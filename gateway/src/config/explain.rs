@@ -73,7 +73,7 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
     let key = key.unwrap_or_default();
     let written = match &node.kind {
         Kind::Value { text, .. } if text.is_empty() => "an empty value".to_owned(),
-        Kind::Value { text, .. } => format!("`{}`", shortened(text)),
+        Kind::Value { text, .. } => format!("`{}`", text),
         Kind::List(_) => "a list".to_owned(),
         Kind::Section(_) => "a section".to_owned(),
     };
@@ -141,14 +141,6 @@ fn nearest<'w>(given: &str, words: &'w [String]) -> Option<&'w str> {
 
 fn listed(words: &[String]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
-    }
-    text.chars().take(LONGEST).chain(['…']).collect()
 }
 
 fn write_to(message: &mut String, words: std::fmt::Arguments<'_>) {

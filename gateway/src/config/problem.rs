@@ -10,6 +10,12 @@ use serde::Serialize;
 /// How many problems are told in one go; a file with more gets a last line that says so.
 pub(super) const MOST_PROBLEMS: usize = 50;
 
+/// Most characters of a value that a message repeats.
+const LONGEST_QUOTE: usize = 60;
+
+/// Longest message in characters, whatever a file has in it.
+const LONGEST_MESSAGE: usize = 800;
+
 /// Widest piece of a source line that is shown, in characters.
 const EXCERPT_WIDTH: usize = 96;
 
@@ -86,21 +92,29 @@ impl Problems {
         self.list.is_empty()
     }
 
-    /// Adds a problem at `place` of `text`.
-    pub(super) fn add(&mut self, severity: Severity, text: &str, place: Place, message: &str) {
+    /// Adds a problem at `place` of `text`; a place behind the end becomes the end.
+    pub(super) fn add(&mut self, severity: Severity, text: &str, mut place: Place, message: &str) {
         if self.list.len() >= MOST_PROBLEMS {
             self.more = true;
             return;
         }
-        let source = if place.width == 0 { None } else { text.lines().nth(place.line.saturating_sub(1)) };
-        let source = source.unwrap_or_default();
+        let source = match text.lines().nth(place.line.saturating_sub(1)) {
+            _ if place.width == 0 => "",
+            Some(line) => line,
+            None => {
+                let last = text.lines().last().unwrap_or_default();
+                place =
+                    Place { line: text.lines().count().max(1), column: last.chars().count() + 1, width: 1 };
+                last
+            }
+        };
         let (excerpt, indent) = cut(source, place.column.saturating_sub(1));
         let shown = excerpt.chars().count().saturating_sub(indent).max(1);
         self.list.push(Problem {
             severity,
             line: place.line,
             column: place.column,
-            message: printable(message),
+            message: shortened(message),
             excerpt,
             indent,
             width: place.width.clamp(1, shown),
@@ -143,6 +157,23 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// `message` with the long values between backticks cut.
+fn shortened(message: &str) -> String {
+    let mut quoted = true;
+    let parts = message.split('`').map(|part| {
+        quoted = !quoted;
+        if quoted { cut_after(part, LONGEST_QUOTE) } else { part.to_owned() }
+    });
+    cut_after(&printable(&parts.collect::<Vec<_>>().join("`")), LONGEST_MESSAGE)
+}
+
+fn cut_after(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
 
 /// The part of `line` around character `at` that is shown, and where `at` is in it.
 fn cut(line: &str, at: usize) -> (String, usize) {
