@@ -152,3 +152,6 @@ impl StepCell {
         Step::ALL.get(index).copied().unwrap_or(Step::Message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -329,6 +329,18 @@ async fn messages_that_never_end_leave_places_for_those_that_do() -> anyhow::Res
     Ok(())
 }
 
+#[tokio::test]
+async fn a_health_check_that_hangs_is_not_begun_again_beside_itself() -> anyhow::Result<()> {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let scanners = scanners(format!("tcp:{}", silent.local_addr()?), |_| {})?;
+    let (_first, _) = timeout(LONG, silent.accept()).await??;
+    let view = seen(&scanners, |view| view.state == ScannerState::Down).await?;
+    assert_eq!(view.last_error.as_deref(), Some("no answer within 5 s"));
+    // The next checks were due one and seven seconds later.
+    assert!(timeout(Duration::from_secs(8), silent.accept()).await.is_err());
+    Ok(())
+}
+
 fn view_busy(scanners: &Scanners) -> usize {
     view(scanners).busy
 }
