@@ -1,1 +1,355 @@
-//! x
+//! SMTP dialogues: each file beside this one is run on the exchange, without sockets.
+//!
+//! A file begins with comments, may go on with YAML lines (`~ inspect: {nul: remove}`) for the
+//! configuration, and then has inputs and what they bring about:
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `C: text` | the client sends a line |
+//! | `C\| text` | the client sends a line, in one segment with the next |
+//! | `C> text` | the client sends octets, `\r \n \0 \t \xNN` escaped |
+//! | `S: text`, `S> text` | the server sends a line, or octets |
+//! | `! word …` | an event: see [`Player::event`] |
+//! | `c: text`, `s: text` | the client, the server reads a line |
+//! | `c> text`, `s> text` | the client, the server reads octets that are no line |
+//! | `= text` | the exchange asks for something |
+//!
+//! Everything that is brought about is compared with the file. `DIALOGUE_UPDATE=1 cargo test
+//! --test dialogue` writes the files anew; read the difference. Every dialogue is run a second
+//! time octet by octet and must come out the same, unless it says `! whole`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway::clock;
+use gateway::config;
+use gateway::config::units::Span;
+use gateway::outcome::SessionEnd;
+use gateway::smtp::exchange::{Action, Decision, Exchange, Rules};
+use gateway::smtp::refusal::Refusal;
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogue");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "smtp"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 20, "the dialogues are gone");
+    let mut wrong = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let played = play(&text, false);
+        if played != text {
+            if std::env::var_os("DIALOGUE_UPDATE").is_some() {
+                std::fs::write(&file, &played).unwrap();
+            } else {
+                write!(wrong, "\n--- {name}\n{}", difference(&text, &played)).unwrap();
+            }
+        }
+        if !text.contains("\n! whole\n") {
+            let split = play(&text, true);
+            if split != played {
+                write!(wrong, "\n--- {name}, octet by octet\n{}", difference(&played, &split)).unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn difference(expected: &str, played: &str) -> String {
+    let (expected, played): (Vec<_>, Vec<_>) = (expected.lines().collect(), played.lines().collect());
+    let same = expected.iter().zip(&played).take_while(|(a, b)| a == b).count();
+    let mut text = String::new();
+    for line in &expected[same.saturating_sub(3)..same] {
+        writeln!(text, "   {line}").unwrap();
+    }
+    for line in expected.iter().skip(same).take(6) {
+        writeln!(text, " - {line}").unwrap();
+    }
+    for line in played.iter().skip(same).take(6) {
+        writeln!(text, " + {line}").unwrap();
+    }
+    text
+}
+
+/// Runs a dialogue and returns the file as it should read.
+fn play(text: &str, split: bool) -> String {
+    let yaml: String =
+        text.lines().filter_map(|line| line.strip_prefix("~ ")).map(|line| format!("{line}\n")).collect();
+    let base = "origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\n";
+    let config =
+        config::parse(&format!("{base}{yaml}"), "dialogue").unwrap_or_else(|problems| panic!("{problems}"));
+    let now = clock::now();
+    let mut player = Player {
+        exchange: Exchange::new(Arc::new(Rules::new(&config, "gw.test".to_owned())), now),
+        now,
+        split,
+        content: Vec::new(),
+        closed: false,
+        out: String::new(),
+        segment: Vec::new(),
+    };
+    for line in text.lines() {
+        if line.is_empty() || line.starts_with(['#', '~']) {
+            writeln!(player.out, "{line}").unwrap();
+        } else if !line.starts_with(['c', 's', '=']) {
+            writeln!(player.out, "{line}").unwrap();
+            player.input(line);
+        }
+    }
+    player.out
+}
+
+struct Player {
+    exchange: Exchange,
+    now: Instant,
+    split: bool,
+    content: Vec<u8>,
+    closed: bool,
+    out: String,
+    segment: Vec<u8>,
+}
+
+impl Player {
+    fn input(&mut self, line: &str) {
+        let (kind, text) = line.split_at(2.min(line.len()));
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        match kind {
+            "C|" => self.segment.extend_from_slice(format!("{text}\r\n").as_bytes()),
+            "C:" => {
+                let mut octets = std::mem::take(&mut self.segment);
+                octets.extend_from_slice(format!("{text}\r\n").as_bytes());
+                self.client(&octets);
+            }
+            "C>" => self.client(&unescaped(text)),
+            "S:" => self.server(format!("{text}\r\n").as_bytes()),
+            "S>" => self.server(&unescaped(text)),
+            "! " => self.event(text),
+            other => panic!("unknown line `{other}`"),
+        }
+        let output = self.output();
+        self.out.push_str(&output);
+    }
+
+    fn client(&mut self, octets: &[u8]) {
+        for part in self.parts(octets) {
+            self.exchange.client_buffer().extend_from_slice(&part);
+            self.exchange.client_received(self.now);
+        }
+    }
+
+    fn server(&mut self, octets: &[u8]) {
+        for part in self.parts(octets) {
+            self.exchange.server_buffer().extend_from_slice(&part);
+            self.exchange.server_received(self.now);
+        }
+    }
+
+    fn parts(&self, octets: &[u8]) -> Vec<Vec<u8>> {
+        if self.split { octets.iter().map(|octet| vec![*octet]).collect() } else { vec![octets.to_vec()] }
+    }
+
+    /// Events:
+    ///
+    /// * `connected`, `connect-failed`;
+    /// * `session KEYWORD…`: connected, greeted, and EHLO answered with these keywords; silent;
+    /// * `envelope`: MAIL, one RCPT and DATA up to the go-ahead; silent;
+    /// * `client closes`, `client resets`, `server closes`;
+    /// * `wait 5m`: time passes;
+    /// * `clean`, `infected NAME`, `scanner fails`, `no space`: the decision on the message;
+    /// * `operator`: the session is ended;
+    /// * `whole`: do not repeat this dialogue octet by octet.
+    fn event(&mut self, text: &str) {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match (word, rest) {
+            ("whole", _) => {}
+            ("connected", _) => self.exchange.connected(self.now),
+            ("connect-failed", _) => self.exchange.connect_failed(self.now),
+            ("session", keywords) => self.session(keywords),
+            ("envelope", _) => self.envelope(),
+            ("client", "closes") => self.exchange.client_ended(self.now),
+            ("client", "resets") => self.exchange.client_lost(self.now),
+            ("server", "closes") => self.exchange.server_ended(self.now),
+            ("wait", span) => self.wait(span.parse::<Span>().unwrap().duration()),
+            ("clean", _) => self.exchange.decided(Decision::Pass, self.now),
+            ("infected", name) => self.refuse(Refusal::Virus { signature: name.to_owned() }),
+            ("scanner", "fails") => self.refuse(Refusal::ScannerFailed),
+            ("no", "space") => self.refuse(Refusal::NoSpace),
+            ("operator", _) => self.exchange.end(SessionEnd::Operator, self.now),
+            _ => panic!("unknown event `{text}`"),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.exchange.decided(Decision::Refuse(refusal), self.now);
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(deadline) = self.exchange.deadline().filter(|deadline| *deadline <= end) {
+            let before = self.exchange.deadline();
+            self.now = deadline.max(self.now);
+            self.exchange.timeout(self.now);
+            if self.exchange.deadline() == before {
+                break;
+            }
+        }
+        self.now = end;
+    }
+
+    fn session(&mut self, keywords: &str) {
+        self.exchange.connected(self.now);
+        self.server(b"220 mx.test ESMTP\r\n");
+        self.client(b"EHLO client.test\r\n");
+        let mut lines = vec!["mx.test".to_owned()];
+        lines.extend(keywords.split(", ").filter(|word| !word.is_empty()).map(str::to_owned));
+        let last = lines.len() - 1;
+        for (number, line) in lines.iter().enumerate() {
+            let dash = if number == last { ' ' } else { '-' };
+            self.server(format!("250{dash}{line}\r\n").as_bytes());
+        }
+        self.output();
+    }
+
+    fn envelope(&mut self) {
+        for (command, reply) in [
+            ("MAIL FROM:<s@a.test>", "250 2.1.0 Ok"),
+            ("RCPT TO:<r@b.test>", "250 2.1.5 Ok"),
+            ("DATA", "354 Go ahead"),
+        ] {
+            self.client(format!("{command}\r\n").as_bytes());
+            self.server(format!("{reply}\r\n").as_bytes());
+        }
+        self.output();
+    }
+
+    /// What the exchange wants, as lines.
+    fn output(&mut self) -> String {
+        let mut out = String::new();
+        let mut actions = String::new();
+        let mut server = Vec::new();
+        let mut client = Vec::new();
+        loop {
+            let mut again = false;
+            let wire = self.exchange.to_server().to_vec();
+            if !wire.is_empty() {
+                again = true;
+                self.exchange.server_sent(wire.len(), self.now);
+                server.extend(wire);
+            }
+            let wire = self.exchange.to_client().to_vec();
+            if !wire.is_empty() {
+                again = true;
+                self.exchange.client_sent(wire.len(), self.now);
+                client.extend(wire);
+            }
+            while let Some(action) = self.exchange.poll_action(self.now) {
+                again = true;
+                self.action(action, &mut actions);
+            }
+            if !again {
+                break;
+            }
+        }
+        lines(&mut out, 's', &server);
+        lines(&mut out, 'c', &client);
+        out.push_str(&actions);
+        if let Some(end) = self.exchange.finished(self.now).filter(|_| !self.closed) {
+            self.closed = true;
+            writeln!(out, "= closed {end:?}").unwrap();
+        }
+        out
+    }
+
+    fn action(&mut self, action: Action, out: &mut String) {
+        match action {
+            Action::BeginMessage => {
+                self.content.clear();
+                writeln!(out, "= begin")
+            }
+            Action::Content(octets) => {
+                self.content.extend_from_slice(&octets);
+                Ok(())
+            }
+            Action::EndMessage => writeln!(out, "= end {}", escaped(&self.content)),
+            Action::AbortMessage => writeln!(out, "= abort"),
+            Action::MessageDone(done) => writeln!(
+                out,
+                "= done {:?} from=<{}> to={} refused={} size={} reply={}",
+                done.action,
+                done.envelope.sender,
+                done.envelope.recipients.join(","),
+                done.envelope.refused,
+                done.size,
+                done.reply,
+            ),
+            Action::DropServer => writeln!(out, "= drop server"),
+            Action::Splice => writeln!(out, "= splice"),
+            Action::Note(note) => writeln!(out, "= note {note:?}"),
+        }
+        .unwrap();
+    }
+}
+
+fn lines(out: &mut String, who: char, octets: &[u8]) {
+    let mut rest = octets;
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        writeln!(out, "{who}: {}", escaped(&rest[..end])).unwrap();
+        rest = &rest[end + 2..];
+    }
+    if !rest.is_empty() {
+        writeln!(out, "{who}> {}", escaped(rest)).unwrap();
+    }
+}
+
+fn escaped(octets: &[u8]) -> String {
+    let mut text = String::new();
+    for octet in octets {
+        match octet {
+            b'\r' => text.push_str("\\r"),
+            b'\n' => text.push_str("\\n"),
+            b'\\' => text.push_str("\\\\"),
+            b' '..=b'~' => text.push(char::from(*octet)),
+            other => write!(text, "\\x{other:02x}").unwrap(),
+        }
+    }
+    text
+}
+
+/// Reads the escapes that [`escaped`] writes, and `\0` and `\t`; `\{N}x` repeats `x` N times.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        if octet != b'\\' {
+            octets.push(octet);
+            continue;
+        }
+        match rest.next().unwrap() {
+            b'r' => octets.push(b'\r'),
+            b'n' => octets.push(b'\n'),
+            b't' => octets.push(b'\t'),
+            b'0' => octets.push(0),
+            b'\\' => octets.push(b'\\'),
+            b'x' => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                octets.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+            }
+            b'{' => {
+                let count: String =
+                    rest.by_ref().take_while(|octet| *octet != b'}').map(char::from).collect();
+                let repeated = rest.next().unwrap();
+                octets.extend(std::iter::repeat_n(repeated, count.parse().unwrap()));
+            }
+            other => panic!("unknown escape \\{}", char::from(other)),
+        }
+    }
+    octets
+}

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
@@ -212,13 +213,10 @@ impl Driver<'_> {
     async fn settle(&mut self) {
         loop {
             let mut again = false;
-            while let Some(action) = self.exchange.poll_action() {
+            while let Some(action) = self.exchange.poll_action(clock::now()) {
                 again = true;
-                // The copy gets its octets before anything is said about its end.
-                self.copy_content().await;
                 self.carry_out(action).await;
             }
-            again |= self.copy_content().await;
             again |= self.write_server();
             again |= self.write_client();
             if !again {
@@ -227,17 +225,15 @@ impl Driver<'_> {
         }
     }
 
-    async fn copy_content(&mut self) -> bool {
-        let Some(content) = self.exchange.take_content(clock::now()) else { return false };
+    async fn copy(&mut self, octets: &Bytes) {
         let copied = match &mut self.message {
-            Some(message) => message.append(&content).await,
+            Some(message) => message.append(octets).await,
             // A message without a copy is never passed: see `EndMessage`.
             None => Ok(()),
         };
         if let Err(error) = copied {
             self.spool_failed(&error);
         }
-        true
     }
 
     async fn carry_out(&mut self, action: Action) {
@@ -250,6 +246,7 @@ impl Driver<'_> {
                     Err(error) => self.spool_failed(&error),
                 }
             }
+            Action::Content(octets) => self.copy(&octets).await,
             Action::EndMessage => {
                 let ended = match &mut self.message {
                     Some(message) => message.finish(now).await,

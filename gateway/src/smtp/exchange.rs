@@ -78,9 +78,10 @@ impl Rules {
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A message begins: open its copy and start the scanners. Its octets follow in
-    /// [`Exchange::take_content`].
+    /// A message begins: open its copy and start the scanners.
     BeginMessage,
+    /// The next octets of the message, for its copy.
+    Content(Bytes),
     /// The message is complete: get the verdict and call [`Exchange::decided`].
     EndMessage,
     /// The message will not be completed: throw its copy away.
@@ -186,7 +187,10 @@ pub struct Exchange {
     server_up: bool,
     to_client: BytesMut,
     to_server: BytesMut,
+    /// The latest octets of the message, which no action carries yet.
     content: BytesMut,
+    /// Octets of the message in `actions`.
+    content_acted: usize,
     queue: Queue,
     /// A command that waits until all earlier ones are answered.
     deferred: Option<Command>,
@@ -220,6 +224,7 @@ impl Exchange {
             to_client: BytesMut::new(),
             to_server: BytesMut::new(),
             content: BytesMut::new(),
+            content_acted: 0,
             queue: Queue::default(),
             deferred: None,
             offers: Offers::default(),
@@ -274,7 +279,7 @@ impl Exchange {
         self.client_lost = true;
         self.to_client = BytesMut::new();
         if !self.queue.awaits_end_of_data() {
-            self.abort_message(&Refusal::ClientTimeout);
+            self.abort_message("the client went away");
             self.finish(SessionEnd::Client, now);
         }
     }
@@ -322,16 +327,6 @@ impl Exchange {
         self.pump(now);
     }
 
-    /// Octets of the message for its copy, as far as they are known.
-    pub fn take_content(&mut self, now: Instant) -> Option<Bytes> {
-        if self.content.is_empty() {
-            return None;
-        }
-        let content = self.content.split().freeze();
-        self.pump(now);
-        Some(content)
-    }
-
     /// The decision on the message that [`Action::EndMessage`] announced. May come earlier, to
     /// refuse a message that cannot be copied.
     pub fn decided(&mut self, decision: Decision, now: Instant) {
@@ -345,15 +340,23 @@ impl Exchange {
     /// The operator or the gateway's stop ends the session.
     pub fn end(&mut self, end: SessionEnd, now: Instant) {
         if self.finished(now).is_none() {
-            self.abort_message(&Refusal::ShuttingDown);
+            self.abort_message("the session was ended");
             self.say(&Refusal::ShuttingDown, now);
             self.finish(end, now);
         }
     }
 
     /// The next thing to do, or `None` when the exchange waits for events.
-    pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+    pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
+        if self.actions.is_empty() {
+            self.act_content();
+        }
+        let action = self.actions.pop_front()?;
+        if let Action::Content(octets) = &action {
+            self.content_acted = self.content_acted.saturating_sub(octets.len());
+            self.pump(now);
+        }
+        Some(action)
     }
 
     /// Whether octets from the client can be taken.
@@ -458,7 +461,7 @@ impl Exchange {
     fn has_room(&self) -> bool {
         self.to_server.len() < HIGH_WATER
             && self.to_client.len() < HIGH_WATER
-            && self.content.len() < HIGH_WATER
+            && self.content.len().saturating_add(self.content_acted) < HIGH_WATER
     }
 
     /// Sends a command line to the server.
@@ -494,9 +497,9 @@ impl Exchange {
     }
 
     /// Answers behind all replies that are still to come, and ends the session there.
-    fn answer_last(&mut self, reply: Reply) {
+    fn answer_last(&mut self, reply: Reply, end: SessionEnd) {
         self.queue.push_own(reply);
-        self.ending = Some(SessionEnd::Gateway);
+        self.ending = Some(end);
     }
 
     /// Closes the connection to the server; what it still has to say is of no interest.
@@ -505,7 +508,7 @@ impl Exchange {
             self.server_up = false;
             self.to_server = BytesMut::new();
             self.server_in = BytesMut::new();
-            self.actions.push_back(Action::DropServer);
+            self.act(Action::DropServer);
         }
     }
 
@@ -522,7 +525,7 @@ impl Exchange {
         match (&self.phase, &self.input) {
             (Phase::Closing(_) | Phase::Spliced, _) => {}
             (_, Input::Text(_) | Input::Chunk(_)) => {
-                self.abort_message(&Refusal::ClientTimeout);
+                self.abort_message("the client went away");
                 self.finish(SessionEnd::Client, now);
             }
             (Phase::Relay, Input::Verdict(_)) => {}
@@ -532,8 +535,22 @@ impl Exchange {
         }
     }
 
+    /// Asks for an action, behind the octets that came before it.
+    fn act(&mut self, action: Action) {
+        self.act_content();
+        self.actions.push_back(action);
+    }
+
+    fn act_content(&mut self) {
+        if !self.content.is_empty() {
+            let octets = self.content.split().freeze();
+            self.content_acted = self.content_acted.saturating_add(octets.len());
+            self.actions.push_back(Action::Content(octets));
+        }
+    }
+
     fn note(&mut self, note: Note) {
-        self.actions.push_back(Action::Note(note));
+        self.act(Action::Note(note));
     }
 }
 

@@ -103,7 +103,7 @@ impl Exchange {
             None if chunk.last => {
                 self.input = Input::Verdict(chunk.held.map_or(HeldEnd::EmptyChunk, HeldEnd::Octet));
                 self.clocks.verdict = now;
-                self.actions.push_back(Action::EndMessage);
+                self.act(Action::EndMessage);
             }
             None => self.queue.push(Expected::Chunk, true, now),
         }
@@ -117,10 +117,11 @@ impl Exchange {
 
     /// RFC 3030 section 2: after a failed chunk the transaction waits for RSET.
     fn chunk_failed(&mut self, refusal: &Refusal) {
-        self.actions.push_back(Action::AbortMessage);
-        self.message_refused(refusal);
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = true;
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.failed = true;
+        if transaction.copied {
+            self.act(Action::AbortMessage);
+            self.message_refused(refusal);
         }
     }
 }

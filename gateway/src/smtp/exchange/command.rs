@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::queue::Expected;
 use super::{Exchange, Note, Phase};
 use crate::config::file::CommandPolicy;
+use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::Line;
 use crate::smtp::refusal::Refusal;
@@ -85,7 +86,7 @@ impl Exchange {
         if error == CommandError::Foreign {
             // Whoever speaks HTTP here is not a mail client; nothing of what follows may run.
             self.note(Note::Foreign);
-            return self.answer_last(Refusal::Command(error).reply(&self.rules.name));
+            return self.answer_last(Refusal::Command(error).reply(&self.rules.name), SessionEnd::Gateway);
         }
         let refusal = match (error, line.first().map(u8::to_ascii_uppercase)) {
             (CommandError::Path(path), Some(b'M')) => Refusal::Sender(path),
@@ -107,7 +108,7 @@ impl Exchange {
         self.errors = self.errors.saturating_add(1);
         let limits = &self.rules.limits;
         if limits.hard_errors != 0 && self.errors >= limits.hard_errors {
-            self.answer_last(Refusal::TooManyErrors.reply(&self.rules.name));
+            self.answer_last(Refusal::TooManyErrors.reply(&self.rules.name), SessionEnd::Gateway);
         } else if limits.soft_errors != 0 && self.errors > limits.soft_errors {
             self.clocks.delay = now.checked_add(limits.error_delay.duration());
         }

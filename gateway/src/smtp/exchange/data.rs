@@ -62,15 +62,15 @@ impl Exchange {
         bytes::Buf::advance(&mut self.client_in, progress.consumed);
         let found = text.decoder.oddities();
         let noted = std::mem::replace(&mut text.noted, found);
-        if text.refused.is_some() {
+        let refused = text.refused.is_some();
+        // The record tells the whole size, whenever the refusal came.
+        let size = self.content.len().saturating_sub(before.0);
+        self.count_octets(u64::try_from(size).unwrap_or(u64::MAX));
+        if refused {
             self.content.truncate(before.0);
             self.to_server.truncate(before.1);
-        } else {
-            let size = self.content.len().saturating_sub(before.0);
-            self.count_octets(u64::try_from(size).unwrap_or(u64::MAX));
-            if let Some(refusal) = self.judge_text(found, noted) {
-                self.refuse_message(refusal, now);
-            }
+        } else if let Some(refusal) = self.judge_text(found, noted) {
+            self.refuse_message(refusal, now);
         }
         if progress.ended {
             self.end_text(now);
@@ -104,7 +104,7 @@ impl Exchange {
             None => {
                 self.input = Input::Verdict(HeldEnd::Dot);
                 self.clocks.verdict = now;
-                self.actions.push_back(Action::EndMessage);
+                self.act(Action::EndMessage);
             }
         }
     }

@@ -169,7 +169,7 @@ impl Exchange {
             Timer::ClientWrite => {
                 // The client does not read: there is no one to tell.
                 self.to_client.clear();
-                self.abort_message(&Refusal::ClientTimeout);
+                self.abort_message("the client does not read");
                 self.finish(SessionEnd::Timeout, now);
             }
             Timer::Session => self.give_up(&Refusal::SessionTimeout, SessionEnd::Timeout, now),
@@ -179,7 +179,7 @@ impl Exchange {
 
     /// Says why, and ends the session.
     pub(super) fn give_up(&mut self, refusal: &Refusal, end: SessionEnd, now: Instant) {
-        self.abort_message(refusal);
+        self.abort_message(&refusal.to_string());
         self.queue.clear();
         self.say(refusal, now);
         self.finish(end, now);

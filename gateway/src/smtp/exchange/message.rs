@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::queue::Expected;
 use super::{Action, Exchange, Input, MessageDone, Phase};
-use crate::outcome::MessageAction;
+use crate::outcome::{MessageAction, SessionEnd};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
@@ -25,7 +25,7 @@ impl Exchange {
     pub(super) fn begin_message(&mut self) {
         if let Some(transaction) = self.transaction.as_mut().filter(|open| !open.copied) {
             transaction.copied = true;
-            self.actions.push_back(Action::BeginMessage);
+            self.act(Action::BeginMessage);
         }
     }
 
@@ -37,7 +37,8 @@ impl Exchange {
 
     /// The verdict is clean: the end goes to the server.
     pub(super) fn pass_message(&mut self, now: Instant) {
-        let Input::Verdict(held) = self.input else { return };
+        let (Phase::Relay, Input::Verdict(held)) = (&self.phase, &self.input) else { return };
+        let held = *held;
         self.input = Input::Command;
         match held {
             HeldEnd::Dot => self.send_server(b".\r\n", now),
@@ -71,7 +72,7 @@ impl Exchange {
             Input::Text(_) | Input::Chunk(_) | Input::Command | Input::AuthResponse => return,
         }
         self.content = BytesMut::new();
-        self.actions.push_back(Action::AbortMessage);
+        self.act(Action::AbortMessage);
         self.drop_server();
         self.take_over(&refusal, now);
     }
@@ -79,7 +80,12 @@ impl Exchange {
     /// The end of a refused message: its reply, and what follows is answered by the gateway.
     pub(super) fn end_refused(&mut self, refusal: &Refusal, now: Instant) {
         self.message_refused(refusal);
-        self.queue.push_own(refusal.reply(&self.rules.name));
+        let reply = refusal.reply(&self.rules.name);
+        if reply.is_closing() {
+            self.answer_last(reply, SessionEnd::Server);
+        } else {
+            self.queue.push_own(reply);
+        }
         self.take_over(refusal, now);
     }
 
@@ -109,11 +115,11 @@ impl Exchange {
     }
 
     /// A message that was begun will not be completed.
-    pub(super) fn abort_message(&mut self, why: &Refusal) {
+    pub(super) fn abort_message(&mut self, why: &str) {
         self.content = BytesMut::new();
         if self.transaction.as_ref().is_some_and(|transaction| transaction.copied) {
-            self.actions.push_back(Action::AbortMessage);
-            self.message_done(MessageAction::Aborted, why.to_string());
+            self.act(Action::AbortMessage);
+            self.message_done(MessageAction::Aborted, why.to_owned());
         }
     }
 
@@ -127,7 +133,7 @@ impl Exchange {
                 reply,
                 started: transaction.started,
             };
-            self.actions.push_back(Action::MessageDone(done));
+            self.act(Action::MessageDone(done));
         }
     }
 

@@ -133,7 +133,7 @@ impl Exchange {
                 self.refuse_message(refusal.clone(), now);
             }
             (Phase::Relay, _) if !refusal.reply(&self.rules.name).is_closing() => {
-                self.abort_message(refusal);
+                self.abort_message(&refusal.to_string());
                 self.drop_server();
                 self.queue.give_up(&refusal.reply(&self.rules.name));
                 self.take_over(refusal, now);

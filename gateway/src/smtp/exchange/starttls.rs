@@ -33,7 +33,7 @@ impl Exchange {
             return None;
         }
         self.phase = Phase::Spliced;
-        self.actions.push_back(Action::Splice);
+        self.act(Action::Splice);
         Some(reply)
     }
 }

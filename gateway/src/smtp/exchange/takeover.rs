@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::{Exchange, Input, Note, Phase};
+use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -41,7 +42,8 @@ impl Exchange {
         let limit = self.rules.limits.takeover_commands;
         let name = &self.rules.name;
         if limit != 0 && takeover.commands > limit {
-            return self.answer_last(Reply::new(554, &format!("5.5.0 {name} Transaction failed")));
+            let reply = Reply::new(554, &format!("5.5.0 {name} Transaction failed"));
+            return self.answer_last(reply, SessionEnd::Gateway);
         }
         let reply = match Command::parse(line) {
             Ok(Command::Hello { name: hello, .. }) => {
@@ -58,7 +60,8 @@ impl Exchange {
             }
             Ok(Command::Rset | Command::Noop) => Reply::new(250, "2.0.0 OK"),
             Ok(Command::Quit) => {
-                return self.answer_last(Reply::new(221, &format!("2.0.0 {name} Signing off")));
+                let reply = Reply::new(221, &format!("2.0.0 {name} Signing off"));
+                return self.answer_last(reply, SessionEnd::Gateway);
             }
             Ok(Command::StartTls | Command::Auth { .. } | Command::Query { .. }) => {
                 Refusal::Command(CommandError::Forbidden).reply(name)

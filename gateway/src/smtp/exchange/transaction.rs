@@ -101,7 +101,7 @@ impl Exchange {
     /// RSET, EHLO or HELO: the server has forgotten the transaction (RFC 5321 section 4.1.1.5).
     pub(super) fn reset_answered(&mut self, reply: &Reply) {
         if reply.is_positive() {
-            self.abort_message(&Refusal::BadSequence);
+            self.abort_message("the client reset the transaction");
             self.transaction = None;
         }
     }
