@@ -253,8 +253,10 @@ fn no_size_of_the_screen_is_too_small() {
             screen(&model, width, height);
         }
     }
-    press(&mut model, "\x1b1");
+    press(&mut model, "\x1b\x1b1");
     insta::assert_snapshot!("overview-40x10", screen(&model, 40, 10));
+    press(&mut model, "2");
+    insta::assert_snapshot!("sessions-40x10", screen(&model, 40, 10));
 }
 
 #[test]

@@ -22,12 +22,17 @@ mod sessions;
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
-    let away = u16::from(matches!(model.link, Link::Away { .. }));
-    let rows =
-        [Constraint::Length(1), Constraint::Length(away * 2), Constraint::Min(0), Constraint::Length(1)];
-    let [head, warning, page, foot] = Layout::vertical(rows).areas(frame.area());
+    let warned = warning(model);
+    let width = usize::from(frame.area().width.max(1));
+    // Words do not fill their lines; one line more than the letters need is enough.
+    let lines = warned.as_ref().map_or(0, |text| text.len() / width + 1 + usize::from(text.len() > width));
+    let lines = u16::try_from(lines.min(4)).unwrap_or_default();
+    let rows = [Constraint::Length(1), Constraint::Length(lines), Constraint::Min(0), Constraint::Length(1)];
+    let [head, warn, page, foot] = Layout::vertical(rows).areas(frame.area());
     draw_head(frame, head, model, theme);
-    draw_warning(frame, warning, model, theme);
+    if let Some(text) = warned {
+        frame.render_widget(Paragraph::new(text).style(theme.bad()).wrap(Wrap { trim: true }), warn);
+    }
     match model.tab {
         Tab::Overview => overview::draw(frame, page, model, theme),
         Tab::Sessions => sessions::draw(frame, page, model, theme),
@@ -64,12 +69,10 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     }
 }
 
-fn draw_warning(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
-    if let Link::Away { since, why } = &model.link {
-        let time = span(model.now.saturating_duration_since(*since));
-        let text = format!(" no answer for {time}, trying again: {}", safe(why));
-        frame.render_widget(Paragraph::new(text).style(theme.bad()).wrap(Wrap { trim: true }), area);
-    }
+fn warning(model: &Model) -> Option<String> {
+    let Link::Away { since, why } = &model.link else { return None };
+    let time = span(model.now.saturating_duration_since(*since));
+    Some(format!("no answer for {time}, trying again: {}", safe(why)))
 }
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {

@@ -74,9 +74,9 @@ fn draw_curves(frame: &mut Frame<'_>, area: Rect, status: &Status, theme: Theme)
     );
     let sent = size(average(history, |point| point.from_client));
     let received = size(average(history, |point| point.from_server));
-    let text = facts(theme, &[(sent.as_str(), "sent/s"), (&received, "recvd/s")]);
+    let text = facts(theme, &[(sent.as_str(), "sent"), (&received, "received")]);
     let both = curve(history, |point| point.from_client.saturating_add(point.from_server));
-    draw_curve(frame, bytes, "bytes", text, both, theme.other_curve(), theme);
+    draw_curve(frame, bytes, "bytes a second", text, both, theme.other_curve(), theme);
 }
 
 fn draw_curve(

@@ -15,6 +15,9 @@ use crate::session::table::SessionView;
 /// Width from which the session's name and its HELO are shown too.
 const WIDE: u16 = 110;
 
+/// Width below which only client, stage and age are shown.
+const NARROW: u16 = 62;
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     let table = &model.sessions;
     let block = boxed(title(table), theme);
@@ -25,23 +28,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Them
         return;
     }
     let inside = block.inner(area);
-    let wide = inside.width >= WIDE;
-    let fixed: u16 = if wide { 11 + 6 + 6 + 5 + 5 + 13 + 8 } else { 11 + 6 + 5 + 5 + 5 + 6 };
-    // Addresses share what the numbers leave; a wide screen leaves a third for HELO.
-    let share = inside.width.saturating_sub(fixed) / if wide { 3 } else { 2 };
-    let mut widths = vec![share, share, 11, 6, 5, 5, 5];
-    let mut heads: Vec<_> = Sort::ALL.iter().map(|sort| head(table, *sort)).collect();
-    if wide {
-        widths.extend([13, inside.width]);
-        heads.extend([Line::from("ID"), Line::from("HELO")]);
-    }
+    let columns = Columns::of(inside.width);
+    let share = columns.share(inside.width);
     let height = usize::from(inside.height.saturating_sub(1)).max(1);
     let top = table.row().saturating_sub(height.saturating_sub(1).min(height / 2));
     let top = top.min(table.shown().len().saturating_sub(height));
     let rows = table.shown().iter().skip(top).take(height);
-    let rows = rows.map(|session| row(session, usize::from(share), wide));
-    let drawn = Table::new(rows, widths.into_iter().map(Constraint::Length))
-        .header(Row::new(heads.into_iter().map(Text::from)).style(theme.title()))
+    let rows = rows.map(|session| row(session, usize::from(share), columns));
+    let drawn = Table::new(rows, columns.widths(share))
+        .header(columns.heads(table).style(theme.title()))
         .row_highlight_style(theme.selected())
         .column_spacing(1)
         .block(block);
@@ -76,20 +71,83 @@ const fn is_number(sort: Sort) -> bool {
     matches!(sort, Sort::Age | Sort::Messages | Sort::FromClient | Sort::FromServer)
 }
 
-fn row(session: &SessionView, share: usize, wide: bool) -> Row<'static> {
+fn row(session: &SessionView, share: usize, columns: Columns) -> Row<'static> {
     let left = |text: String| Line::from(text);
     let right = |text: String| Line::from(text).alignment(Alignment::Right);
+    let client = left(shorten(&safe(&session.client), share));
+    let stage = left(session.stage.name().to_owned());
+    let age = right(span(session.age));
+    if columns == Columns::Few {
+        return Row::new([client, stage, age].map(Text::from));
+    }
     let mut cells = vec![
-        left(shorten(&safe(&session.client), share)),
+        client,
         left(shorten(&safe(&session.destination), share)),
-        left(session.stage.name().to_owned()),
-        right(span(session.age)),
+        stage,
+        age,
         right(number(u64::from(session.messages))),
         right(size(session.from_client)),
         right(size(session.from_server)),
     ];
-    if wide {
+    if columns == Columns::All {
         cells.extend([left(session.id.to_string()), left(safe(&session.helo))]);
     }
     Row::new(cells.into_iter().map(Text::from))
+}
+
+/// Which columns there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Columns {
+    /// Client, stage, age.
+    Few,
+    /// Those that can be sorted by.
+    Sorted,
+    /// The session's name and its HELO too.
+    All,
+}
+
+impl Columns {
+    const fn of(width: u16) -> Self {
+        if width >= WIDE {
+            Self::All
+        } else if width >= NARROW {
+            Self::Sorted
+        } else {
+            Self::Few
+        }
+    }
+
+    /// Cells for each address: what the other columns leave, less a third for HELO.
+    const fn share(self, width: u16) -> u16 {
+        match self {
+            Self::Few => width.saturating_sub(11 + 6 + 2),
+            Self::Sorted => width.saturating_sub(11 + 6 + 5 + 5 + 5 + 6) / 2,
+            Self::All => width.saturating_sub(11 + 6 + 5 + 5 + 5 + 13 + 8) / 3,
+        }
+    }
+
+    fn widths(self, share: u16) -> Vec<Constraint> {
+        let fixed: &[u16] = match self {
+            Self::Few => &[share, 11, 6],
+            Self::Sorted => &[share, share, 11, 6, 5, 5, 5],
+            Self::All => &[share, share, 11, 6, 5, 5, 5, 13],
+        };
+        let mut widths: Vec<_> = fixed.iter().copied().map(Constraint::Length).collect();
+        if self == Self::All {
+            widths.push(Constraint::Fill(1));
+        }
+        widths
+    }
+
+    fn heads(self, table: &SessionTable) -> Row<'static> {
+        let sorted: &[Sort] = match self {
+            Self::Few => &[Sort::Client, Sort::Stage, Sort::Age],
+            Self::Sorted | Self::All => &Sort::ALL,
+        };
+        let mut heads: Vec<_> = sorted.iter().map(|sort| head(table, *sort)).collect();
+        if self == Self::All {
+            heads.extend([Line::from("ID"), Line::from("HELO")]);
+        }
+        Row::new(heads.into_iter().map(Text::from))
+    }
 }
