@@ -17,6 +17,8 @@
 //! Around them: [`config`], [`ipc`] between the two processes, [`control`] and [`console`] for
 //! operators, [`telemetry`], [`privilege`], [`clock`], and [`daemon`], which wires all of it.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

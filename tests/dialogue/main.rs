@@ -18,6 +18,12 @@
 //! --test dialogue` writes the files anew; read the difference. Every dialogue is run a second
 //! time octet by octet and must come out the same, unless it says `! whole`.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of a test, too: a dialogue that cannot be read is a failed test"
+)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
