@@ -16,6 +16,8 @@ pub(super) enum Complaint {
     MissingKey { key: String },
     /// Text was wanted, and the value looks like a number or the like.
     NotText,
+    /// One of several words was wanted, and the value is no word at all.
+    NotWord,
     /// Something about the value; serde's or the type's own words.
     Other(String),
 }
@@ -33,6 +35,8 @@ impl Complaint {
             && (message.ends_with("expected a string") || message.ends_with("expected path string"))
         {
             Self::NotText
+        } else if message.starts_with("invalid type: ") && message.ends_with("enum") {
+            Self::NotWord
         } else {
             Self::Other(message.to_owned())
         }
@@ -82,7 +86,7 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
         Complaint::NotText => {
             return format!("{written} is not what `{key}` takes; write one value, as text");
         }
-        Complaint::UnknownKey { .. } | Complaint::MissingKey { .. } => "",
+        Complaint::UnknownKey { .. } | Complaint::MissingKey { .. } | Complaint::NotWord => "",
     };
     if message.starts_with("unknown variant `") {
         let mut words = quoted(message);
@@ -92,6 +96,11 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
         return format!("{written} is not a value of `{key}`{near} (values: {})", listed(&words));
     }
     match message.rsplit_once("expected ") {
+        Some((_, "a sequence")) if matches!(&node.kind, Kind::Value { text, .. } if !text.is_empty()) => {
+            let list = written.replacen('`', "`[", 1);
+            let list = list.strip_suffix('`').unwrap_or(&list);
+            format!("`{key}` takes a list, even of one; write {list}]`")
+        }
         Some((_, wanted)) if message.starts_with("invalid ") => {
             format!("{written} is not what `{key}` takes; write {}", plainly(wanted))
         }

@@ -187,11 +187,12 @@ impl Default for Routing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceAddress {
-    /// The client's.
+    /// The client's, where client and server speak the same version of IP.
     Preserve,
     /// The gateway's.
     Gateway,
-    /// The client's where it is routable on the Internet, the gateway's where it is private.
+    /// With `origin: assign` the client's where it is routable on the Internet; else, and where
+    /// it is private, the gateway's.
     Auto,
 }
 

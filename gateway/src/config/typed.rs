@@ -61,6 +61,20 @@ fn settle(root: &mut Node, steps: &[Step], complaint: &Complaint, text: &str, pr
             }
             return;
         }
+        Complaint::NotWord => {
+            // As text it is no right word either, and then serde says which words are.
+            if let Some(node) = root.follow_mut(at) {
+                node.state = State::AsText;
+                match node.kind {
+                    Kind::Value { .. } => {}
+                    Kind::List(_) => node.kind = Kind::Value { text: "a list".to_owned(), plain: false },
+                    Kind::Section(_) => {
+                        node.kind = Kind::Value { text: "a section".to_owned(), plain: false }
+                    }
+                }
+            }
+            return;
+        }
         Complaint::NotText | Complaint::Other(_) => {
             problems.error(text, place, &explain::wrong_value(complaint, node, at));
         }

@@ -179,12 +179,11 @@ fn routing(routing: &Routing, findings: &mut Findings<'_>) {
 }
 
 fn source_address(config: &Config, findings: &mut Findings<'_>) {
-    let written = findings.is_written("source-address");
-    if written && config.source_address != SourceAddress::Gateway && config.origin != Origin::Assign {
+    if config.source_address == SourceAddress::Preserve && config.origin != Origin::Assign {
         findings.warn(
             &["source-address", "origin"],
-            "to use the client's address the gateway must be started as root, and the server's answers must \
-             come back through this machine; write `gateway` if they do not",
+            "to use the client's address the gateway must be started as root, and your own routing must bring \
+             the server's answers back through this machine; write `gateway` if it does not",
         );
     }
     let addresses = &config.gateway_addresses;
