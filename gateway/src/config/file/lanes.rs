@@ -1,0 +1,56 @@
+//! The rules of `lanes`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::condition::{DayTimes, InterfacePattern, Network};
+
+/// One rule of the lane list. Every condition given must hold; one left out always holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LaneRule {
+    /// Client addresses or networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client: Vec<Network>,
+    /// Server addresses or networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server: Vec<Network>,
+    /// Server ports; each must be among the intercepted ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port: Vec<u16>,
+    /// Interfaces the flow came in on: names, or patterns such as `vnet*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interface: Vec<InterfacePattern>,
+    /// Times of day in local time, such as `08:00-18:00`; may wrap around midnight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time: Vec<DayTimes>,
+    /// The lane of a flow that matches.
+    pub lane: Lane,
+}
+
+/// What is done with a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lane {
+    /// The kernel forwards it as if there were no gateway.
+    Bypass,
+    /// It is dropped.
+    Block,
+    /// It is answered with one SMTP reply and closed.
+    Reject,
+    /// It is relayed command by command and its messages are scanned.
+    Inspect,
+}
+
+impl Lane {
+    /// The name in `gateway.yaml`, in records and in the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Block => "block",
+            Self::Reject => "reject",
+            Self::Inspect => "inspect",
+        }
+    }
+}
