@@ -3,7 +3,7 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`source`] | the configuration file, as root must read it |
-//! | [`object`], [`maps`], [`attach`], [`events`] | the eBPF program; the only users of `aya` |
+//! | [`object`], [`maps`], [`attach`], [`events`], [`selftest`] | the eBPF program; the only users of `aya` |
 //! | [`route`] | the rule and the route that deliver steered packets |
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
@@ -37,11 +37,12 @@ pub mod interfaces;
 pub mod lanes;
 pub mod listener;
 pub mod maps;
+mod netlink;
 pub mod object;
 pub mod probe;
 mod qdisc;
 pub mod route;
-mod selftest;
+pub mod selftest;
 pub mod source;
 pub mod steer;
 pub mod supervise;

@@ -8,6 +8,8 @@ mod forwarding;
 mod infected;
 mod lanes;
 mod network;
+mod packet;
+mod packets;
 mod reload;
 mod scan;
 mod scanner_failure;

@@ -12,13 +12,13 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandl
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use gateway_common::interface::Interface;
 use gateway_common::name;
-use nix::ifaddrs::getifaddrs;
+use netlink_packet_route::link::LinkLayerType;
 use nix::libc;
 use tracing::{debug, info, warn};
 
 use super::maps::Maps;
 use super::object::Error;
-use super::qdisc;
+use super::{netlink, qdisc};
 use crate::config::file::Attach;
 
 /// Major part of our filters' handles.
@@ -27,10 +27,6 @@ const HANDLE: u16 = 0x2525;
 const FOUND_QDISC: u16 = 1;
 /// Minor part where we made the qdisc.
 const MADE_QDISC: u16 = 2;
-
-/// Hardware types that `libc` lacks (linux/if_arp.h).
-const ARPHRD_RAWIP: u16 = 519;
-const ARPHRD_IP6GRE: u16 = 823;
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -245,25 +241,21 @@ fn refused(interface: &str, error: ProgramError) -> Error {
 /// The interface's number, and what the program must know of it.
 fn describe(interface: &str, role: Role) -> Result<(u32, Interface), Error> {
     let failed = |source: io::Error| Error::Interface { interface: interface.to_owned(), source };
-    let link = getifaddrs()
-        .map_err(|errno| failed(errno.into()))?
-        .filter(|candidate| candidate.interface_name == interface)
-        .find_map(|candidate| candidate.address?.as_link_addr().copied())
-        .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    let index = u32::try_from(link.ifindex()).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
-    let ethernet = match link.hatype() {
-        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => true,
-        // Kinds whose packets begin with the IP header: ppp, tun and wireguard, and the tunnels.
-        libc::ARPHRD_NONE
-        | libc::ARPHRD_PPP
-        | ARPHRD_RAWIP
-        | libc::ARPHRD_TUNNEL
-        | libc::ARPHRD_TUNNEL6
-        | libc::ARPHRD_SIT
-        | libc::ARPHRD_IPGRE
-        | ARPHRD_IP6GRE => false,
+    let (index, kind) = netlink::link(interface).map_err(failed)?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two groups of kinds can be read, no others")]
+    let ethernet = match kind {
+        LinkLayerType::Ether | LinkLayerType::Loopback => true,
+        // Kinds whose packets begin with the IP header: tun and wireguard, ppp, and tunnels.
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre
+        | LinkLayerType::Ip6gre => false,
         other => {
-            let kind = format!("hardware type {other} carries neither Ethernet nor bare IP");
+            let kind = format!("packets of kind {other:?} begin neither with Ethernet nor with IP");
             return Err(failed(io::Error::new(io::ErrorKind::Unsupported, kind)));
         }
     };

@@ -5,14 +5,12 @@
 use std::io;
 
 use aya::programs::tc::{TcError, qdisc_add_clsact};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::libc;
+
+use super::netlink::ask;
 
 /// Where a clsact qdisc keeps filters of packets that come in.
 const INGRESS: TcHandle = TcHandle { major: u16::MAX, minor: TcHandle::MIN_INGRESS };
@@ -78,7 +76,10 @@ fn filters(index: u32, hook: TcHandle) -> io::Result<Vec<Filter>> {
     message.header = header(index, hook)?;
     let answers = ask(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
     // Each priority comes once without a handle, as the head of its filters.
-    Ok(answers.into_iter().map(Filter::from).filter(|filter| filter.handle != 0).collect())
+    let filters = answers.into_iter().filter_map(|answer| {
+        if let RouteNetlinkMessage::NewTrafficFilter(message) = answer { Some(message.into()) } else { None }
+    });
+    Ok(filters.filter(|filter: &Filter| filter.handle != 0).collect())
 }
 
 impl From<TcMessage> for Filter {
@@ -108,45 +109,5 @@ fn gone_is_empty<T: Default>(answer: io::Result<T>) -> io::Result<T> {
             Ok(T::default())
         }
         other => other,
-    }
-}
-
-/// Sends one request and reads its answers.
-fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<TcMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    header.sequence_number = 1;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while let Ok(frame) = NetlinkBuffer::new_checked(rest) {
-            let length = usize::try_from(frame.length()).map_err(io::Error::other)?;
-            let (frame, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            // Frames are aligned to four bytes (netlink(7), NLMSG_ALIGN).
-            rest = behind.get(length.next_multiple_of(4) - length..).unwrap_or(&[]);
-            let payload = NetlinkMessage::<RouteNetlinkMessage>::deserialize(frame)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-                .payload;
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the request decides which answers come")]
-            match payload {
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(answer)) => {
-                    answers.push(answer);
-                }
-                _ => {}
-            }
-        }
     }
 }
