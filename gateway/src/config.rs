@@ -46,6 +46,7 @@ pub fn bytes_of(file: impl Read) -> io::Result<Vec<u8>> {
 /// Writes `config` as YAML with every key, such that [`parse`] gives it back.
 #[must_use]
 pub fn to_yaml(config: &Config) -> String {
+    // The configuration has no value that YAML cannot express.
     serde_yaml::to_string(config).unwrap_or_default()
 }
 

@@ -134,3 +134,91 @@ fn always_within(outer: &[DayTimes], inner: &[DayTimes]) -> bool {
 fn minutes() -> impl Iterator<Item = Time> {
     (0..24).flat_map(|hour| (0..60).map(move |minute| jiff::civil::time(hour, minute, 0, 0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    use super::*;
+    use crate::config::file::Lane;
+
+    const NETWORKS: &[&str] =
+        &["0.0.0.0/0", "192.0.2.0/24", "192.0.2.7", "::/0", "2001:db8::/32", "2001:db8::7"];
+    const ADDRESSES: &[&str] =
+        &["192.0.2.7", "192.0.2.8", "198.51.100.1", "2001:db8::7", "2001:db8::8", "::1"];
+    const INTERFACES: &[&str] = &["*", "vnet*", "vnet1", "vnet?", "eth0"];
+    const NAMES: &[&str] = &["vnet1", "vnet12", "eth0", "lo"];
+    const TIMES: &[&str] = &["22:00-06:00", "00:00-06:00", "22:00-24:00", "06:00-22:00", "08:00-09:00"];
+    const HOURS: &[i8] = &[0, 5, 6, 8, 12, 22, 23];
+
+    fn some<T>(words: &'static [&'static str]) -> impl Strategy<Value = Vec<T>>
+    where
+        T: TryFrom<String, Error = String> + std::fmt::Debug,
+    {
+        subsequence(words, 0..3)
+            .prop_map(|words| words.into_iter().map(|word| T::try_from(word.to_owned()).unwrap()).collect())
+    }
+
+    fn rule() -> impl Strategy<Value = LaneRule> {
+        let ports = subsequence(&[25_u16, 587][..], 0..3);
+        (some(NETWORKS), some(NETWORKS), ports, some(INTERFACES), some(TIMES)).prop_map(
+            |(client, server, port, interface, time)| LaneRule {
+                client,
+                server,
+                port,
+                interface,
+                time,
+                lane: Lane::Block,
+            },
+        )
+    }
+
+    fn within(networks: &[Network], address: &str) -> bool {
+        let address: IpAddr = address.parse().unwrap();
+        networks.is_empty() || networks.iter().any(|network| network.0.contains(&address))
+    }
+
+    proptest! {
+        // Few pairs of rules cover one another.
+        #![proptest_config(ProptestConfig { cases: 300, max_global_rejects: 300_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_rule_that_is_said_never_to_match_never_does(earlier in rule(), rule in rule()) {
+            prop_assume!(covers(&earlier, &rule));
+            for address in ADDRESSES {
+                prop_assert!(!within(&rule.client, address) || within(&earlier.client, address));
+                prop_assert!(!within(&rule.server, address) || within(&earlier.server, address));
+            }
+            for name in NAMES {
+                let on = |patterns: &[InterfacePattern]| patterns.is_empty() || patterns.iter().any(|p| p.matches(name));
+                prop_assert!(!on(&rule.interface) || on(&earlier.interface));
+            }
+            for hour in HOURS {
+                let time = jiff::civil::time(*hour, 30, 0, 0);
+                let at = |times: &[DayTimes]| times.is_empty() || times.iter().any(|part| part.contains(time));
+                prop_assert!(!at(&rule.time) || at(&earlier.time));
+            }
+            prop_assert!(earlier.port.is_empty() || (!rule.port.is_empty() && rule.port.iter().all(|p| earlier.port.contains(p))));
+        }
+    }
+
+    #[test]
+    fn a_rule_covers_itself_and_one_without_conditions_covers_all() {
+        let rule = |client: &str| LaneRule {
+            client: vec![Network::try_from(client.to_owned()).unwrap()],
+            server: Vec::new(),
+            port: Vec::new(),
+            interface: Vec::new(),
+            time: Vec::new(),
+            lane: Lane::Bypass,
+        };
+        let everything = LaneRule { client: Vec::new(), ..rule("::/0") };
+        assert!(covers(&rule("192.0.2.0/24"), &rule("192.0.2.0/24")));
+        assert!(covers(&everything, &rule("192.0.2.0/24")));
+        assert!(!covers(&rule("192.0.2.0/24"), &everything));
+        assert!(!covers(&rule("::/0"), &rule("192.0.2.0/24")));
+    }
+}
