@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -95,6 +95,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         settings: ArcSwap::from_pointee(settings::make(config)?),
         handoff: Handoff::default(),
         stop: stopped,
+        turned_away: Semaphore::new(session::TURNED_AWAY),
     });
 
     let mut accepting = JoinSet::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
 use crate::config::file::{Config, Lane};
@@ -50,7 +50,13 @@ pub struct Context {
     pub facts: Facts,
     /// Turns true when sessions are to end now.
     pub stop: watch::Receiver<bool>,
+    /// Places for clients that are told to come back later.
+    pub turned_away: Semaphore,
 }
+
+/// Clients that are told to come back later at the same time; more are cut off without a word, so
+/// that a flood beyond `limits.sessions` costs no memory.
+pub const TURNED_AWAY: usize = 256;
 
 /// What the operator wants, made ready for sessions.
 #[derive(Debug)]
@@ -155,6 +161,7 @@ async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: 
     };
     context.telemetry.count(Counter::Limit(limit));
     context.telemetry.trouble(Trouble::Full, || full.to_string());
+    let Ok(_place) = context.turned_away.try_acquire() else { return };
     linger::say_and_close(stream, &refusal.reply(&settings.rules.name)).await;
 }
 

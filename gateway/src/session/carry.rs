@@ -43,8 +43,14 @@ pub(super) async fn carry(
     live.set_stage(Stage::Splice);
     context.telemetry.count(Counter::Splice);
     let count = |side, octets| match side {
-        Side::Client => live.add_from_client(octets),
-        Side::Server => live.add_from_server(octets),
+        Side::Client => {
+            live.add_from_client(octets);
+            context.telemetry.add(Counter::ClientOctets, octets);
+        }
+        Side::Server => {
+            live.add_from_server(octets);
+            context.telemetry.add(Counter::ServerOctets, octets);
+        }
     };
     let mut stop = context.stop.clone();
     let stopped = async {

@@ -35,6 +35,8 @@ mod queue;
 mod server;
 mod starttls;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use queue::{Expected, Queue};

@@ -25,6 +25,11 @@ impl Exchange {
             return self.greeted(&reply, now);
         }
         let closing = reply.is_closing();
+        while self.queue.awaits_server() {
+            // The gateway's own replies to earlier commands come first, even delayed ones.
+            let Some(own) = self.queue.pop_own() else { break };
+            self.relay_reply(&own, now);
+        }
         let Some(expected) = self.queue.pop_forwarded(now) else {
             return self.server_spoke_up(reply, now);
         };
