@@ -26,7 +26,9 @@ impl From<Keep> for Kept {
 
 impl Kept {
     /// What loads programs and sets up routes and sockets (`BPF`, `NET_*`), what makes files for
-    /// another account, and what starts, stops and changes a process of another account.
+    /// another account, and what starts, stops and changes a process of another account. `PERFMON`
+    /// is for the verifier alone: without it, it takes no loop over memory that the compiler makes
+    /// ("pointer arithmetic prohibited for !root").
     pub(super) const fn datapath() -> Self {
         Self(
             CapabilitySet::BPF
@@ -37,6 +39,7 @@ impl Kept {
                 .union(CapabilitySet::DAC_OVERRIDE)
                 .union(CapabilitySet::FOWNER)
                 .union(CapabilitySet::KILL)
+                .union(CapabilitySet::PERFMON)
                 .union(CapabilitySet::SETGID)
                 .union(CapabilitySet::SETUID)
                 .union(CapabilitySet::SETPCAP),
