@@ -33,6 +33,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let account = args.account.as_deref().map(Account::find).transpose()?;
     let keep = if args.transparent_sockets { Keep::TransparentSockets } else { Keep::Nothing };
     privilege::give_up(account.as_ref(), keep, probe::makes_maps)?;
+    // After the change of account, which takes this back. Without its parent, steered flows reach
+    // this process no more, and the next parent must find its addresses free.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot tie the process to its parent")?;
     daemon::run(channel)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -45,7 +49,7 @@ fn take_channel() -> io::Result<OwnedFd> {
     Ok(channel)
 }
 
-/// This process ends when its parent says so over the channel, or when its parent ends. A signal
+/// This process ends when its parent says so over the channel, or ends itself. A signal
 /// to all processes of a service or a terminal is for the parent, which drains this one.
 fn leave_signals_to_parent() -> anyhow::Result<()> {
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
