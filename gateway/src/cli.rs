@@ -16,6 +16,7 @@ mod run;
 mod sessions;
 mod socket;
 mod status;
+mod system;
 mod top;
 
 /// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::{ConfigArg, socket};
+use super::{ConfigArg, socket, system};
 use crate::config::{self, Config, Problems};
 
 /// Arguments of `gateway check`.
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Print one JSON object a file.
     #[arg(long)]
     json: bool,
+    /// Look too whether this machine can run the gateway so; ask as root, as the gateway will be.
+    #[arg(long)]
+    system: bool,
 }
 
 /// Checks a configuration.
@@ -28,12 +31,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let files = if args.files.is_empty() { one.as_slice() } else { args.files.as_slice() };
     let mut all_good = true;
     for path in files {
-        let (problems, good) = match examine(path)? {
-            Ok((_, warnings)) => (warnings, true),
-            Err(problems) => (problems, false),
+        let (problems, config) = match examine(path)? {
+            Ok((config, warnings)) => (warnings, Some(config)),
+            Err(problems) => (problems, None),
         };
+        let good = config.is_some();
         all_good &= good;
         socket::say(&if args.json { json(&problems, good)? } else { plain(&problems, good) })?;
+        if let Some(config) = config.filter(|_| args.system) {
+            all_good &= system::examine(&config, args.json)?;
+        }
     }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -14,8 +14,10 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use super::interfaces::{self, Link};
 use super::object::{Kernel, Settings};
 use super::{chain, source};
+use serde::Serialize;
+
 use crate::config::file::{Attach, Config, Origin};
-use crate::privilege::{Account, Keep, user};
+use crate::privilege::{Account, user};
 
 pub mod sysctl;
 
@@ -27,7 +29,8 @@ const OLDEST: (u32, u32) = (5, 19);
 const OTHERS: u32 = 0o077;
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// As it should be.
     Fine,
@@ -38,7 +41,7 @@ pub enum State {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
     pub state: State,
@@ -92,12 +95,20 @@ pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
             findings.push(program(config));
         }
         findings.extend(interface_findings(&links, config));
-        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-        findings.extend(sysctl::examine(config, &names, &sysctl::read));
+        findings.extend(settings(&links, config));
     }
     findings.extend(account(config));
     findings.extend(spool(&config.spool.directory, &config.user));
     Ok(findings)
+}
+
+/// Looks at the kernel's settings for the interfaces that are meant.
+#[must_use]
+pub fn settings(links: &[Link], config: &Config) -> Vec<Finding> {
+    let answers = source::servers_answer_clients(config);
+    let wanted = interfaces::wanted(links, &config.intercept, answers);
+    let names: Vec<&str> = wanted.values().map(|(name, _)| name.as_str()).collect();
+    sysctl::examine(config, &names, &sysctl::read)
 }
 
 /// Tries to make an eBPF map of a kind that the kernel gives to nobody without `CAP_BPF`, however
@@ -216,7 +227,7 @@ fn interface_findings(links: &[Link], config: &Config) -> Vec<Finding> {
             "flows are intercepted as soon as one appears; for now, see `ip link` for those there are";
         findings.push(Finding::look(format!("no interface matches `{pattern}`"), advice));
     }
-    let answers = source::keep(config) == Keep::TransparentSockets;
+    let answers = source::servers_answer_clients(config);
     let wanted = interfaces::wanted(links, &config.intercept, answers);
     let names = |client| -> Vec<&str> {
         let of_kind = wanted.values().filter(|(_, role)| role.client == client);

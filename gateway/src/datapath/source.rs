@@ -3,13 +3,12 @@
 //! Owns who may have written it, how long it may be, and which changes a running gateway can take.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::Config;
 use crate::config::{self, Problems};
-use crate::ipc::memfile::MAX_TEXT;
 use crate::privilege::{Keep, user};
 
 /// Mode bits that let others than the owner write.
@@ -72,10 +71,7 @@ impl Source {
         if user::is_root() && mode & OTHERS_WRITE != 0 {
             return Err(Error::Writable { path: path.to_owned(), mode: mode & 0o7777 });
         }
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX);
-        // One octet more than may be, so that what is too long is told as such.
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        let bytes = config::bytes_of(file).map_err(failed)?;
         let (config, warnings) =
             config::examine(&bytes, &path.display().to_string()).map_err(Error::Problems)?;
         let text = String::from_utf8(bytes)
@@ -106,6 +102,13 @@ pub fn keep(config: &Config) -> Keep {
         (Origin::Assign, SourceAddress::Preserve | SourceAddress::Auto) => Keep::TransparentSockets,
         (Origin::Assign, SourceAddress::Gateway) | (Origin::Netfilter | Origin::Fixed, _) => Keep::Nothing,
     }
+}
+
+/// Whether servers answer to the clients' own addresses, so that answers must be caught on their
+/// way back.
+#[must_use]
+pub fn servers_answer_clients(config: &Config) -> bool {
+    keep(config) == Keep::TransparentSockets
 }
 
 /// The first key with a change that takes a restart: what sockets, maps, routes and the account

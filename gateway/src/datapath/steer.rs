@@ -17,8 +17,9 @@ use super::events::Events;
 use super::interfaces::{self, Link, Watch};
 use super::listener::Listener;
 use super::object::{self, Kernel, Settings};
-use super::{lanes, route};
-use crate::config::file::{Config, LogLevel, SourceAddress};
+use super::probe::{self, State};
+use super::{lanes, route, source};
+use crate::config::file::{Config, LogLevel};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::DatapathStatus;
@@ -58,6 +59,7 @@ pub struct Steering {
     names: BTreeMap<u32, String>,
     refused: BTreeSet<(u32, String)>,
     idle: BTreeSet<String>,
+    told: BTreeSet<String>,
     _lock: Flock<File>,
 }
 
@@ -91,6 +93,7 @@ impl Steering {
             names: BTreeMap::new(),
             refused: BTreeSet::new(),
             idle: BTreeSet::new(),
+            told: BTreeSet::new(),
             _lock: lock,
         };
         steering.configure(config)?;
@@ -150,7 +153,7 @@ impl Steering {
     /// When the list of interfaces cannot be had.
     pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
         let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
-        let answers = config.source_address != SourceAddress::Gateway;
+        let answers = source::servers_answer_clients(config);
         let wanted = interfaces::wanted(&links, &config.intercept, answers);
         let present: BTreeMap<u32, (String, Role)> = self
             .kernel
@@ -173,6 +176,7 @@ impl Steering {
         }
         self.refused.retain(|(index, _)| wanted.contains_key(index));
         self.tell_idle(&links, config);
+        self.tell_settings(&links, config);
         self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
         Ok(())
     }
@@ -189,6 +193,15 @@ impl Steering {
                 if self.refused.insert((index, reason.clone())) {
                     warn!(interface = %name, error = reason, "cannot attach");
                 }
+            }
+        }
+    }
+
+    /// Tells once what of the kernel's settings keeps flows from getting through.
+    fn tell_settings(&mut self, links: &[Link], config: &Config) {
+        for finding in probe::settings(links, config) {
+            if finding.state != State::Fine && self.told.insert(finding.what.clone()) {
+                warn!(setting = finding.what, advice = finding.advice, "kernel setting");
             }
         }
     }

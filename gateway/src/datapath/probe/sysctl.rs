@@ -48,24 +48,90 @@ pub fn examine(config: &Config, interfaces: &[&str], value: &dyn Fn(&str) -> Opt
 }
 
 /// With `src_valid_mark`, the kernel looks for the way back to a steered packet's sender under the
-/// packet's mark, finds our local route and takes the sender for an impostor.
+/// packet's mark, finds our local route, and takes the sender for an impostor. It gets through
+/// where local senders are accepted and the way back need not be the same interface (measured on
+/// Linux 6.18; IPv6 has no such check).
 fn martians(interfaces: &[&str], value: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
-    let on = |interface: &str, key: &str| {
-        value(&format!("net/ipv4/conf/{interface}/{key}")).is_some_and(|found| found != "0")
+    let number = |interface: &str, key: &str| -> u8 {
+        let of = |interface: &str| value(&format!("net/ipv4/conf/{interface}/{key}"))?.parse().ok();
+        of("all").unwrap_or(0).max(of(interface).unwrap_or(0))
     };
-    interfaces
-        .iter()
-        .filter(|interface| on("all", "src_valid_mark") || on(interface, "src_valid_mark"))
-        .filter(|interface| !(on("all", "accept_local") || on(interface, "accept_local")))
-        .map(|interface| {
-            let advice = format!(
-                "steered packets are dropped as martians: run `sysctl -w net.ipv4.conf.{interface}.accept_local=1`"
-            );
-            Finding::look(format!("net.ipv4.conf.{interface}.src_valid_mark is on"), advice)
-        })
-        .collect()
+    let dropped = |interface: &&&str| {
+        number(interface, "src_valid_mark") != 0
+            && (number(interface, "accept_local") == 0 || number(interface, "rp_filter") == 1)
+    };
+    let finding = |interface: &&str| {
+        let advice = format!(
+            "the kernel drops steered IPv4 packets as martians: run `sysctl -w net.ipv4.conf.{interface}.src_valid_mark=0` \
+             (and the same for `all`), or set accept_local=1 and rp_filter=2 there"
+        );
+        Finding::missing(format!("net.ipv4.conf.{interface}.src_valid_mark is on"), advice)
+    };
+    interfaces.iter().filter(dropped).map(finding).collect()
 }
 
 fn dotted(name: &str) -> String {
     name.replace('/', ".")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::State;
+    use super::*;
+
+    fn states(settings: &[(&str, &str)]) -> Vec<(State, String)> {
+        let settings: HashMap<&str, &str> = settings.iter().copied().collect();
+        let value = |name: &str| settings.get(name).map(|value| (*value).to_owned());
+        let findings = examine(&Config::default(), &["lan0"], &value);
+        findings.into_iter().map(|finding| (finding.state, finding.what)).collect()
+    }
+
+    #[test]
+    fn a_router_as_it_should_be_has_nothing_to_tell() {
+        let good = [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+            ("net/ipv6/conf/lo/disable_ipv6", "0"),
+            ("net/ipv4/conf/all/rp_filter", "1"),
+            ("net/ipv4/conf/lan0/rp_filter", "1"),
+            ("net/ipv4/conf/all/src_valid_mark", "0"),
+            ("net/core/bpf_jit_enable", "1"),
+            ("kernel/unprivileged_bpf_disabled", "2"),
+        ];
+        assert_eq!(states(&good), [(State::Fine, "kernel settings".to_owned())]);
+        // A kernel without a setting has nothing wrong with it.
+        assert_eq!(states(&[]), [(State::Fine, "kernel settings".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_off_is_told_but_keeps_nobody_from_starting() {
+        let off = [
+            ("net/ipv4/ip_forward", "0"),
+            ("net/core/bpf_jit_enable", "0"),
+            ("kernel/unprivileged_bpf_disabled", "0"),
+        ];
+        let states = states(&off);
+        assert_eq!(states.len(), 3);
+        assert!(states.iter().all(|(state, _)| *state == State::Look));
+    }
+
+    #[test]
+    fn marks_in_the_source_check_are_told_unless_local_senders_pass() {
+        let mark = ("net/ipv4/conf/lan0/src_valid_mark", "1");
+        let local = ("net/ipv4/conf/all/accept_local", "1");
+        let strict = ("net/ipv4/conf/all/rp_filter", "1");
+        let loose = ("net/ipv4/conf/lan0/rp_filter", "2");
+        let missing = (State::Missing, "net.ipv4.conf.lan0.src_valid_mark is on".to_owned());
+        assert_eq!(states(&[mark]), std::slice::from_ref(&missing));
+        assert_eq!(states(&[mark, local, strict]), [missing]);
+        assert_eq!(states(&[mark, local, strict, loose])[0].0, State::Fine);
+    }
+
+    #[test]
+    fn a_loopback_without_ipv6_cannot_carry_an_ipv6_listener() {
+        let states = states(&[("net/ipv6/conf/lo/disable_ipv6", "1")]);
+        assert_eq!(states, [(State::Missing, "IPv6 is off on `lo`".to_owned())]);
+    }
 }
