@@ -13,6 +13,8 @@ use crate::clock;
 use crate::config::file::LogAddresses;
 use crate::outcome::{MessageRecord, SessionRecord, Verdict};
 
+pub mod counter;
+mod fields;
 pub mod json;
 pub mod log;
 pub mod logfmt;
@@ -20,10 +22,12 @@ pub mod metrics;
 pub mod rates;
 pub mod recent;
 pub mod redact;
+pub mod scrape;
 pub mod syslog;
 pub mod trouble;
 
-pub use metrics::{Counter, Limit, ReplyClass, Sample};
+pub use counter::{Counter, Limit, ReplyClass};
+pub use metrics::Sample;
 pub use rates::Rates;
 pub use recent::Line;
 pub use trouble::Trouble;
@@ -177,8 +181,8 @@ impl Telemetry {
 
     /// The scrape a Prometheus server reads, with `gauges` of others behind the own counters.
     #[must_use]
-    pub fn prometheus(&self, gauges: &[metrics::Gauge]) -> String {
-        metrics::prometheus(&self.metrics, gauges)
+    pub fn prometheus(&self, gauges: &[scrape::Gauge]) -> String {
+        scrape::prometheus(&self.metrics, gauges)
     }
 }
 
@@ -310,6 +314,12 @@ mod tests {
             Counter::GatewayReply(ReplyClass::PermanentFailure),
             Counter::InjectedOctets,
             Counter::EarlyTalker,
+            Counter::BareNewline,
+            Counter::Nul,
+            Counter::CommandRefused,
+            Counter::Foreign,
+            Counter::Authenticated,
+            Counter::AuthFailed,
             Counter::ScannerFailure,
             Counter::ScannerTooLarge,
             Counter::Takeover,
@@ -332,7 +342,7 @@ mod tests {
     fn the_scrape_is_well_formed_and_escapes_label_values() {
         let telemetry = telemetry();
         telemetry.message(&infected());
-        let gauge = metrics::Gauge {
+        let gauge = scrape::Gauge {
             name: "gateway_scanner_up",
             help: "Whether the scanner answers.",
             kind: "gauge",

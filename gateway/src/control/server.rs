@@ -34,7 +34,7 @@ use crate::clock;
 use crate::intercept::flow::SessionId;
 use crate::ipc::DatapathStatus;
 use crate::session::table::{SessionTable, Stage};
-use crate::telemetry::metrics::Gauge;
+use crate::telemetry::scrape::Gauge;
 use crate::telemetry::{Telemetry, Trouble};
 
 /// Connections at the same time, and how many of them are kept for those who may change things.

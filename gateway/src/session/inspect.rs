@@ -220,6 +220,7 @@ impl Driver<'_> {
             again |= self.write_server();
             again |= self.write_client();
             if !again {
+                record::tally(&self.context.telemetry, &self.exchange.take_tally());
                 return;
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::intercept::flow::Flow;
 use crate::outcome::{MessageRecord, Verdict};
-use crate::smtp::exchange::{MessageDone, Note};
-use crate::telemetry::{Counter, Telemetry, Trouble};
+use crate::smtp::exchange::{MessageDone, Note, Tally};
+use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
 /// The record of one message.
 pub(super) fn message(
@@ -38,20 +38,40 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
     match note {
         Note::EarlyTalk => telemetry.count(Counter::EarlyTalker),
         Note::Injected => {
-            telemetry.count(Counter::InjectedOctets);
             telemetry.trouble(Trouble::Injection, || format!("client {}", flow.client));
         }
         Note::ServerProtocol => {
             telemetry.trouble(Trouble::ServerProtocol, || format!("server {}", flow.destination));
         }
         Note::Takeover => telemetry.count(Counter::Takeover),
-        Note::BareNewline
-        | Note::Nul
-        | Note::CommandRefused
-        | Note::Foreign
-        | Note::Authenticated
-        | Note::AuthFailed => {
-            tracing::debug!(session = %flow.id, client = %flow.client, ?note, "noted");
+        Note::BareNewline => telemetry.count(Counter::BareNewline),
+        Note::Nul => telemetry.count(Counter::Nul),
+        Note::CommandRefused => telemetry.count(Counter::CommandRefused),
+        Note::Foreign => telemetry.count(Counter::Foreign),
+        Note::Authenticated => telemetry.count(Counter::Authenticated),
+        Note::AuthFailed => telemetry.count(Counter::AuthFailed),
+    }
+    tracing::debug!(session = %flow.id, client = %flow.client, ?note, "noted");
+}
+
+/// Counts what the exchange counted.
+pub(super) fn tally(telemetry: &Telemetry, tally: &Tally) {
+    for (class, (all, own)) in ReplyClass::ALL.into_iter().zip(tally.replies.iter().zip(&tally.own_replies)) {
+        if *all != 0 {
+            telemetry.add(Counter::GatewayReply(class), *own);
+            telemetry.add(Counter::ServerReply(class), all.saturating_sub(*own));
+        }
+    }
+    for (counter, amount) in [
+        (Counter::InjectedOctets, tally.injected_octets),
+        (Counter::Limit(Limit::CommandLine), tally.long_lines),
+        (Counter::Limit(Limit::Recipients), tally.recipients),
+        (Counter::Limit(Limit::MessageSize), tally.large_messages),
+        (Counter::Limit(Limit::Errors), tally.hard_errors),
+        (Counter::Limit(Limit::TakeoverCommands), tally.takeover_ends),
+    ] {
+        if amount != 0 {
+            telemetry.add(counter, amount);
         }
     }
 }

@@ -35,12 +35,14 @@ mod queue;
 mod server;
 mod starttls;
 mod takeover;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
 use queue::{Expected, Queue};
 use takeover::Takeover;
+pub use tally::Tally;
 pub use transaction::Envelope;
 use transaction::Transaction;
 
@@ -205,6 +207,7 @@ pub struct Exchange {
     ending: Option<SessionEnd>,
     clocks: deadline::Clocks,
     actions: VecDeque<Action>,
+    tally: Tally,
 }
 
 impl Exchange {
@@ -237,6 +240,7 @@ impl Exchange {
             ending: None,
             clocks: deadline::Clocks::new(now),
             actions: VecDeque::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -256,6 +260,11 @@ impl Exchange {
             self.say(&Refusal::ConnectFailed, now);
             self.finish(SessionEnd::Connect, now);
         }
+    }
+
+    /// What was counted since this was last called.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// Where octets from the client are to be appended; then call [`Self::client_received`].
@@ -482,18 +491,21 @@ impl Exchange {
 
     /// Answers in the server's place, behind all replies that are still to come.
     fn answer(&mut self, refusal: &Refusal) {
+        self.tally.refused(refusal);
         self.queue.push_own(refusal.reply(&self.rules.name));
     }
 
     /// Writes a reply to the client at once.
     fn say(&mut self, refusal: &Refusal, now: Instant) {
         let reply = refusal.reply(&self.rules.name);
+        tally::count(&mut self.tally.own_replies, reply.code());
         self.relay_reply(&reply, now);
     }
 
     fn flush_own_replies(&mut self, now: Instant) {
         while self.clocks.delay.is_none() {
             let Some(reply) = self.queue.pop_own() else { return };
+            tally::count(&mut self.tally.own_replies, reply.code());
             self.relay_reply(&reply, now);
         }
     }

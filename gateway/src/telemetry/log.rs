@@ -4,14 +4,13 @@
 //! standard error through a thread of its own, to syslog through a socket that does not wait,
 //! and what cannot be written is counted.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -19,18 +18,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
-use super::logfmt::VALUE_LENGTH;
-use super::metrics::Counter;
+use super::counter::Counter;
+use super::fields::{Fields, join, push_text};
 use super::syslog::Syslog;
-use super::{Telemetry, json, logfmt};
+use super::{Telemetry, logfmt};
 use crate::clock;
 use crate::config::file::{Log, LogFormat, LogLevel, LogTarget};
 
 /// Lines that wait for standard error at most.
 const QUEUE: usize = 4_096;
-
-/// Octets of a line.
-const LINE_LENGTH: usize = 8 * 1024;
 
 /// How long the end of the process waits for standard error.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -236,90 +232,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let target = target.strip_prefix("gateway::").unwrap_or(target);
         self.write(*metadata.level(), target, &fields, &spans);
     }
-}
-
-/// The fields of one event or span in the log's form, and in the console's.
-#[derive(Debug)]
-struct Fields {
-    format: LogFormat,
-    message: String,
-    pairs: String,
-    shown: String,
-}
-
-impl Fields {
-    const fn new(format: LogFormat) -> Self {
-        Self { format, message: String::new(), pairs: String::new(), shown: String::new() }
-    }
-
-    fn text(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            value.clone_into(&mut self.message);
-        } else if self.pairs.len() < LINE_LENGTH {
-            push_text(self.format, &mut self.pairs, field.name(), value);
-            logfmt::push_text(&mut self.shown, field.name(), value);
-        }
-    }
-
-    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        match self.format {
-            LogFormat::Logfmt => logfmt::push_bare(&mut self.pairs, field.name(), &value),
-            LogFormat::Json => json::push_bare(&mut self.pairs, field.name(), &value),
-        }
-        logfmt::push_bare(&mut self.shown, field.name(), &value);
-    }
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.bare(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.bare(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.bare(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = Bounded::default();
-        // The bound ends the writing with an error; what came before it is what is shown.
-        write!(text, "{value:?}").unwrap_or_default();
-        self.text(field, &text.0);
-    }
-}
-
-/// A string that takes a little more than a line shows, and no more.
-#[derive(Default)]
-struct Bounded(String);
-
-impl fmt::Write for Bounded {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        let room = (VALUE_LENGTH + 4).saturating_sub(self.0.len());
-        let end = piece.floor_char_boundary(room);
-        self.0.push_str(piece.get(..end).unwrap_or_default());
-        if end == piece.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
-fn push_text(format: LogFormat, out: &mut String, key: &str, value: &str) {
-    match format {
-        LogFormat::Logfmt => logfmt::push_text(out, key, value),
-        LogFormat::Json => json::push_text(out, key, value),
-    }
-}
-
-fn join(format: LogFormat, out: &mut String, more: &str) {
-    if !out.is_empty() && !more.is_empty() {
-        out.push(if format == LogFormat::Json { ',' } else { ' ' });
-    }
-    out.push_str(more);
 }
 
 const fn level_name(level: Level) -> &'static str {

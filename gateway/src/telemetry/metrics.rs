@@ -4,139 +4,16 @@
 //! what only grows. Labels come from fixed lists, so that no stranger chooses how many series
 //! there are.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::counter::{Counter, Limit, ReplyClass};
 use super::trouble::Trouble;
 use crate::outcome::{MessageAction, MessageRecord, SessionEnd, SessionRecord, Verdict};
 
-/// Something that is counted by name. Messages and sessions are counted with their records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
-    /// A flow was accepted.
-    SessionAccepted,
-    /// Octets read from clients.
-    ClientOctets,
-    /// Octets read from servers.
-    ServerOctets,
-    /// A reply of a server reached its client.
-    ServerReply(ReplyClass),
-    /// The gateway made a reply itself.
-    GatewayReply(ReplyClass),
-    /// Octets behind STARTTLS, before its reply, that were thrown away (RFC 3207 section 6).
-    InjectedOctets,
-    /// A client spoke before the server's greeting.
-    EarlyTalker,
-    /// A scanner gave no verdict.
-    ScannerFailure,
-    /// A message too large for the scanner.
-    ScannerTooLarge,
-    /// The gateway took a session over from its server.
-    Takeover,
-    /// A session went over to the splice lane.
-    Splice,
-    /// A ceiling was reached.
-    Limit(Limit),
-    /// A configuration was put in force.
-    Reload,
-    /// A changed configuration was refused.
-    ReloadRefused,
-    /// A line of the log could not be written.
-    LogDropped,
-    /// Something an operator should look at; counted by `Telemetry::trouble`.
-    Trouble(Trouble),
-}
-
-/// The first digit of a reply code (RFC 5321 section 4.2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyClass {
-    /// 2yz.
-    Completion,
-    /// 3yz.
-    Intermediate,
-    /// 4yz.
-    TransientFailure,
-    /// 5yz.
-    PermanentFailure,
-}
-
-impl ReplyClass {
-    const ALL: [Self; 4] =
-        [Self::Completion, Self::Intermediate, Self::TransientFailure, Self::PermanentFailure];
-
-    /// The class of a reply code; none for codes that are no replies.
-    #[must_use]
-    pub const fn of(code: u16) -> Option<Self> {
-        match code {
-            200..=299 => Some(Self::Completion),
-            300..=399 => Some(Self::Intermediate),
-            400..=499 => Some(Self::TransientFailure),
-            500..=599 => Some(Self::PermanentFailure),
-            _ => None,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Completion => "2xx",
-            Self::Intermediate => "3xx",
-            Self::TransientFailure => "4xx",
-            Self::PermanentFailure => "5xx",
-        }
-    }
-}
-
-/// A ceiling of `limits`, of the spool or of a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// `limits.sessions`.
-    Sessions,
-    /// `limits.sessions-per-client`.
-    SessionsPerClient,
-    /// `limits.message-size`.
-    MessageSize,
-    /// `limits.recipients`.
-    Recipients,
-    /// `limits.command-line`.
-    CommandLine,
-    /// `limits.hard-errors`.
-    Errors,
-    /// `limits.takeover-commands`.
-    TakeoverCommands,
-    /// `spool.min-free`.
-    SpoolSpace,
-}
-
-impl Limit {
-    const ALL: [Self; 8] = [
-        Self::Sessions,
-        Self::SessionsPerClient,
-        Self::MessageSize,
-        Self::Recipients,
-        Self::CommandLine,
-        Self::Errors,
-        Self::TakeoverCommands,
-        Self::SpoolSpace,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Sessions => "sessions",
-            Self::SessionsPerClient => "sessions-per-client",
-            Self::MessageSize => "message-size",
-            Self::Recipients => "recipients",
-            Self::CommandLine => "command-line",
-            Self::Errors => "hard-errors",
-            Self::TakeoverCommands => "takeover-commands",
-            Self::SpoolSpace => "spool-min-free",
-        }
-    }
-}
-
-const LANES: [&str; 6] = ["inspect", "splice", "reject", "takeover", "bypass", "other"];
+const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
 const ENDS: [SessionEnd; 10] = [
     SessionEnd::Quit,
     SessionEnd::Client,
@@ -206,6 +83,12 @@ pub(super) struct Metrics {
     gateway_replies: [AtomicU64; ReplyClass::ALL.len()],
     injected_octets: AtomicU64,
     early_talkers: AtomicU64,
+    bare_newlines: AtomicU64,
+    nuls: AtomicU64,
+    commands_refused: AtomicU64,
+    foreign: AtomicU64,
+    authenticated: AtomicU64,
+    auth_failed: AtomicU64,
     scanner_failures: AtomicU64,
     scanner_too_large: AtomicU64,
     takeovers: AtomicU64,
@@ -247,6 +130,12 @@ impl Metrics {
             Counter::GatewayReply(class) => &self.gateway_replies[class as usize],
             Counter::InjectedOctets => &self.injected_octets,
             Counter::EarlyTalker => &self.early_talkers,
+            Counter::BareNewline => &self.bare_newlines,
+            Counter::Nul => &self.nuls,
+            Counter::CommandRefused => &self.commands_refused,
+            Counter::Foreign => &self.foreign,
+            Counter::Authenticated => &self.authenticated,
+            Counter::AuthFailed => &self.auth_failed,
             Counter::ScannerFailure => &self.scanner_failures,
             Counter::ScannerTooLarge => &self.scanner_too_large,
             Counter::Takeover => &self.takeovers,
@@ -304,7 +193,7 @@ impl Metrics {
         samples
     }
 
-    fn each(&self, mut visit: impl FnMut(Family)) {
+    pub(super) fn each(&self, mut visit: impl FnMut(Family)) {
         let mut plain =
             |name, help, cell| visit(Family::new(name, help, vec![Sample::new(name, &[], read(cell))]));
         plain("gateway_sessions_accepted_total", "Flows accepted.", &self.accepted);
@@ -315,6 +204,14 @@ impl Metrics {
             &self.injected_octets,
         );
         plain("gateway_early_talkers_total", "Clients that spoke before the greeting.", &self.early_talkers);
+        plain("gateway_bare_newline_messages_total", "Messages with bare CR or LF.", &self.bare_newlines);
+        plain("gateway_nul_messages_total", "Messages with NUL octets.", &self.nuls);
+        plain(
+            "gateway_commands_refused_total",
+            "Commands malformed or out of place.",
+            &self.commands_refused,
+        );
+        plain("gateway_foreign_protocols_total", "Clients that spoke another protocol.", &self.foreign);
         plain("gateway_scanner_failures_total", "Scans without a verdict.", &self.scanner_failures);
         plain(
             "gateway_scanner_too_large_total",
@@ -338,6 +235,9 @@ impl Metrics {
         let cells =
             Limit::ALL.iter().map(|limit| (limit.name(), self.cell(Counter::Limit(*limit)))).collect();
         visit(Family::new(name, "Ceilings reached, by setting.", labelled(name, "limit", cells)));
+        let name = "gateway_auth_total";
+        let cells = vec![("succeeded", &self.authenticated), ("failed", &self.auth_failed)];
+        visit(Family::new(name, "AUTH exchanges, by outcome.", labelled(name, "outcome", cells)));
         let name = "gateway_reloads_total";
         let cells = vec![("in-force", &self.reloads), ("refused", &self.reloads_refused)];
         visit(Family::new(name, "Changed configurations, by outcome.", labelled(name, "outcome", cells)));
@@ -378,38 +278,19 @@ impl Metrics {
         visit(Family::new(name, "Messages, by what was done and what the scanners said.", samples));
     }
 
-    fn histogram(&self, out: &mut String) {
-        let name = "gateway_scan_seconds";
-        push(
-            out,
-            format_args!(
-                "# HELP {name} From the end of a message to its verdict.\n# TYPE {name} histogram\n"
-            ),
-        );
-        let mut sum = 0u64;
-        for (bound, cell) in SCAN_BUCKETS.iter().zip(&self.scan_buckets) {
-            sum = sum.saturating_add(read(cell));
-            push(out, format_args!("{name}_bucket{{le=\"{}\"}} {sum}\n", Seconds(*bound)));
-        }
-        let count = read(&self.scan_count).max(sum);
-        push(out, format_args!("{name}_bucket{{le=\"+Inf\"}} {count}\n"));
-        push(out, format_args!("{name}_sum {}\n{name}_count {count}\n", Seconds(read(&self.scan_millis))));
+    /// The scan times by bucket, their number and their sum in milliseconds.
+    pub(super) fn scan_times(&self) -> (Vec<(u64, u64)>, u64, u64) {
+        let buckets: Vec<_> = SCAN_BUCKETS.into_iter().zip(self.scan_buckets.iter().map(read)).collect();
+        // Taken later than the buckets, so never smaller than their sum.
+        (buckets, read(&self.scan_count), read(&self.scan_millis))
     }
 }
 
-/// Milliseconds that print as seconds.
-struct Seconds(u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
-    }
-}
-
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    samples: Vec<Sample>,
+/// All series of one name.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) samples: Vec<Sample>,
 }
 
 impl Family {
@@ -440,83 +321,6 @@ impl Sample {
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
-}
-
-/// A value that goes up and down, or a counter that somebody else keeps.
-#[derive(Clone, Debug)]
-pub struct Gauge {
-    /// The metric's name.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// `gauge` or `counter`.
-    pub kind: &'static str,
-    /// Each value with its labels.
-    pub values: Vec<(Vec<(&'static str, String)>, u64)>,
-}
-
-/// The text format 0.0.4 of Prometheus.
-pub(super) fn prometheus(metrics: &Metrics, gauges: &[Gauge]) -> String {
-    let mut out = String::with_capacity(16 * 1024);
-    metrics.each(|family| {
-        push(
-            &mut out,
-            format_args!("# HELP {} {}\n# TYPE {} counter\n", family.name, family.help, family.name),
-        );
-        for sample in &family.samples {
-            let labels = sample.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            push_sample(&mut out, family.name, labels, sample.value);
-        }
-    });
-    metrics.histogram(&mut out);
-    for gauge in gauges {
-        push(
-            &mut out,
-            format_args!("# HELP {} {}\n# TYPE {} {}\n", gauge.name, gauge.help, gauge.name, gauge.kind),
-        );
-        for (labels, value) in &gauge.values {
-            push_sample(
-                &mut out,
-                gauge.name,
-                labels.iter().map(|(key, value)| (*key, value.as_str())),
-                *value,
-            );
-        }
-    }
-    out
-}
-
-fn push_sample<'a>(
-    out: &mut String,
-    name: &str,
-    labels: impl Iterator<Item = (&'a str, &'a str)>,
-    value: u64,
-) {
-    out.push_str(name);
-    let mut open = '{';
-    for (key, value) in labels {
-        out.push(open);
-        push(out, format_args!("{key}=\""));
-        for letter in value.chars() {
-            match letter {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                other => out.push(other),
-            }
-        }
-        out.push('"');
-        open = ',';
-    }
-    if open == ',' {
-        out.push('}');
-    }
-    push(out, format_args!(" {value}\n"));
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a `String` cannot fail.
-    out.write_fmt(text).unwrap_or_default();
 }
 
 fn read(cell: &AtomicU64) -> u64 {

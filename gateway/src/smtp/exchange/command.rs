@@ -108,6 +108,7 @@ impl Exchange {
         self.errors = self.errors.saturating_add(1);
         let limits = &self.rules.limits;
         if limits.hard_errors != 0 && self.errors >= limits.hard_errors {
+            self.tally.refused(&Refusal::TooManyErrors);
             self.answer_last(Refusal::TooManyErrors.reply(&self.rules.name), SessionEnd::Gateway);
         } else if limits.soft_errors != 0 && self.errors > limits.soft_errors {
             self.clocks.delay = now.checked_add(limits.error_delay.duration());

@@ -79,6 +79,7 @@ impl Exchange {
 
     /// The end of a refused message: its reply, and what follows is answered by the gateway.
     pub(super) fn end_refused(&mut self, refusal: &Refusal, now: Instant) {
+        self.tally.refused(refusal);
         self.message_refused(refusal);
         let reply = refusal.reply(&self.rules.name);
         if reply.is_closing() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Input, Note, Phase};
+use super::{Exchange, Input, Note, Phase, tally};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -157,6 +157,7 @@ impl Exchange {
         if self.to_client.is_empty() {
             self.clocks.client_write = now;
         }
+        tally::count(&mut self.tally.replies, reply.code());
         reply.encode(&mut self.to_client);
     }
 }

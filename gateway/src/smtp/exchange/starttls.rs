@@ -22,6 +22,8 @@ impl Exchange {
         if !self.client_in.is_empty() {
             // Commands that would run inside TLS as if they had come encrypted (CVE-2011-0411).
             self.note(Note::Injected);
+            let octets = u64::try_from(self.client_in.len()).unwrap_or(u64::MAX);
+            self.tally.injected_octets = self.tally.injected_octets.saturating_add(octets);
             self.client_in = BytesMut::new();
             self.client_lines.reset();
         }

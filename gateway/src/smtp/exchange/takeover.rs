@@ -42,6 +42,7 @@ impl Exchange {
         let limit = self.rules.limits.takeover_commands;
         let name = &self.rules.name;
         if limit != 0 && takeover.commands > limit {
+            self.tally.takeover_ends = self.tally.takeover_ends.saturating_add(1);
             let reply = Reply::new(554, &format!("5.5.0 {name} Transaction failed"));
             return self.answer_last(reply, SessionEnd::Gateway);
         }
