@@ -261,9 +261,12 @@ async fn an_idle_session_holds_no_pipe() {
     session.server.write_all(b"y").await.unwrap();
     session.client.read_exact(&mut byte).await.unwrap();
     // Both bursts used the same pipe, and it is back.
-    while session.handoff.pipes.spare() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let back = async {
+        while session.handoff.pipes.spare() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, back).await.expect("the pipe is given back");
     assert_eq!(session.handoff.pipes.spare(), 1);
     drop(session.client);
     drop(session.server);
