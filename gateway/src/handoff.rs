@@ -6,7 +6,7 @@
 //!
 //! An idle session costs its two sockets and nothing else: a pipe is taken for a burst of data and
 //! given back as soon as it is empty. A direction whose receiver does not read holds one pipe (two
-//! descriptors) of up to [`splice::PIPE_SIZE`] bytes beside the kernel's socket buffers.
+//! descriptors) of up to 256 KiB beside the kernel's socket buffers.
 
 mod copy;
 mod pipe;
