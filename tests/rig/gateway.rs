@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -196,9 +196,11 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// When it cannot be started. One that takes longer than 30 s is ended and has failed.
     pub fn control_command(&self, command: &str) -> anyhow::Result<(bool, String)> {
-        let output = Command::new(binary()?).arg(command).arg("--socket").arg(self.control()).output()?;
+        let mut client = Command::new("timeout");
+        client.arg("30").arg(binary()?).arg(command).arg("--socket").arg(self.control());
+        let output = client.stdin(Stdio::null()).output()?;
         let written = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&written).into_owned()))
     }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use gateway_tests::process::done;
 
+use crate::interrupt::Interrupt;
 use crate::machine::{self, Distribution};
 use crate::{say, step};
 
@@ -52,12 +53,15 @@ pub(crate) fn install(groups: &[Group]) -> anyhow::Result<()> {
             names.join(" ")
         );
     }
+    // From here on Ctrl-C ends apt, and this after it has put everything back.
+    let interrupt = Interrupt::catch()?;
     let _quiet = NoStart::hold()?;
     step::run("fetch the list of packages", apt().arg("update").arg("-qq"))?;
     for group in missing {
+        interrupt.check()?;
         install_group(group)?;
     }
-    Ok(())
+    interrupt.check()
 }
 
 /// The first of these packages that this machine's sources offer.

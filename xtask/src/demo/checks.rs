@@ -1,5 +1,6 @@
 //! What is sent and what should become of it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -166,30 +167,26 @@ fn postfix_has(stage: &Stage, message_id: &str) -> anyhow::Result<()> {
 fn load(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     let sender = "load@client.example";
     let mut command = stage.lab.client().command("smtp-source");
-    command.args([
-        "-s",
-        "20",
-        "-m",
-        &LOAD.to_string(),
-        "-l",
-        "4096",
-        "-f",
-        sender,
-        "-t",
-        "recipient@server.example",
-    ]);
+    // -N: each message has a recipient of its own.
+    command.args(["-N", "-s", "20", "-l", "4096", "-m", &LOAD.to_string()]);
+    command.args(["-f", sender, "-t", "recipient@server.example"]);
     let done = sender::run(stage, interrupt, command.arg(Family::V4.smtp().to_string()))?;
     ensure!(done.success, "smtp-source failed: {}", last_line(&done.transcript));
-    let arrived = || -> anyhow::Result<usize> {
-        Ok(stage.sink_v4.messages()?.iter().filter(|message| message.contains(sender)).count())
+    let recipients = || -> anyhow::Result<Vec<String>> {
+        let kept = stage.sink_v4.messages()?.into_iter().filter(|message| message.contains(sender));
+        Ok(kept
+            .filter_map(|message| Some(message.split_once("X-Rcpt-Args: ")?.1.lines().next()?.to_owned()))
+            .collect())
     };
     wait::until(Duration::from_secs(20), "arrival of all messages", || {
         interrupt.check()?;
-        Ok((arrived()? >= LOAD).then_some(()))
+        Ok((recipients()?.len() >= LOAD).then_some(()))
     })?;
-    let count = arrived()?;
-    ensure!(count == LOAD, "{count} arrived");
-    Ok(format!("{count} of {LOAD} arrived"))
+    let arrived = recipients()?;
+    let different: HashSet<_> = arrived.iter().collect();
+    ensure!(arrived.len() == LOAD, "{} arrived", arrived.len());
+    ensure!(different.len() == LOAD, "{} of them twice", LOAD - different.len());
+    Ok(format!("{LOAD} different ones arrived"))
 }
 
 fn preserved(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
