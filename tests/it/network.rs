@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use gateway_tests::client::Client;
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::message;
 use gateway_tests::postfix::Postfix;
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::sink::Sink;
+use gateway_tests::{message, wait};
 
 #[test]
 fn the_router_forwards_both_families_and_the_recorder_keeps_every_octet() -> anyhow::Result<()> {
@@ -47,6 +47,7 @@ fn smtp_sink_keeps_messages_and_postfix_shows_its_certificate() -> anyhow::Resul
     client.send(&message::clean("to Postfix"))?;
     client.send(message::END)?;
     client.expect(250)?;
-    assert!(postfix.log().contains("message-id=<to-Postfix@client.example>"), "{}", postfix.log());
-    Ok(())
+    wait::until(Duration::from_secs(10), "arrival at Postfix", || {
+        Ok(postfix.has("to-Postfix@client.example").then_some(()))
+    })
 }

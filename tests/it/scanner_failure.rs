@@ -82,7 +82,7 @@ fn a_clamd_that_never_answers_is_given_up_at_the_scan_deadline() -> anyhow::Resu
 #[test]
 fn clamd_that_comes_back_is_used_again() -> anyhow::Result<()> {
     let bench = crate::bench::Bench::new()?;
-    let crate::bench::Bench { gateway: _gateway, server, clamd, lab } = bench;
+    let crate::bench::Bench { gateway: _gateway, server, mut clamd, lab } = bench;
     clamd.stop()?;
     let try_one = |subject: &str| -> anyhow::Result<Reply> {
         let mut client = Client::up_to_data(lab.client(), Family::V4.smtp())?;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use gateway_tests::clamd::Clamd;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::{message, postfix, process};
+use gateway_tests::{message, postfix, process, wait};
 
 #[test]
 fn the_client_sees_the_servers_certificate_and_its_mail_passes() -> anyhow::Result<()> {
@@ -30,7 +32,9 @@ fn the_client_sees_the_servers_certificate_and_its_mail_passes() -> anyhow::Resu
     swaks.args(["--server", &server.ip().to_string(), "--tls", "--helo", "client.example"]);
     swaks.args(["--from", "sender@client.example", "--to", "recipient@server.example", "--data"]);
     process::done(swaks.arg(format!("@{}", letter.display())))?;
-    assert!(postfix.log().contains("message-id=<inside-TLS@client.example>"), "{}", postfix.log());
+    wait::until(Duration::from_secs(10), "arrival of the message", || {
+        Ok(postfix.has("inside-TLS@client.example").then_some(()))
+    })?;
     gateway.wait_for_log("splice")?;
     Ok(())
 }
@@ -48,7 +52,7 @@ fn commands_behind_starttls_in_its_segment_never_run() -> anyhow::Result<()> {
     let reply = client.reply()?;
     assert!(reply.code == 220 || reply.code >= 400, "{reply}");
     drop(client);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     assert!(!postfix.log().contains("injected@evil.example"), "{}", postfix.log());
     Ok(())
 }

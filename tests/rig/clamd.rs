@@ -112,7 +112,7 @@ impl Clamd {
     /// # Errors
     ///
     /// When it has to be killed.
-    pub fn stop(self) -> anyhow::Result<()> {
+    pub fn stop(&mut self) -> anyhow::Result<()> {
         self.daemon.stop().map(|_| ())
     }
 }

@@ -205,12 +205,25 @@ impl Gateway {
         Ok((output.status.success(), String::from_utf8_lossy(&written).into_owned()))
     }
 
+    /// Stops it and starts it again with other settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop) and [`start`](Self::start).
+    pub fn restart(&mut self, lab: &Lab, settings: &Settings) -> anyhow::Result<()> {
+        self.stop()?;
+        // What the first one wrote is read no more: its successor is ready when its own log says so.
+        self.daemon.forget_log()?;
+        *self = Self::start(lab, settings)?;
+        Ok(())
+    }
+
     /// Stops it in good order.
     ///
     /// # Errors
     ///
     /// When it does not end by itself, or not with success.
-    pub fn stop(self) -> anyhow::Result<()> {
+    pub fn stop(&mut self) -> anyhow::Result<()> {
         let status = self.daemon.stop()?;
         if !status.success() {
             bail!("the gateway ended with {status}");

@@ -55,6 +55,16 @@ impl Postfix {
         &self.certificate
     }
 
+    /// Whether it has taken responsibility for the message with this id: it is in the queue. The id
+    /// alone is logged as soon as the header has come, also of messages that never end.
+    #[must_use]
+    pub fn has(&self, message_id: &str) -> bool {
+        let log = self.log();
+        let wanted = format!(": message-id=<{message_id}>");
+        let queue_ids = log.lines().filter_map(|line| line.strip_suffix(&wanted)?.rsplit(' ').next());
+        queue_ids.into_iter().any(|id| log.contains(&format!(" {id}: from=")))
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {

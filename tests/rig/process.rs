@@ -83,6 +83,15 @@ impl Daemon {
         fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
     }
 
+    /// Empties the file that its output goes to.
+    ///
+    /// # Errors
+    ///
+    /// When the file is gone.
+    pub fn forget_log(&self) -> anyhow::Result<()> {
+        File::create(&self.log).map(drop).context("cannot empty the log")
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
@@ -133,7 +142,10 @@ impl Daemon {
     /// # Errors
     ///
     /// When it has to be killed.
-    pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
+    pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
         let ended = self.end();
         let status = self.child.wait()?;
         ended.with_context(|| format!("log of {}:\n{}", self.name, self.log_tail()))?;

@@ -24,9 +24,12 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) fn run(watch: bool) -> anyhow::Result<()> {
     lab::prepare()?;
     let interrupt = Interrupt::catch()?;
-    let stage = Stage::set(&interrupt)?;
-    let rows =
-        if watch { watched(&stage, &interrupt)? } else { checks::all(&stage, &interrupt, &say::line)? };
+    let mut stage = Stage::set(&interrupt)?;
+    let rows = if watch {
+        watched(&mut stage, &interrupt)?
+    } else {
+        checks::all(&mut stage, &interrupt, &say::line)?
+    };
     // Everything is removed before the last line, so that the line is true when it is read.
     drop(stage);
     for line in table::lines(&rows) {
@@ -41,7 +44,7 @@ pub(crate) fn run(watch: bool) -> anyhow::Result<()> {
 }
 
 /// The checks, with the console above and their progress below, in tmux.
-fn watched(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<Vec<table::Row>> {
+fn watched(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<Vec<table::Row>> {
     let path: PathBuf = stage.lab.directory().join("demo.txt");
     let progress = File::create(&path)?;
     let tmux = Tmux::new(&stage.lab);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use gateway_tests::client::Client;
 use gateway_tests::gateway::Settings;
 use gateway_tests::lab::Family;
@@ -18,7 +18,7 @@ use crate::stage::{self, Stage};
 /// How many messages the load generator sends.
 const LOAD: usize = 500;
 
-type Check = fn(&Stage, &Interrupt) -> anyhow::Result<String>;
+type Check = fn(&mut Stage, &Interrupt) -> anyhow::Result<String>;
 
 /// What is sent, what is expected, and how it is found out. The last one changes the
 /// configuration, so it stays the last.
@@ -34,11 +34,12 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("EICAR by BDAT", "550 5.7.1 with the signature, and Postfix has nothing", chunked_infected),
     ("500 messages by smtp-source, 20 at once", "all arrive, none twice", load),
     ("source-address: preserve", "smtp-sink sees the client's address", preserved),
-    ("reload, source-address: gateway", "smtp-sink sees the router's address", not_preserved),
+    ("a bad file and gateway reload", "refused with the reason, and EICAR is stopped as before", bad_reload),
+    ("restart, source-address: gateway", "smtp-sink sees the router's address", not_preserved),
 ];
 
 /// Runs all checks; `tell` shows progress.
-pub(crate) fn all(stage: &Stage, interrupt: &Interrupt, tell: &dyn Fn(&str)) -> anyhow::Result<Vec<Row>> {
+pub(crate) fn all(stage: &mut Stage, interrupt: &Interrupt, tell: &dyn Fn(&str)) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &(sent, expected, check) in CHECKS {
         interrupt.check()?;
@@ -50,23 +51,23 @@ pub(crate) fn all(stage: &Stage, interrupt: &Interrupt, tell: &dyn Fn(&str)) -> 
     Ok(rows)
 }
 
-fn clean(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn clean(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     arrives(stage, interrupt, Family::V4, "demo clean", "")
 }
 
-fn pipelined(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn pipelined(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     arrives(stage, interrupt, Family::V4, "demo pipelined", "--pipeline")
 }
 
-fn clean_v6(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn clean_v6(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     arrives(stage, interrupt, Family::V6, "demo over IPv6", "")
 }
 
-fn infected(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn infected(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     refused(stage, interrupt, Family::V4, "demo infected")
 }
 
-fn infected_v6(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn infected_v6(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     refused(stage, interrupt, Family::V6, "demo infected over IPv6")
 }
 
@@ -100,7 +101,7 @@ fn refused(stage: &Stage, interrupt: &Interrupt, family: Family, subject: &str) 
     Ok(reply.to_owned())
 }
 
-fn starttls(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn starttls(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     let server = Family::V4.second_server();
     let done = swaks(stage, interrupt, server, &message::clean("demo inside TLS"), "--tls")?;
     ensure!(done.success, "swaks failed: {}", last_line(&done.transcript));
@@ -109,7 +110,7 @@ fn starttls(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     Ok(queued.context("no reply inside TLS")?.trim_start_matches("<~").trim().to_owned())
 }
 
-fn certificate(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn certificate(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     let server = Family::V4.second_smtp();
     let mut command = stage.lab.client().command("openssl");
     command.args(["s_client", "-starttls", "smtp", "-connect", &server.to_string()]);
@@ -123,20 +124,20 @@ fn certificate(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     Ok(format!("Postfix's own, SHA-256 {short}…"))
 }
 
-fn chunked(stage: &Stage, _: &Interrupt) -> anyhow::Result<String> {
+fn chunked(stage: &mut Stage, _: &Interrupt) -> anyhow::Result<String> {
     let reply = send_chunks(stage, &message::clean("demo in chunks"))?;
     ensure!(reply.code == 250, "{reply}");
     postfix_has(stage, "demo-in-chunks")?;
     Ok("250, and Postfix has it".to_owned())
 }
 
-fn chunked_infected(stage: &Stage, _: &Interrupt) -> anyhow::Result<String> {
+fn chunked_infected(stage: &mut Stage, _: &Interrupt) -> anyhow::Result<String> {
     let reply = send_chunks(stage, &message::infected("demo infected in chunks"))?;
     ensure!(
         reply.code == 550 && reply.contains("5.7.1") && reply.contains(message::EICAR_SIGNATURE),
         "{reply}"
     );
-    ensure!(!stage.postfix.log().contains("demo-infected-in-chunks"), "Postfix has it");
+    ensure!(!stage.postfix.has("demo-infected-in-chunks@client.example"), "Postfix has it");
     Ok(reply.to_string())
 }
 
@@ -158,13 +159,13 @@ fn send_chunks(stage: &Stage, message: &[u8]) -> anyhow::Result<gateway_tests::c
 }
 
 fn postfix_has(stage: &Stage, message_id: &str) -> anyhow::Result<()> {
-    let wanted = format!("message-id=<{message_id}@client.example>");
+    let wanted = format!("{message_id}@client.example");
     wait::until(Duration::from_secs(10), "arrival at Postfix", || {
-        Ok(stage.postfix.log().contains(&wanted).then_some(()))
+        Ok(stage.postfix.has(&wanted).then_some(()))
     })
 }
 
-fn load(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn load(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     let sender = "load@client.example";
     let mut command = stage.lab.client().command("smtp-source");
     // -N: each message has a recipient of its own.
@@ -189,17 +190,22 @@ fn load(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     Ok(format!("{LOAD} different ones arrived"))
 }
 
-fn preserved(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+fn preserved(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
     seen_as(stage, interrupt, "demo preserved", &Family::V4.client().to_string())
 }
 
-fn not_preserved(stage: &Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
-    let changed = Settings { source_address: "gateway", ..stage::settings(&stage.clamd) };
-    stage.gateway.write_settings(&changed)?;
+fn bad_reload(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+    stage.gateway.write_config("origin: assign\nno-such-key: 1\n")?;
     let (reloaded, said) = stage.gateway.control_command("reload")?;
-    if !reloaded {
-        bail!("gateway reload: {}", said.trim());
-    }
+    ensure!(!reloaded, "it was taken");
+    let reason = said.lines().find(|line| line.contains("no-such-key")).context("no reason given")?.trim();
+    refused(stage, interrupt, Family::V4, "demo after a bad reload")?;
+    Ok(reason.to_owned())
+}
+
+fn not_preserved(stage: &mut Stage, interrupt: &Interrupt) -> anyhow::Result<String> {
+    let changed = Settings { source_address: "gateway", ..stage::settings(&stage.clamd) };
+    stage.gateway.restart(&stage.lab, &changed)?;
     seen_as(stage, interrupt, "demo not preserved", &Family::V4.router().to_string())
 }
 

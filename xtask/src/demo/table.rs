@@ -17,28 +17,42 @@ impl Row {
         self.happened.is_ok()
     }
 
-    fn cells(&self) -> [&str; 4] {
+    fn cells(&self) -> [String; 4] {
         let (Ok(happened) | Err(happened)) = &self.happened;
-        [self.sent, self.expected, happened, if self.passed() { "ok" } else { "FAILED" }]
+        let verdict = if self.passed() { "ok" } else { "FAILED" };
+        [self.sent, self.expected, happened, verdict].map(shortened)
     }
 }
 
-/// The table, line by line, each column as wide as its widest cell.
+/// Widest a column becomes.
+const WIDEST: usize = 76;
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= WIDEST {
+        return text.to_owned();
+    }
+    text.chars().take(WIDEST - 1).chain(['…']).collect()
+}
+
+/// The table, line by line, each column as wide as its widest cell; below it, what failed in full.
 pub(crate) fn lines(rows: &[Row]) -> Vec<String> {
-    let heading = ["sent", "expected", "happened", ""];
-    let mut widths = heading.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row.cells()) {
+    let heading = ["sent", "expected", "happened", ""].map(str::to_owned);
+    let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+    let mut widths = [0; 4];
+    for row in cells.iter().chain([&heading]) {
+        for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: [&str; 4]| {
+    let line = |cells: &[String; 4]| {
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let rule = widths.map(|width| "-".repeat(width));
-    let mut lines = vec![line(heading), line(rule.each_ref().map(String::as_str))];
-    lines.extend(rows.iter().map(|row| line(row.cells())));
+    let mut lines = vec![line(&heading), line(&rule)];
+    lines.extend(cells.iter().map(line));
+    let failures = rows.iter().filter_map(|row| Some((row.sent, row.happened.as_ref().err()?)));
+    lines.extend(failures.map(|(sent, why)| format!("{sent}: {why}")));
     lines
 }
 
@@ -59,6 +73,7 @@ mod tests {
                 "-----  --------  --------  ------",
                 "clean  arrives   arrived   ok",
                 "EICAR  550       250       FAILED",
+                "EICAR: 250",
             ]
         );
     }
