@@ -24,7 +24,7 @@ use crate::handoff::Handoff;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::session::{self, Context, table::SessionTable};
-use crate::telemetry::{self, Telemetry, Trouble, log::Logging};
+use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging};
 
 mod link;
 mod settings;
@@ -119,7 +119,11 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         });
     }
 
-    let reload = |config: Config| reload(config, &context, &logging);
+    let reload = |config: Result<Config, String>| {
+        let result = config.and_then(|config| reload(config, &context, &logging));
+        telemetry.count(if result.is_ok() { Counter::Reload } else { Counter::ReloadRefused });
+        result
+    };
     let parted = link.serve(&config_path, reload).await;
     // No more flows; those under way may end in good order.
     accepting.shutdown().await;

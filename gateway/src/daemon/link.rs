@@ -74,11 +74,12 @@ pub(super) fn make(
 }
 
 impl Link {
-    /// Speaks with the datapath process until it lets go; `reload` puts a configuration in force.
+    /// Speaks with the datapath process until it lets go; `reload` puts a configuration in force,
+    /// or hears why there is none.
     pub(super) async fn serve(
         mut self,
         config_path: &str,
-        reload: impl Fn(Config) -> Result<(), String>,
+        reload: impl Fn(Result<Config, String>) -> Result<(), String>,
     ) -> Parted {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,7 +113,7 @@ impl Link {
         message: ToProxy,
         descriptors: Vec<std::os::fd::OwnedFd>,
         config_path: &str,
-        reload: &impl Fn(Config) -> Result<(), String>,
+        reload: &impl Fn(Result<Config, String>) -> Result<(), String>,
     ) -> bool {
         match message {
             ToProxy::Facts { ticket, facts } => {
@@ -127,7 +128,7 @@ impl Link {
                 true
             }
             ToProxy::Reload { ticket } => {
-                let result = read(descriptors, config_path).and_then(reload);
+                let result = reload(read(descriptors, config_path));
                 match &result {
                     Ok(()) => tracing::info!(config = config_path, "configuration reloaded"),
                     Err(problem) => {
@@ -138,7 +139,7 @@ impl Link {
                 self.send(&ToDatapath::Reloaded { ticket, problem: result.err() }).await
             }
             ToProxy::ReloadRefused { problems } => {
-                self.answer_reloads(&Err(problems));
+                self.answer_reloads(&reload(Err(problems)));
                 true
             }
             ToProxy::Start { .. } | ToProxy::Drain => true,
