@@ -16,3 +16,4 @@ mod scanner_failure;
 mod source_address;
 mod spool;
 mod starttls;
+mod steer;

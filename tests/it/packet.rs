@@ -122,4 +122,16 @@ impl Frame {
         bytes.extend(tcp);
         bytes
     }
+
+    /// The IPv4 packet without its frame, its TCP checksum right (RFC 9293 section 3.1).
+    pub(crate) fn checked(&self) -> Vec<u8> {
+        let mut packet = self.bytes().split_off(14 + self.tags.len());
+        let segment = u16::try_from(packet.len() - 20).expect("packets are small");
+        let pseudo = [&packet[12..20], &[0, 6], &segment.to_be_bytes(), &packet[20..]].concat();
+        let sum: u32 = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice");
+        packet[36..38].copy_from_slice(&checksum.to_be_bytes());
+        packet
+    }
 }

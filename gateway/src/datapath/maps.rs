@@ -6,7 +6,8 @@ use std::os::fd::BorrowedFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
+use aya::util::nr_cpus;
 use gateway_common::flow::{FlowKey, FlowNote, mapped};
 use gateway_common::interface::{Interface, LISTENER_V4, LISTENER_V6};
 pub use gateway_common::lane::Lane as PrefixLane;
@@ -112,6 +113,16 @@ impl Maps {
     pub(super) fn count(&self, reason: Reason) -> Result<u64, Error> {
         let each = self.counters.get(&(reason as u32), 0).map_err(of(name::COUNTERS))?;
         Ok(each.iter().sum())
+    }
+
+    pub(super) fn reset_counters(&mut self) -> Result<(), Error> {
+        let processors = nr_cpus().map_err(|(_, error)| of(name::COUNTERS)(error.into()))?;
+        for reason in Reason::ALL {
+            let zeros = PerCpuValues::try_from(vec![0; processors])
+                .map_err(|error| of(name::COUNTERS)(error.into()))?;
+            self.counters.set(*reason as u32, zeros, 0).map_err(of(name::COUNTERS))?;
+        }
+        Ok(())
     }
 
     pub(super) fn set_ports(&mut self, ports: &[u16]) -> Result<(), Error> {

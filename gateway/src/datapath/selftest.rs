@@ -69,7 +69,7 @@ struct Case {
     right: &'static [(Verdict, Reason)],
 }
 
-/// Runs all packets, and leaves the maps as empty as they were.
+/// Runs all packets, and leaves the maps as empty as they were before.
 pub(super) fn run(
     program: &SchedClassifier,
     maps: &mut Maps,
@@ -84,6 +84,7 @@ pub(super) fn run(
     maps.set_client_lanes(&[])?;
     maps.set_ports(&[])?;
     maps.remove_interface(LOOPBACK)?;
+    maps.reset_counters()?;
     judged
 }
 
