@@ -73,6 +73,9 @@ reasons! {
     Established = "established",
     /// Steered: the third packet of a handshake that a SYN cookie stands for.
     Cookie = "syn_cookie",
+    /// Steered once more: it lost its socket between two interfaces, as packets do on a bridge
+    /// that calls netfilter.
+    SteeredAgain = "steered_again",
     /// Dropped: its socket vanished while the program looked at it.
     SocketVanished = "socket_vanished",
 }

@@ -51,6 +51,8 @@ pub(crate) struct Metadata {
     pub(crate) mark: u32,
     /// Number of the interface.
     pub(crate) interface: u32,
+    /// Whether it has been given to a socket.
+    pub(crate) has_socket: bool,
     /// The tag that the card or the stack has taken out of the packet.
     vlan: Option<[u8; 2]>,
 }
@@ -64,7 +66,9 @@ impl Metadata {
         #[expect(clippy::cast_possible_truncation, reason = "a tag has 16 bits")]
         let tag = (skb.vlan_tci as u16).to_be_bytes();
         let vlan = if skb.vlan_present != 0 { Some(tag) } else { None };
-        Self { mark: skb.mark, interface: skb.ifindex, vlan }
+        // SAFETY: the union has one member, a pointer that is only compared.
+        let has_socket = !unsafe { skb.__bindgen_anon_2.sk }.is_null();
+        Self { mark: skb.mark, interface: skb.ifindex, has_socket, vlan }
     }
 }
 

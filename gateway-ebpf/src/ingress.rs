@@ -31,7 +31,8 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
     if settings.is_own(metadata.mark) {
         return Err(Reason::Own);
     }
-    if settings.is_steered(metadata.mark) {
+    let again = settings.is_steered(metadata.mark);
+    if again && metadata.has_socket {
         return Err(Reason::Steered);
     }
     let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
@@ -42,7 +43,7 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
         return Err(Reason::OtherPort);
     }
     packet.check(ctx)?;
-    let here = Here { ctx, metadata, settings, interface };
+    let here = Here { ctx, metadata, settings, interface, again };
     let reason = here.route(packet, to_server);
     log(ctx, packet, reason as u32);
     Ok(reason)
@@ -69,6 +70,8 @@ struct Here<'a> {
     metadata: Metadata,
     settings: &'static Settings,
     interface: Interface,
+    /// An interface below this one has steered it, and then its socket was lost.
+    again: bool,
 }
 
 impl Here<'_> {
@@ -79,13 +82,13 @@ impl Here<'_> {
             Owner::Foreign => return Reason::ForeignSocket,
             Owner::Gateway(socket) => {
                 return match self.steer(socket) {
-                    Ok(()) => Reason::Established,
+                    Ok(()) => self.steered(Reason::Established),
                     Err(error) => self.tell(Reason::SocketVanished, error, packet),
                 };
             }
             Owner::Nobody => {}
         }
-        let from_client = to_server && self.interface.is_for_clients();
+        let from_client = to_server && (self.again || self.interface.is_for_clients());
         if packet.opens() {
             if from_client { self.open(packet) } else { Reason::NotFromClient }
         } else if from_client && packet.acknowledges() {
@@ -107,9 +110,11 @@ impl Here<'_> {
             return Reason::LocalDestination;
         }
         let Some(listener) = Socket::listener(packet.v6) else { return self.down(0, packet) };
-        self.note(packet);
+        if !self.again {
+            self.note(packet);
+        }
         match self.steer(listener) {
-            Ok(()) => Reason::Opened,
+            Ok(()) => self.steered(Reason::Opened),
             Err(error) => self.down(error, packet),
         }
     }
@@ -130,9 +135,15 @@ impl Here<'_> {
             return Reason::NoSocket;
         }
         match self.steer(listener) {
-            Ok(()) => Reason::Cookie,
+            Ok(()) => self.steered(Reason::Cookie),
             Err(error) => self.tell(Reason::SocketVanished, error, packet),
         }
+    }
+
+    /// A flow is counted once.
+    #[inline(always)]
+    const fn steered(&self, reason: Reason) -> Reason {
+        if self.again { Reason::SteeredAgain } else { reason }
     }
 
     #[inline(always)]

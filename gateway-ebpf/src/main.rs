@@ -30,7 +30,7 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
     let reason = ingress::judge(&ctx);
     counter::count(reason);
     match reason {
-        Reason::Opened | Reason::Established | Reason::Cookie => STEER,
+        Reason::Opened | Reason::Established | Reason::Cookie | Reason::SteeredAgain => STEER,
         Reason::Blocked | Reason::DownDropped | Reason::SocketVanished => DROP,
         Reason::Own
         | Reason::Steered

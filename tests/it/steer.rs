@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -381,11 +382,26 @@ fn snmp(netns: &Netns, protocol: &str, name: &str) -> anyhow::Result<u64> {
 
 #[test]
 fn between_the_ports_of_a_bridge_flows_are_steered_as_well() -> anyhow::Result<()> {
-    let name = |part| format!("gwbridge-{}-{part}", std::process::id());
+    steer_on_a_bridge(|bridge| bridge.sysctl("bridge/bridge-nf-call-iptables", "0"), "already_steered")
+}
+
+#[test]
+fn a_bridge_that_calls_netfilter_takes_sockets_away_and_they_are_given_again() -> anyhow::Result<()> {
+    steer_on_a_bridge(|bridge| bridge.sysctl("bridge/bridge-nf-call-iptables", "1"), "steered_again")
+}
+
+fn steer_on_a_bridge(
+    prepare: impl FnOnce(&Netns) -> anyhow::Result<()>,
+    above: &'static str,
+) -> anyhow::Result<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = |part| format!("gwbridge-{}-{number}-{part}", std::process::id());
     let [client, bridge, server] =
         [Netns::create(&name("c"))?, Netns::create(&name("b"))?, Netns::create(&name("s"))?];
     bridge.ip("link add br0 address 02:00:00:00:00:99 type bridge")?;
     bridge.ip("link set br0 up")?;
+    prepare(&bridge)?;
     bridge.ip("address add 192.0.2.1/24 dev br0")?;
     bridge.ip("rule add priority 1025 fwmark 0x2500/0xff00 lookup 2525")?;
     bridge.ip("route add local 0.0.0.0/0 dev lo table 2525")?;
@@ -403,7 +419,7 @@ fn between_the_ports_of_a_bridge_flows_are_steered_as_well() -> anyhow::Result<(
         let bridge_mac = Some([2, 0, 0, 0, 0, 0x99]);
         kernel.attach("p0", Role { client: true, bridge_mac })?;
         kernel.attach("p1", Role { client: false, bridge_mac })?;
-        kernel.attach("br0", Role { client: true, bridge_mac: None })?;
+        let br0 = kernel.attach("br0", Role::default())?.index();
         let listener = transparent(Ipv4Addr::LOCALHOST.into())?;
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         listener.listen(8)?;
@@ -426,6 +442,11 @@ fn between_the_ports_of_a_bridge_flows_are_steered_as_well() -> anyhow::Result<(
         let upstream: TcpStream = upstream.into();
         carry(&upstream, &server_end, &[9; 100_000])?;
         carry(&server_end, &upstream, &[10; 100_000])?;
+        let counters = kernel.counters()?;
+        assert!(counters.iter().any(|(reason, count)| *reason == above && *count > 0), "{counters:?}");
+        // The flow came from the client's port, not from the bridge.
+        let note = kernel.facts(client_end.local_addr()?, to).context("no note of the flow")?;
+        assert_ne!(note.interface(), br0);
         Ok(())
     })?
 }
