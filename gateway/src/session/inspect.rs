@@ -221,6 +221,7 @@ impl Driver<'_> {
             again |= self.write_client();
             if !again {
                 record::tally(&self.context.telemetry, &self.exchange.take_tally());
+                self.live.set_helo(self.exchange.hello());
                 return;
             }
         }
@@ -270,7 +271,6 @@ impl Driver<'_> {
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
-        self.live.set_helo(self.exchange.hello());
     }
 
     fn judged(&mut self, verdict: Verdict, now: Instant) {
