@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use gateway::datapath::object::{Kernel, Settings};
 use gateway_tests::lab::{self, LAN, Lab, WAN};
 use gateway_tests::netns::Netns;
 use gateway_tests::{process, wait};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Frame, SYN, Tcp};
@@ -369,6 +371,47 @@ fn fragments_go_to_the_server_and_a_wrong_checksum_opens_nothing() -> anyhow::Re
         assert_eq!(router.count("fragment")?, 3);
         Ok(())
     })
+}
+
+#[test]
+fn tags_that_the_stack_has_taken_out_are_seen_and_noted() -> anyhow::Result<()> {
+    on_router(&settings(), |router| {
+        let syn = |port| Tcp { source: port, ..Tcp::to(25, SYN) };
+        let frame = |port| Frame::v4(Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(198, 51, 100, 2), syn(port));
+        send_frames(
+            router.lab.client(),
+            &[
+                frame(1001).tag(0x8100, 100).bytes(),
+                frame(1002).tag(0x8100, 100).tag(0x88a8, 200).bytes(),
+                frame(1003).tag(0x8100, 1).tag(0x8100, 2).tag(0x88a8, 3).bytes(),
+            ],
+        )?;
+        wait::until(PATIENCE, "the packets are counted", || {
+            Ok((router.count("too_many_vlan_tags")? == 1).then_some(()))
+        })?;
+        assert_eq!(router.count("opened")?, 2);
+        let noted = |port| {
+            let client = SocketAddr::new(lab::Family::V4.client(), port);
+            router.kernel.facts(client, lab::Family::V4.smtp()).map(|note| note.vlan())
+        };
+        assert_eq!([noted(1001), noted(1002), noted(1003)], [Some([100, 0]), Some([200, 100]), None]);
+        Ok(())
+    })
+}
+
+/// Sends frames as they are out of a host's interface.
+fn send_frames(host: &Netns, frames: &[Vec<u8>]) -> anyhow::Result<()> {
+    host.enter(|| {
+        let eth0 = getifaddrs()?
+            .filter(|address| address.interface_name == "eth0")
+            .find_map(|address| address.address?.as_link_addr().copied())
+            .context("no eth0")?;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None)?;
+        for frame in frames {
+            sendto(socket.as_raw_fd(), frame, &eth0, MsgFlags::empty())?;
+        }
+        Ok(())
+    })?
 }
 
 /// A counter of the namespace's stack.

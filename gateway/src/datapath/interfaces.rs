@@ -75,6 +75,9 @@ pub async fn list(handle: &Handle) -> io::Result<Vec<Link>> {
 /// The interfaces that are meant, by number, and what each is for. Where `answers` says that the
 /// server's answers come addressed to clients, the return interfaces are among them.
 ///
+/// With a port of a bridge goes the bridge: one that calls netfilter takes steered packets away
+/// from their sockets, and the program gives them again above it.
+///
 /// A pattern never means a loopback interface; its name does.
 #[must_use]
 pub fn wanted(links: &[Link], intercept: &Intercept, answers: bool) -> BTreeMap<u32, (String, Role)> {
@@ -91,6 +94,12 @@ pub fn wanted(links: &[Link], intercept: &Intercept, answers: bool) -> BTreeMap<
         if client || (answers && meant(&intercept.return_interfaces, link)) {
             let role = Role { client, bridge_mac: bridge_mac(link) };
             wanted.insert(link.index, (link.name.clone(), role));
+        }
+    }
+    for bridge in links.iter().filter(|link| link.bridge) {
+        let is_port = |link: &&Link| link.controller == Some(bridge.index);
+        if links.iter().filter(is_port).any(|port| wanted.contains_key(&port.index)) {
+            wanted.entry(bridge.index).or_insert_with(|| (bridge.name.clone(), Role::default()));
         }
     }
     wanted
@@ -185,7 +194,7 @@ mod tests {
     fn a_pattern_means_all_interfaces_it_matches_and_those_that_come_later() {
         let mut links = machine();
         let intercept = intercept(&["vnet*"], &["wan0"]);
-        let expected = [("wan0", false), ("vnet0", true), ("vnet17", true)];
+        let expected = [("wan0", false), ("vnet0", true), ("vnet17", true), ("br0", false)];
         assert_eq!(names(&links, &intercept, true), expected.map(|(name, client)| (name.to_owned(), client)));
         links.push(link(10, "vnet18"));
         assert!(names(&links, &intercept, true).contains(&("vnet18".to_owned(), true)));
@@ -193,7 +202,8 @@ mod tests {
 
     #[test]
     fn return_interfaces_are_left_alone_where_servers_answer_the_gateway_itself() {
-        assert_eq!(names(&machine(), &intercept(&["vnet0"], &["*"]), false), [("vnet0".to_owned(), true)]);
+        let expected = [("vnet0", true), ("br0", false)].map(|(name, client)| (name.to_owned(), client));
+        assert_eq!(names(&machine(), &intercept(&["vnet0"], &["*"]), false), expected);
     }
 
     #[test]
