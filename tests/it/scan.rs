@@ -176,7 +176,7 @@ async fn more_than_max_size_is_too_large_before_its_end_and_leaves_clamd_alone()
 
 #[tokio::test]
 async fn an_absent_clamd_is_a_failure_at_once() -> anyhow::Result<()> {
-    let bench = Bench::new()?;
+    let mut bench = Bench::new()?;
     let addresses = bench.clamd.addresses();
     bench.clamd.stop()?;
     for address in addresses {
