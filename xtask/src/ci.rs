@@ -13,6 +13,11 @@ pub(crate) fn run(checks_only: bool) -> anyhow::Result<()> {
     step::run("formatting", &mut step::cargo(&["fmt", "--all", "--", "--check"]))?;
     tidy::run()?;
     step::run("lints", &mut step::cargo(&["clippy", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    // Not among `--all-targets`, so that `cargo test` leaves them out.
+    step::run(
+        "lints of the lab tests",
+        &mut step::cargo(&["clippy", "-p", "gateway-tests", "--test", "it", "--quiet", "--", "-D", "warnings"]),
+    )?;
     setup::build_tools()?;
     ebpf::clippy()?;
     step::run(
