@@ -90,10 +90,8 @@ fn infected() -> Verdict {
 }
 
 fn reason(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::Failed { reason } => reason,
-        other => panic!("not a failure: {other:?}"),
-    }
+    let Verdict::Failed { reason } = verdict else { unreachable!("not a failure: {verdict:?}") };
+    reason
 }
 
 #[tokio::test]

@@ -16,7 +16,17 @@ pub(crate) fn run(checks_only: bool) -> anyhow::Result<()> {
     // Not among `--all-targets`, so that `cargo test` leaves them out.
     step::run(
         "lints of the lab tests",
-        &mut step::cargo(&["clippy", "-p", "gateway-tests", "--test", "it", "--quiet", "--", "-D", "warnings"]),
+        &mut step::cargo(&[
+            "clippy",
+            "-p",
+            "gateway-tests",
+            "--test",
+            "it",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]),
     )?;
     setup::build_tools()?;
     ebpf::clippy()?;

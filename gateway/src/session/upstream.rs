@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Settings;
-use crate::config::file::Origin;
+use crate::config::file::{Origin, SourceAddress};
 use crate::intercept::flow::Flow;
 use crate::policy::source::{self, Source};
 
@@ -30,8 +30,10 @@ pub(super) async fn connect(flow: &Flow, settings: &Settings) -> io::Result<TcpS
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if config.origin == Origin::Assign {
-        // The kernel program lets these packets pass, so that no flow is steered twice.
+    // The kernel program lets marked packets pass, so that no flow is steered twice. With
+    // `source-address: gateway` the proxy keeps no capability, and so cannot mark; its packets
+    // bear the machine's own address, and no client's interface sees them come in.
+    if config.origin == Origin::Assign && config.source_address != SourceAddress::Gateway {
         socket.set_mark(config.intercept.routing.own_mark)?;
     }
     let from = match source {
