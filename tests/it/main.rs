@@ -7,6 +7,7 @@ mod deadlines;
 mod forwarding;
 mod infected;
 mod lanes;
+mod lifecycle;
 mod network;
 mod packet;
 mod packets;

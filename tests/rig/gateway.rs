@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
-use nix::unistd::{User, chown};
+use nix::unistd::{Pid, User, chown};
 
 use crate::lab::{LAN, Lab, WAN};
 use crate::process::Daemon;
@@ -22,6 +22,8 @@ const USER: &str = "nobody";
 pub struct Settings {
     /// `source-address`.
     pub source_address: &'static str,
+    /// Further keys of `intercept`.
+    pub intercept: Vec<(&'static str, &'static str)>,
     /// The address of clamd, in the form of `scan.clamd.address`; without it nothing is scanned.
     pub clamd: Option<String>,
     /// Further keys of `scan.clamd`.
@@ -42,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             source_address: "preserve",
+            intercept: Vec::new(),
             clamd: None,
             clamd_keys: Vec::new(),
             timeouts: Vec::new(),
@@ -67,11 +70,12 @@ impl Settings {
              origin: assign\n\
              user: {USER}\n\
              source-address: {}\n\
-             intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n\
              spool:\n  directory: {home}/spool\n  min-free: 1MiB\n\
-             control:\n  socket: {home}/control.sock\n",
+             control:\n  socket: {home}/control.sock\n\
+             intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n",
             self.source_address
         );
+        section(&mut yaml, "  ", &self.intercept);
         if let Some(address) = &self.clamd {
             write!(yaml, "scan:\n  clamd:\n    address: {address}\n").ok();
             section(&mut yaml, "    ", &self.clamd_keys);
@@ -150,6 +154,18 @@ impl Gateway {
     #[must_use]
     pub const fn daemon(&self) -> &Daemon {
         &self.daemon
+    }
+
+    /// The proxy process that serves flows at the moment.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn proxy(&self) -> anyhow::Result<Pid> {
+        let datapath = self.daemon.pid();
+        let children = fs::read_to_string(format!("/proc/{datapath}/task/{datapath}/children"))?;
+        let child = children.split_whitespace().next().context("the gateway has no proxy process")?;
+        Ok(Pid::from_raw(child.parse()?))
     }
 
     /// The control socket.

@@ -49,6 +49,7 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    begins: u64,
 }
 
 impl Daemon {
@@ -60,6 +61,7 @@ impl Daemon {
     pub fn start(name: &str, directory: &Path, command: &mut Command) -> anyhow::Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
+        let begins = output.metadata()?.len();
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -67,7 +69,7 @@ impl Daemon {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", shown(command)))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, begins })
     }
 
     /// Its process.
@@ -80,7 +82,10 @@ impl Daemon {
     /// What it has written so far.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
+        let written = fs::read(&self.log).unwrap_or_default();
+        // What a daemon of the same name wrote before is not this one's.
+        let own = usize::try_from(self.begins).ok().and_then(|begins| written.get(begins..));
+        String::from_utf8_lossy(own.unwrap_or_default()).into_owned()
     }
 
     /// Empties the file that its output goes to.
