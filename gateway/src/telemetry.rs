@@ -14,7 +14,9 @@ use crate::config::file::LogAddresses;
 use crate::outcome::{MessageRecord, SessionRecord, Verdict};
 
 pub mod counter;
+mod datagram;
 mod fields;
+mod journald;
 pub mod json;
 pub mod log;
 pub mod logfmt;
@@ -23,7 +25,7 @@ pub mod rates;
 pub mod recent;
 pub mod redact;
 pub mod scrape;
-pub mod syslog;
+mod syslog;
 pub mod trouble;
 
 pub use counter::{Counter, Limit, ReplyClass};

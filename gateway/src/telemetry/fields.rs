@@ -1,56 +1,62 @@
-//! The fields of an event, written as they arrive.
+//! One event, and the fields of it and of the spans it happened in.
 //!
-//! Owns the bound on one line: whatever a stranger sends, a line ends.
+//! Owns the bounds on one event: whatever a stranger sends, a line ends. Also owns the order of
+//! a line: time, level, target, message, spans, fields.
 
 use std::fmt::{self, Write as _};
+use std::time::SystemTime;
 
+use jiff::Timestamp;
+use tracing::Level;
 use tracing::field::{Field, Visit};
 
 use super::logfmt::VALUE_LENGTH;
 use super::{json, logfmt};
 use crate::config::file::LogFormat;
 
-/// Octets of a line.
-const LINE_LENGTH: usize = 8 * 1024;
+/// Octets of an event's values after which further texts are left out.
+const EVENT_LENGTH: usize = 8 * 1024;
 
-/// The fields of one event or span in the log's form, and in the console's.
-#[derive(Debug)]
+/// A field's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A text, which may come from a stranger.
+    Text(String),
+    /// A number or a truth value.
+    Bare(String),
+}
+
+/// The fields of one event or span, in the order in which they were recorded.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
-    format: LogFormat,
     /// The event's fixed message.
     pub(super) message: String,
-    /// The other fields in the log's form.
-    pub(super) pairs: String,
-    /// The other fields in the console's form.
-    pub(super) shown: String,
+    /// The other fields.
+    pub(super) pairs: Vec<(&'static str, Value)>,
+    /// Octets of the texts among them.
+    pub(super) octets: usize,
 }
 
 impl Fields {
-    pub(super) const fn new(format: LogFormat) -> Self {
-        Self { format, message: String::new(), pairs: String::new(), shown: String::new() }
-    }
-
-    fn text(&mut self, field: &Field, value: &str) {
+    fn text(&mut self, field: &Field, value: String) {
         if field.name() == "message" {
-            value.clone_into(&mut self.message);
-        } else if self.pairs.len() < LINE_LENGTH {
-            push_text(self.format, &mut self.pairs, field.name(), value);
-            logfmt::push_text(&mut self.shown, field.name(), value);
+            self.message = value;
+        } else if self.octets < EVENT_LENGTH {
+            self.octets += value.len();
+            self.pairs.push((field.name(), Value::Text(value)));
         }
     }
 
     fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        match self.format {
-            LogFormat::Logfmt => logfmt::push_bare(&mut self.pairs, field.name(), &value),
-            LogFormat::Json => json::push_bare(&mut self.pairs, field.name(), &value),
-        }
-        logfmt::push_bare(&mut self.shown, field.name(), &value);
+        self.pairs.push((field.name(), Value::Bare(value.to_string())));
     }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
+        let mut text = Bounded::default();
+        text.write_str(value).unwrap_or_default();
+        self.text(field, text.0);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -69,11 +75,11 @@ impl Visit for Fields {
         let mut text = Bounded::default();
         // The bound ends the writing with an error; what came before it is what is shown.
         write!(text, "{value:?}").unwrap_or_default();
-        self.text(field, &text.0);
+        self.text(field, text.0);
     }
 }
 
-/// A string that takes a little more than a line shows, and no more.
+/// A string that takes a little more than a value shows, and no more.
 #[derive(Default)]
 struct Bounded(String);
 
@@ -86,18 +92,80 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// Appends one field in the given form.
-pub(super) fn push_text(format: LogFormat, out: &mut String, key: &str, value: &str) {
-    match format {
-        LogFormat::Logfmt => logfmt::push_text(out, key, value),
-        LogFormat::Json => json::push_text(out, key, value),
+/// One event on its way to the log.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) wall: SystemTime,
+    pub(super) level: Level,
+    /// The module, without the name of the crate.
+    pub(super) target: &'static str,
+    pub(super) fields: Fields,
+    /// The fields of the spans around it, the innermost first.
+    pub(super) spans: Vec<(&'static str, Value)>,
+}
+
+impl Entry {
+    /// The whole line in the given form, without its end.
+    pub(super) fn line(&self, format: LogFormat) -> String {
+        let mut line = String::with_capacity(256);
+        if let Ok(time) = Timestamp::try_from(self.wall) {
+            push(format, &mut line, "ts", &Value::Text(format!("{time:.3}")));
+        }
+        for (key, value) in
+            [("level", self.level_name()), ("target", self.target), ("msg", &self.fields.message)]
+        {
+            push(format, &mut line, key, &Value::Text(value.to_owned()));
+        }
+        for (key, value) in self.pairs() {
+            push(format, &mut line, key, value);
+        }
+        match format {
+            LogFormat::Logfmt => line,
+            LogFormat::Json => format!("{{{line}}}"),
+        }
+    }
+
+    /// The message and the fields, for readers that have time and level elsewhere.
+    pub(super) fn text(&self) -> String {
+        let mut text = logfmt::escape(&self.fields.message);
+        for (key, value) in self.pairs() {
+            push(LogFormat::Logfmt, &mut text, key, value);
+        }
+        text
+    }
+
+    /// All fields.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = &(&'static str, Value)> {
+        self.spans.iter().chain(&self.fields.pairs)
+    }
+
+    /// The level as records spell it.
+    pub(super) const fn level_name(&self) -> &'static str {
+        match self.level {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        }
+    }
+
+    /// The severity of syslog and the journal (RFC 3164 table 2).
+    pub(super) const fn severity(&self) -> u8 {
+        match self.level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        }
     }
 }
 
-/// Appends fields that are written already.
-pub(super) fn join(format: LogFormat, out: &mut String, more: &str) {
-    if !out.is_empty() && !more.is_empty() {
-        out.push(if format == LogFormat::Json { ',' } else { ' ' });
+fn push(format: LogFormat, out: &mut String, key: &str, value: &Value) {
+    match (format, value) {
+        (LogFormat::Logfmt, Value::Text(text)) => logfmt::push_text(out, key, text),
+        (LogFormat::Logfmt, Value::Bare(bare)) => logfmt::push_bare(out, key, bare),
+        (LogFormat::Json, Value::Text(text)) => json::push_text(out, key, text),
+        (LogFormat::Json, Value::Bare(bare)) => json::push_bare(out, key, bare),
     }
-    out.push_str(more);
 }

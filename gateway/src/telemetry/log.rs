@@ -1,16 +1,15 @@
 //! The log of a process: one line for each event, to the place the configuration names.
 //!
 //! Owns the `tracing` subscriber. Never lets a slow reader of the log hold up mail: lines go to
-//! standard error through a thread of its own, to syslog through a socket that does not wait,
-//! and what cannot be written is counted.
+//! standard error through a thread of its own, to syslog and the journal through sockets that do
+//! not wait, and what cannot be written is counted.
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -18,10 +17,12 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
+use super::Telemetry;
 use super::counter::Counter;
-use super::fields::{Fields, join, push_text};
+use super::fields::{Entry, Fields};
+use super::journald::Journald;
+use super::metrics::millis;
 use super::syslog::Syslog;
-use super::{Telemetry, logfmt};
 use crate::clock;
 use crate::config::file::{Log, LogFormat, LogLevel, LogTarget};
 
@@ -51,10 +52,10 @@ pub enum Error {
     Reload(#[from] reload::Error),
 }
 
-/// A place for lines.
+/// A place for entries.
 pub(super) trait Sink: fmt::Debug + Send + Sync {
-    /// Writes one line without its end; false when it was lost. Must not wait.
-    fn write(&self, level: Level, line: &str) -> bool;
+    /// Writes one entry; false when it was lost. Must not wait.
+    fn write(&self, entry: &Entry) -> bool;
 }
 
 /// The running log. Dropping it waits a moment for lines on their way.
@@ -75,25 +76,16 @@ pub fn start(config: &Log, telemetry: Option<Arc<Telemetry>>) -> Result<Logging,
     let (filter, handle) = reload::Layer::new(filter(config.level));
     let registry = tracing_subscriber::registry().with(filter);
     let mut stderr = None;
-    let set = match config.target {
-        LogTarget::Journald => {
-            let journal = tracing_journald::layer().map_err(Error::Journald)?;
-            let journal = journal.with_field_prefix(None).with_syslog_identifier("gateway".to_owned());
-            let lines = Lines { format: config.format, sink: None, telemetry };
-            tracing::subscriber::set_global_default(registry.with(journal).with(lines))
-        }
+    let sink: Box<dyn Sink> = match config.target {
+        LogTarget::Journald => Box::new(Journald::connect().map_err(Error::Journald)?),
+        LogTarget::Syslog => Box::new(Syslog::connect(config.format).map_err(Error::Syslog)?),
         LogTarget::Stderr => {
-            let sender = spawn_stderr().map_err(Error::Thread)?;
-            stderr = Some(sender.clone());
-            let lines = Lines { format: config.format, sink: Some(Box::new(sender)), telemetry };
-            tracing::subscriber::set_global_default(registry.with(lines))
-        }
-        LogTarget::Syslog => {
-            let syslog = Syslog::connect().map_err(Error::Syslog)?;
-            let lines = Lines { format: config.format, sink: Some(Box::new(syslog)), telemetry };
-            tracing::subscriber::set_global_default(registry.with(lines))
+            let lines = spawn_stderr().map_err(Error::Thread)?;
+            stderr = Some(lines.clone());
+            Box::new(Stderr { lines, format: config.format })
         }
     };
+    let set = tracing::subscriber::set_global_default(registry.with(Lines { sink, telemetry }));
     set.map_err(|_| Error::Twice)?;
     Ok(Logging { filter: handle, stderr, in_force: config.clone() })
 }
@@ -140,9 +132,17 @@ enum ToStderr {
     Flush(mpsc::Sender<()>),
 }
 
-impl Sink for SyncSender<ToStderr> {
-    fn write(&self, _: Level, line: &str) -> bool {
-        self.try_send(ToStderr::Line(format!("{line}\n"))).is_ok()
+#[derive(Debug)]
+struct Stderr {
+    lines: SyncSender<ToStderr>,
+    format: LogFormat,
+}
+
+impl Sink for Stderr {
+    fn write(&self, entry: &Entry) -> bool {
+        let mut line = entry.line(self.format);
+        line.push('\n');
+        self.lines.try_send(ToStderr::Line(line)).is_ok()
     }
 }
 
@@ -160,50 +160,30 @@ fn spawn_stderr() -> io::Result<SyncSender<ToStderr>> {
     Ok(sender)
 }
 
-/// The layer that makes a line of an event.
+/// The layer that makes an entry of an event.
 #[derive(Debug)]
 struct Lines {
-    format: LogFormat,
-    sink: Option<Box<dyn Sink>>,
+    sink: Box<dyn Sink>,
     telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Lines {
-    fn write(&self, level: Level, target: &str, fields: &Fields, context: &str) {
-        let wall = clock::wall();
-        let name = level_name(level);
-        if let Some(sink) = &self.sink {
-            let mut line = String::with_capacity(256);
-            let mut push = |key: &str, value: &str| push_text(self.format, &mut line, key, value);
-            if let Ok(time) = Timestamp::try_from(wall) {
-                push("ts", &format!("{time:.3}"));
-            }
-            push("level", name);
-            push("target", target);
-            push("msg", &fields.message);
-            join(self.format, &mut line, context);
-            join(self.format, &mut line, &fields.pairs);
-            if self.format == LogFormat::Json {
-                line = format!("{{{line}}}");
-            }
-            if !sink.write(level, &line)
-                && let Some(telemetry) = &self.telemetry
-            {
-                telemetry.count(Counter::LogDropped);
-            }
+    fn write(&self, entry: &Entry) {
+        let written = self.sink.write(entry);
+        let Some(telemetry) = &self.telemetry else { return };
+        if !written {
+            telemetry.count(Counter::LogDropped);
         }
-        if let Some(telemetry) = self.telemetry.as_ref().filter(|_| level <= Level::INFO) {
-            let millis = wall.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let mut text = logfmt::escape(&fields.message);
-            join(LogFormat::Logfmt, &mut text, &fields.shown);
-            telemetry.recent().push(super::metrics::millis(millis), name, &text);
+        if entry.level <= Level::INFO {
+            let since = entry.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            telemetry.recent().push(millis(since), entry.level_name(), &entry.text());
         }
     }
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields::new(self.format);
+        let mut fields = Fields::default();
         attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(fields);
@@ -219,28 +199,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::new(self.format);
+        let mut fields = Fields::default();
         event.record(&mut fields);
-        let mut spans = String::new();
+        let mut spans = Vec::new();
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(of_span) = span.extensions().get::<Fields>() {
-                join(self.format, &mut spans, &of_span.pairs);
+                spans.extend(of_span.pairs.iter().cloned());
             }
         }
         let metadata = event.metadata();
         let target = metadata.target();
         let target = target.strip_prefix("gateway::").unwrap_or(target);
-        self.write(*metadata.level(), target, &fields, &spans);
-    }
-}
-
-const fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
+        self.write(&Entry { wall: clock::wall(), level: *metadata.level(), target, fields, spans });
     }
 }
 
@@ -250,15 +220,17 @@ mod tests {
 
     use tracing::{info, info_span};
 
+    use jiff::Timestamp;
+
     use super::*;
     use crate::config::file::LogAddresses;
 
-    #[derive(Clone, Debug, Default)]
-    struct Kept(Arc<Mutex<Vec<String>>>);
+    #[derive(Clone, Debug)]
+    struct Kept(Arc<Mutex<Vec<String>>>, LogFormat);
 
     impl Sink for Kept {
-        fn write(&self, _: Level, line: &str) -> bool {
-            self.0.lock().unwrap().push(line.to_owned());
+        fn write(&self, entry: &Entry) -> bool {
+            self.0.lock().unwrap().push(entry.line(self.1));
             true
         }
     }
@@ -267,7 +239,7 @@ mod tests {
     struct Lost;
 
     impl Sink for Lost {
-        fn write(&self, _: Level, _: &str) -> bool {
+        fn write(&self, _: &Entry) -> bool {
             false
         }
     }
@@ -277,10 +249,9 @@ mod tests {
     }
 
     fn logged(format: LogFormat, events: impl FnOnce()) -> (String, Arc<Telemetry>) {
-        let kept = Kept::default();
+        let kept = Kept(Arc::default(), format);
         let telemetry = telemetry();
-        let lines =
-            Lines { format, sink: Some(Box::new(kept.clone())), telemetry: Some(Arc::clone(&telemetry)) };
+        let lines = Lines { sink: Box::new(kept.clone()), telemetry: Some(Arc::clone(&telemetry)) };
         let subscriber = tracing_subscriber::registry().with(filter(LogLevel::Info)).with(lines);
         tracing::subscriber::with_default(subscriber, events);
         let lines = kept.0.lock().unwrap().join("\n");
@@ -305,7 +276,7 @@ mod tests {
         assert_eq!(rest, expected);
         let kept = telemetry.recent().since(0, 10);
         let texts: Vec<_> = kept.iter().map(|line| line.text.as_str()).collect();
-        assert_eq!(texts, vec![r#"message helo="x\x1b[2J\x07" size=7 ok=true name="a b""#]);
+        assert_eq!(texts, vec![r#"message id=0ABC helo="x\x1b[2J\x07" size=7 ok=true name="a b""#]);
     }
 
     #[test]
@@ -319,7 +290,7 @@ mod tests {
         assert_eq!(read["ok"], true);
         assert!(line.is_ascii() && !line.contains('\x1b'));
         assert!(
-            telemetry.recent().since(0, 10)[0].text.starts_with("message helo="),
+            telemetry.recent().since(0, 10)[0].text.starts_with("message id=0ABC helo="),
             "the console reads one form"
         );
     }
@@ -327,11 +298,7 @@ mod tests {
     #[test]
     fn a_lost_line_is_counted() {
         let telemetry = telemetry();
-        let lines = Lines {
-            format: LogFormat::Logfmt,
-            sink: Some(Box::new(Lost)),
-            telemetry: Some(Arc::clone(&telemetry)),
-        };
+        let lines = Lines { sink: Box::new(Lost), telemetry: Some(Arc::clone(&telemetry)) };
         let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || info!("lost"));
         assert_eq!(telemetry.snapshot(clock::now()).sum("gateway_log_dropped_total", &[]), 1);
