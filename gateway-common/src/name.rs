@@ -14,7 +14,7 @@ pub const PORTS: &str = "PORTS";
 pub const CLIENT_LANES: &str = "CLIENT_LANES";
 /// [`crate::lane::Entry`] by server prefix.
 pub const SERVER_LANES: &str = "SERVER_LANES";
-/// The listening sockets: see [`crate::interface::Family`].
+/// The listening sockets, one for each IP version.
 pub const LISTENERS: &str = "LISTENERS";
 /// [`crate::flow::FlowNote`] by [`crate::flow::FlowKey`].
 pub const FLOWS: &str = "FLOWS";
