@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::command::Command;
 use super::extension::Offers;
@@ -20,9 +20,9 @@ use super::line::LineDecoder;
 use super::refusal::Refusal;
 use super::reply::{Reply, ReplyDecoder};
 use super::stage::Stage;
-use crate::config::file::{Config, Inspect, Limits, Timeouts};
-use crate::outcome::{MessageAction, SessionEnd};
+use crate::outcome::SessionEnd;
 
+mod action;
 mod auth;
 mod bdat;
 mod command;
@@ -40,6 +40,7 @@ mod tally;
 mod tests;
 mod transaction;
 
+pub use action::{Action, Decision, MessageDone, Note, Rules};
 use queue::{Expected, Queue};
 use takeover::Takeover;
 pub use tally::Tally;
@@ -52,102 +53,6 @@ const HIGH_WATER: usize = 64 * 1024;
 const MAX_PENDING: usize = 100;
 /// An AUTH line and its line end (RFC 4954 section 4).
 const AUTH_LINE: usize = 12_288 + 2;
-
-/// What the operator wants of every exchange.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// The gateway's name in its own replies.
-    pub name: String,
-    /// What is let through.
-    pub inspect: Inspect,
-    /// Ceilings.
-    pub limits: Limits,
-    /// Deadlines.
-    pub timeouts: Timeouts,
-}
-
-impl Rules {
-    /// The rules that `config` sets, with `name` for the gateway.
-    #[must_use]
-    pub fn new(config: &Config, name: String) -> Self {
-        Self {
-            name,
-            inspect: config.inspect.clone(),
-            limits: config.limits.clone(),
-            timeouts: config.timeouts.clone(),
-        }
-    }
-}
-
-/// What the driver is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// A message begins: open its copy and start the scanners.
-    BeginMessage,
-    /// The next octets of the message, for its copy.
-    Content(Bytes),
-    /// The message is complete: get the verdict and call [`Exchange::decided`].
-    EndMessage,
-    /// The message will not be completed: throw its copy away.
-    AbortMessage,
-    /// What became of a message whose copy was begun.
-    MessageDone(MessageDone),
-    /// Close the connection to the server at once, without QUIT.
-    DropServer,
-    /// From here on octets pass unread, as soon as what waits for the client is written.
-    Splice,
-    /// Something an operator counts.
-    Note(Note),
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MessageDone {
-    /// Who sent it to whom.
-    pub envelope: Envelope,
-    /// Octets of its text, without dot-stuffing.
-    pub size: u64,
-    /// What was done with it.
-    pub action: MessageAction,
-    /// The reply the client reads.
-    pub reply: String,
-    /// When its MAIL command came.
-    pub started: Instant,
-}
-
-/// Something an operator counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// The client spoke before the greeting.
-    EarlyTalk,
-    /// Octets behind STARTTLS that came before its reply; they are thrown away.
-    Injected,
-    /// A message held bare CR or LF.
-    BareNewline,
-    /// A message held NUL octets.
-    Nul,
-    /// The server broke the protocol.
-    ServerProtocol,
-    /// The gateway answered a command itself because it was malformed or out of place.
-    CommandRefused,
-    /// The client speaks another protocol.
-    Foreign,
-    /// AUTH succeeded.
-    Authenticated,
-    /// AUTH failed.
-    AuthFailed,
-    /// The gateway took the session over.
-    Takeover,
-}
-
-/// What is done with a complete message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// Its end goes to the server.
-    Pass,
-    /// It never reaches its end.
-    Refuse(Refusal),
-}
 
 /// What the session as a whole is doing.
 #[derive(Debug)]

@@ -1,0 +1,106 @@
+//! What goes in and comes out beside octets: rules, actions, notes, decisions.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Envelope;
+use crate::config::file::{Config, Inspect, Limits, Timeouts};
+use crate::outcome::MessageAction;
+use crate::smtp::refusal::Refusal;
+
+/// What the operator wants of every exchange.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The gateway's name in its own replies.
+    pub name: String,
+    /// What is let through.
+    pub inspect: Inspect,
+    /// Ceilings.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+}
+
+impl Rules {
+    /// The rules that `config` sets, with `name` for the gateway.
+    #[must_use]
+    pub fn new(config: &Config, name: String) -> Self {
+        Self {
+            name,
+            inspect: config.inspect.clone(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A message begins: open its copy and start the scanners.
+    BeginMessage,
+    /// The next octets of the message, for its copy.
+    Content(Bytes),
+    /// The message is complete: get the verdict and call [`super::Exchange::decided`].
+    EndMessage,
+    /// The message will not be completed: throw its copy away.
+    AbortMessage,
+    /// What became of a message whose copy was begun.
+    MessageDone(MessageDone),
+    /// Close the connection to the server at once, without QUIT.
+    DropServer,
+    /// From here on octets pass unread, as soon as what waits for the client is written.
+    Splice,
+    /// Something an operator counts.
+    Note(Note),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageDone {
+    /// Who sent it to whom.
+    pub envelope: Envelope,
+    /// Octets of its text, without dot-stuffing.
+    pub size: u64,
+    /// What was done with it.
+    pub action: MessageAction,
+    /// The reply the client reads.
+    pub reply: String,
+    /// When its MAIL command came.
+    pub started: Instant,
+}
+
+/// Something an operator counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The client spoke before the greeting.
+    EarlyTalk,
+    /// Octets behind STARTTLS that came before its reply; they are thrown away.
+    Injected,
+    /// A message held bare CR or LF.
+    BareNewline,
+    /// A message held NUL octets.
+    Nul,
+    /// The server broke the protocol.
+    ServerProtocol,
+    /// The gateway answered a command itself because it was malformed or out of place.
+    CommandRefused,
+    /// The client speaks another protocol.
+    Foreign,
+    /// AUTH succeeded.
+    Authenticated,
+    /// AUTH failed.
+    AuthFailed,
+    /// The gateway took the session over.
+    Takeover,
+}
+
+/// What is done with a complete message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Its end goes to the server.
+    Pass,
+    /// It never reaches its end.
+    Refuse(Refusal),
+}
