@@ -553,3 +553,54 @@ fn a_program_that_is_detached_leaves_flows_to_the_server() -> anyhow::Result<()>
         Ok(())
     })
 }
+
+/// What a router with address translation mostly has: a stateful firewall that takes nothing
+/// invalid, and translation of whatever leaves towards the servers, but for the gateway's own.
+const FIREWALL: &str = "
+table inet lab {
+    chain prerouting { type filter hook prerouting priority -150; ct state invalid drop; }
+    chain input { type filter hook input priority 0; policy drop;
+        iifname lo accept
+        ct state established,related accept
+        meta mark & 0xff00 == 0x2500 accept
+        meta l4proto ipv6-icmp accept
+    }
+    chain forward { type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        iifname lan0 accept
+    }
+    chain postrouting { type nat hook postrouting priority 100;
+        meta mark & 0xff00 == 0x2600 return
+        oifname wan0 masquerade
+    }
+}";
+
+#[test]
+fn connection_tracking_and_address_translation_do_not_get_in_the_way() -> anyhow::Result<()> {
+    on_router(&settings(), |router| {
+        let rules = router.lab.directory().join("rules.nft");
+        std::fs::write(&rules, FIREWALL)?;
+        process::done(router.lab.router().command("nft").arg("-f").arg(&rules))?;
+        for family in FAMILIES {
+            let server = listen_on_server(router.lab, family)?;
+            let client_end = connect(router.lab.client(), client(family), family.smtp())?;
+            let (accepted, peer) = router.accept(family)?;
+            carry(&client_end, &accepted, &[1; 500_000])?;
+            carry(&accepted, &client_end, &[2; 500_000])?;
+            for own in [peer.ip(), SocketAddr::from(([0; 4], 0)).ip()] {
+                let upstream = transparent(family.client())?;
+                upstream.set_mark(OWN_MARK)?;
+                if own == peer.ip() {
+                    upstream.bind(&SocketAddr::new(own, 0).into())?;
+                }
+                upstream.connect_timeout(&family.smtp().into(), PATIENCE)?;
+                let (served, seen) = server.accept()?;
+                assert_eq!(seen.ip(), if own == peer.ip() { family.client() } else { family.router() });
+                let upstream: TcpStream = upstream.into();
+                carry(&upstream, &served, &[3; 500_000])?;
+                carry(&served, &upstream, &[4; 500_000])?;
+            }
+        }
+        Ok(())
+    })
+}

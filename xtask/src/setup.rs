@@ -41,7 +41,7 @@ fn packages_wanted() -> bool {
 
 fn lab_packages() -> Vec<Group> {
     vec![
-        Group::new("networks and certificates", &["iproute2", "openssl", "ca-certificates"]),
+        Group::new("networks and certificates", &["iproute2", "nftables", "openssl", "ca-certificates"]),
         Group::new("the console beside the demo", &["tmux"]),
         Group::new("a real scanner", &["clamav-daemon"]),
         Group::new("real SMTP servers and a load generator", &["postfix"]),
