@@ -67,8 +67,9 @@ fn describe(status: &Status, colours: bool) -> String {
     let datapath = &status.datapath;
     let restarts = plural(datapath.proxy_restarts, "restart");
     row("datapath", format!("{}, {restarts} of the proxy process", describe_datapath(status)));
-    if !datapath.packets.is_empty() {
-        row("packets", counts(&datapath.packets));
+    let packets: Vec<_> = datapath.packets.iter().filter(|(_, count)| *count != 0).cloned().collect();
+    if !packets.is_empty() {
+        row("packets", counts(&packets));
     }
     out
 }
@@ -144,7 +145,7 @@ mod tests {
                 origin: "assign".to_owned(),
                 attach: "tcx".to_owned(),
                 interfaces: vec!["eth0".to_owned(), "vnet1".to_owned()],
-                packets: vec![("assigned".to_owned(), 17)],
+                packets: vec![("assigned".to_owned(), 17), ("fragment".to_owned(), 0)],
                 proxy_restarts: 1,
             },
             scanners: vec![ScannerHealth {

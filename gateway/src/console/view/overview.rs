@@ -285,6 +285,7 @@ fn in_lines(status: &Status, theme: Theme) -> Vec<Line<'static>> {
     let mut kernel = kernel_line(status, theme);
     kernel.spans.insert(0, Span::styled(" datapath", theme.title()));
     lines.push(kernel);
-    lines.push(line("packets", crate::console::text::counts(&status.datapath.packets)));
+    let packets: Vec<_> = status.datapath.packets.iter().filter(|(_, count)| *count != 0).cloned().collect();
+    lines.push(line("packets", crate::console::text::counts(&packets)));
     lines
 }
