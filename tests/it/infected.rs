@@ -1,7 +1,10 @@
 //! A virus never completes at the server, however it is sent, and the client is told why.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use gateway_tests::client::Client;
 use gateway_tests::message::{self, Random};
 
@@ -84,5 +87,25 @@ fn after_a_refusal_the_gateway_goes_on_politely_and_nothing_more_reaches_the_ser
     client.send(message::END)?;
     client.expect(250)?;
     assert_eq!(bench.server.messages().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_as_clamd_says_and_costs_the_gateway_no_memory() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let mut gzip = Command::new("sh");
+    let bomb = gzip.args(["-c", "head -c 300M /dev/zero | gzip -9"]).output()?.stdout;
+    let mut client = bench.up_to_data()?;
+    client.send(&message::with_attachment("bomb", "bomb.gz", &bomb))?;
+    client.send(message::END)?;
+    let reply = client.reply_within(Duration::from_secs(60))?;
+    assert_eq!(reply.code, 550, "{reply}");
+    assert!(reply.contains("Heuristics.Limits.Exceeded"), "{reply}");
+    assert!(bench.server.messages().is_empty());
+    let status = fs::read_to_string(format!("/proc/{}/status", bench.gateway.proxy()?))?;
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let peak: u64 = peak.context("no peak of memory")?;
+    assert!(peak < 100 * 1024, "the proxy process took {peak} KiB");
     Ok(())
 }

@@ -72,7 +72,8 @@ impl Clamd {
         let mut config = format!(
             "Foreground yes\nLogFile {home}/clamd.log\nDatabaseDirectory {home}/db\n\
              LocalSocket {socket}\nLocalSocketMode 666\nTemporaryDirectory {home}\nMaxThreads 12\n\
-             StreamMaxLength {stream_max_length}\nMaxScanSize 60M\nMaxFileSize 60M\nReadTimeout 30\n\
+             StreamMaxLength {stream_max_length}\nMaxScanSize 60M\nMaxFileSize 60M\n\
+             AlertExceedsMax yes\nReadTimeout 30\n\
              CommandReadTimeout 30\nSelfCheck 0\nBytecode no\nUser root\n",
             home = home.display(),
             socket = socket.display(),

@@ -33,17 +33,22 @@ pub fn clean(subject: &str) -> Vec<u8> {
 /// EICAR as a base64 attachment of a multipart message.
 #[must_use]
 pub fn infected(subject: &str) -> Vec<u8> {
-    let mut message = header(subject);
-    message.push_str(
-        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"part\"\r\n\r\n\
+    with_attachment(subject, "eicar.com", eicar().as_bytes())
+}
+
+/// A multipart message with a base64 attachment.
+#[must_use]
+pub fn with_attachment(subject: &str, name: &str, octets: &[u8]) -> Vec<u8> {
+    let text = format!(
+        "{}MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"part\"\r\n\r\n\
          --part\r\nContent-Type: text/plain\r\n\r\nSee the attachment.\r\n\
-         --part\r\nContent-Type: application/octet-stream; name=\"eicar.com\"\r\n\
-         Content-Disposition: attachment; filename=\"eicar.com\"\r\n\
-         Content-Transfer-Encoding: base64\r\n\r\n",
+         --part\r\nContent-Type: application/octet-stream; name=\"{name}\"\r\n\
+         Content-Disposition: attachment; filename=\"{name}\"\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--part--",
+        header(subject),
+        base64(octets)
     );
-    message.push_str(&base64(eicar().as_bytes()));
-    message.push_str("\r\n--part--");
-    message.into_bytes()
+    text.into_bytes()
 }
 
 /// A message of about `size` octets of text lines, some of which begin with a dot and are
