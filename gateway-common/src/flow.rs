@@ -28,6 +28,18 @@ impl FlowKey {
         Self { client_addr: client.0, server_addr: server.0, client_port: client.1, server_port: server.1 }
     }
 
+    /// The same flow, as if the server were the client.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            client_addr: self.server_addr,
+            server_addr: self.client_addr,
+            client_port: self.server_port,
+            server_port: self.client_port,
+        }
+    }
+
     /// The client's address.
     #[must_use]
     pub const fn client_addr(&self) -> [u8; 16] {

@@ -18,4 +18,4 @@ pub mod settings;
 mod user;
 
 /// Version of everything in this crate that the kernel program and the loader must agree on.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -31,6 +31,9 @@ macro_rules! reasons {
 reasons! {
     /// Passed: sent by the gateway itself.
     Own = "own",
+    /// Passed: a SYN of the gateway's own that the network has sent back here. To intercept it
+    /// would make the gateway its own client, without end.
+    OwnReturned = "own_returned",
     /// Passed: steered already on an interface below this one.
     Steered = "already_steered",
     /// Passed: the loader has said nothing of this interface.

@@ -108,6 +108,12 @@ impl Packet {
         self.header[13] & (SYN | RST | ACK) == ACK
     }
 
+    /// Its sequence number.
+    #[inline(always)]
+    pub(crate) const fn sequence(&self) -> u32 {
+        u32::from_be_bytes([self.header[4], self.header[5], self.header[6], self.header[7]])
+    }
+
     /// Its window, in network byte order.
     #[inline(always)]
     pub(crate) const fn window(&self) -> [u8; 2] {

@@ -101,6 +101,9 @@ impl Here<'_> {
     /// A SYN of a client.
     #[inline(always)]
     fn open(&self, packet: &mut Packet) -> Reason {
+        if socket::sent(self.ctx, packet, self.settings) {
+            return Reason::OwnReturned;
+        }
         match map::lane(&packet.flow) {
             Lane::Bypass => return Reason::Bypassed,
             Lane::Block => return Reason::Blocked,

@@ -33,6 +33,7 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         Reason::Opened | Reason::Established | Reason::Cookie | Reason::SteeredAgain => STEER,
         Reason::Blocked | Reason::DownDropped | Reason::SocketVanished => DROP,
         Reason::Own
+        | Reason::OwnReturned
         | Reason::Steered
         | Reason::UnknownInterface
         | Reason::NotIp

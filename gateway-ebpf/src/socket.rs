@@ -7,12 +7,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_TCP_LISTEN, BPF_TCP_NEW_SYN_RECV, BPF_TCP_TIME_WAIT,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_TCP_LISTEN, BPF_TCP_NEW_SYN_RECV, BPF_TCP_SYN_SENT, BPF_TCP_TIME_WAIT,
     bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple,
 };
 use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_release,
-    bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
+    bpf_skc_lookup_tcp, bpf_tcp_check_syncookie, bpf_tcp_sock,
 };
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::FlowKey;
@@ -95,6 +95,19 @@ impl Socket {
         settings.is_own(unsafe { (*full).mark })
     }
 
+    /// The sequence number up to which the other side has everything; at first, the initial one.
+    #[inline(always)]
+    fn first_unacknowledged(&self) -> Option<u32> {
+        // SAFETY: the reference keeps the socket.
+        let tcp = unsafe { bpf_tcp_sock(self.0) };
+        if tcp.is_null() {
+            return None;
+        }
+        // SAFETY: `tcp` is the same socket, which the kernel lets programs read once it is known
+        // to be one of TCP.
+        Some(unsafe { (*tcp).snd_una })
+    }
+
     /// Whether the packet ends a handshake that this listener has answered with a SYN cookie.
     #[inline(never)]
     pub(crate) fn knows_cookie(&self, ctx: &TcContext, packet: &Packet) -> bool {
@@ -167,13 +180,18 @@ enum Tuple {
 impl Tuple {
     #[inline(always)]
     fn of(packet: &Packet) -> Self {
-        if packet.v6 {
+        Self::new(packet.flow, packet.v6)
+    }
+
+    #[inline(always)]
+    fn new(flow: FlowKey, v6: bool) -> Self {
+        if v6 {
             // `FlowKey` has the layout of `bpf_sock_tuple.ipv6`.
-            return Self::V6(packet.flow);
+            return Self::V6(flow);
         }
-        let [.., s0, s1, s2, s3] = packet.flow.client_addr();
-        let [.., d0, d1, d2, d3] = packet.flow.server_addr();
-        let [p0, p1, q0, q1, ..] = packet.header;
+        let [.., s0, s1, s2, s3] = flow.client_addr();
+        let [.., d0, d1, d2, d3] = flow.server_addr();
+        let ([p0, p1], [q0, q1]) = (flow.client_port().to_be_bytes(), flow.server_port().to_be_bytes());
         Self::V4([s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1])
     }
 
@@ -184,6 +202,18 @@ impl Tuple {
             Self::V6(tuple) => ((&raw const *tuple).cast_mut().cast(), 36),
         }
     }
+}
+
+/// Whether the gateway itself has just sent this SYN: then there is a socket that waits for the
+/// answer to it, and that began with its sequence number. The number matters, because a client may
+/// use the very addresses and ports that the gateway uses on behalf of another flow of its.
+#[inline(never)]
+pub(crate) fn sent(ctx: &TcContext, packet: &Packet, settings: &Settings) -> bool {
+    let answer = Tuple::new(packet.flow.reversed(), packet.v6);
+    let Some(socket) = Socket::look_up(ctx, &answer) else { return false };
+    socket.state() == BPF_TCP_SYN_SENT
+        && socket.is_own(settings)
+        && socket.first_unacknowledged() == Some(packet.sequence())
 }
 
 /// Length of `struct bpf_fib_lookup`.
