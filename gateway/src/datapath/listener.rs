@@ -141,7 +141,7 @@ impl AsFd for ControlSocket {
 
 impl ControlSocket {
     /// Binds the control socket, with mode 0660 from its first moment, and gives it to the
-    /// configured group. Its folder is made where it is missing, mode 0750. A socket that a killed
+    /// configured group. Its folder is made where it is missing, mode 0755. A socket that a killed
     /// predecessor left is removed. `None` where the configuration wants none.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl ControlSocket {
         let owner = account.map(Account::uid);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let made_folder = match folder {
-            Some(folder) => make_folder(folder, owner, group).map_err(failed)?,
+            Some(folder) => make_folder(folder).map_err(failed)?,
             None => None,
         };
         remove_stale(path)?;
@@ -193,13 +193,11 @@ fn group(name: &str) -> Result<Option<Gid>, Error> {
     found.map(|group| Some(group.gid)).ok_or_else(|| Error::NoGroup(name.to_owned()))
 }
 
-/// Makes the last folder of a path; returns it if it was not there.
-fn make_folder(folder: &Path, owner: Option<u32>, group: Option<Gid>) -> io::Result<Option<PathBuf>> {
-    match DirBuilder::new().mode(0o750).create(folder) {
-        Ok(()) => {
-            chown(folder, owner, group.map(Gid::as_raw))?;
-            Ok(Some(folder.to_owned()))
-        }
+/// Makes the last folder of a path; returns it if it was not there. It stays the maker's, so that
+/// nobody else can put another socket in the place of ours.
+fn make_folder(folder: &Path) -> io::Result<Option<PathBuf>> {
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Ok(()) => Ok(Some(folder.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(error),
     }

@@ -17,7 +17,7 @@ use super::{chain, source};
 use serde::Serialize;
 
 use crate::config::file::{Attach, Config, Origin};
-use crate::privilege::{Account, user};
+use crate::privilege::{Account, capabilities, user};
 
 pub mod sysctl;
 
@@ -143,7 +143,13 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn rights(config: &Config) -> Vec<Finding> {
     if user::is_root() {
-        return vec![Finding::fine("run as root")];
+        let missing = capabilities::missing().unwrap_or_default();
+        let advice = "give it to the container or service that runs the gateway (`CapabilityBoundingSet`)";
+        let lacking = |name| Finding::missing(format!("root without {name}"), advice);
+        return match missing.is_empty() {
+            true => vec![Finding::fine("run as root, with all it needs")],
+            false => missing.into_iter().map(lacking).collect(),
+        };
     }
     let mut findings = Vec::new();
     if config.origin == Origin::Assign {
@@ -210,8 +216,9 @@ fn program(config: &Config) -> Finding {
     let tested = Kernel::load(&Settings::from(&config.intercept)).and_then(|mut kernel| kernel.self_test());
     match tested {
         Ok(()) => Finding::fine("the eBPF program loads and passes its self-test"),
+        // The first line: what follows is the verifier's account of every instruction.
         Err(error) => Finding::missing(
-            format!("the eBPF program: {}", chain(&error)),
+            format!("the eBPF program: {}", chain(&error).lines().next().unwrap_or_default()),
             "without it, only `origin: netfilter` and `origin: fixed` work",
         ),
     }

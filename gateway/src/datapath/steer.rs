@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use rtnetlink::Handle;
@@ -29,6 +30,9 @@ const SHOWN: usize = 1_000;
 
 /// Events written in one go; the rest waits for the next time.
 const EVENTS: usize = 100;
+
+/// Between two lines about the same kind of event.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Why flows cannot be steered.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,7 @@ pub struct Steering {
     refused: BTreeSet<(u32, String)>,
     idle: BTreeSet<String>,
     told: BTreeSet<String>,
+    quiet: BTreeMap<&'static str, Instant>,
     _lock: Flock<File>,
 }
 
@@ -94,6 +99,7 @@ impl Steering {
             refused: BTreeSet::new(),
             idle: BTreeSet::new(),
             told: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             _lock: lock,
         };
         steering.configure(config)?;
@@ -233,14 +239,22 @@ impl Steering {
         })
     }
 
-    /// Writes what the program had to tell since the last time.
-    pub fn tell(&mut self) {
+    /// Writes what the program had to tell since the last time: each packet for whoever debugs,
+    /// and a sum for the operator, of each reason not more than one a minute.
+    pub fn tell(&mut self, now: Instant) {
         self.kernel.flush_log();
         let Some(events) = &mut self.events else { return };
         for event in std::iter::from_fn(|| events.pop()).take(EVENTS) {
             let interface = self.names.get(&event.interface()).map_or("?", String::as_str);
             let reason = event.reason().map_or("unknown", |reason| reason.name());
             debug!(reason, interface, count = event.count(), error = event.error(), "packet");
+            if self.quiet.get(reason).is_some_and(|until| *until > now) {
+                continue;
+            }
+            self.quiet.insert(reason, now + QUIET);
+            let counters = self.kernel.counters().unwrap_or_default();
+            let packets = counters.into_iter().find(|(name, _)| *name == reason).map(|(_, packets)| packets);
+            warn!(reason, packets, interface, "flows are not steered");
         }
     }
 

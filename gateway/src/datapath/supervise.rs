@@ -276,6 +276,69 @@ async fn end(child: &mut Child) {
 mod tests {
     use super::*;
 
+    /// A proxy that is a process which does nothing, and its end of the channel.
+    fn stand_in() -> (Proxy, Channel) {
+        let (ours, theirs) = ipc::channel::pair().unwrap();
+        let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+        let channel = Channel::new(ours).unwrap();
+        let mut proxy = Proxy::new(None, Keep::Nothing);
+        proxy.state = State::Running(Box::new(Running { child, channel, heard: clock::now(), ready: None }));
+        (proxy, Channel::new(theirs).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_ready_when_it_says_so() {
+        let (mut proxy, theirs) = stand_in();
+        assert!(!proxy.is_ready());
+        theirs.send(&ToDatapath::Ready, &[]).await.unwrap();
+        assert!(matches!(proxy.event().await, Event::Said(ToDatapath::Ready)));
+        assert!(proxy.is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_says_nonsense_is_dead() {
+        let (mut proxy, theirs) = stand_in();
+        theirs.send(&"give me root", &[]).await.unwrap();
+        let Event::Dead(reason) = proxy.event().await else { panic!("it lives") };
+        assert!(reason.starts_with("it said nonsense"), "{reason}");
+        proxy.bury().await;
+        assert!(!proxy.is_ready());
+        assert!(matches!(proxy.event().await, Event::Due));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_was_ready_and_falls_silent_is_dead_within_two_seconds() {
+        let (mut proxy, theirs) = stand_in();
+        theirs.send(&ToDatapath::Ready, &[]).await.unwrap();
+        assert!(matches!(proxy.event().await, Event::Said(ToDatapath::Ready)));
+        let ready = clock::now();
+        assert!(matches!(proxy.event().await, Event::Dead(_)));
+        let silent = clock::now().duration_since(ready);
+        assert!(silent > SILENCE / 2 && silent < SILENCE * 2, "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_closes_its_channel_or_ends_is_dead() {
+        let (mut proxy, theirs) = stand_in();
+        drop(theirs);
+        assert!(matches!(proxy.event().await, Event::Dead(_)));
+        let (mut proxy, _theirs) = stand_in();
+        let State::Running(running) = &mut proxy.state else { panic!("it is there") };
+        running.child.start_kill().unwrap();
+        let Event::Dead(reason) = proxy.event().await else { panic!("it lives") };
+        assert!(reason.contains("SIGKILL"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_reads_nothing_holds_nobody_up() {
+        let (mut proxy, _theirs) = stand_in();
+        let status = ToProxy::Status(ipc::DatapathStatus::default());
+        while proxy.mention(&status) {}
+        assert!(matches!(proxy.tell(&ToProxy::Drain, &[]).await, Err(Error::Deaf)));
+        proxy.bury().await;
+        assert!(matches!(proxy.tell(&ToProxy::Drain, &[]).await, Err(Error::Absent)));
+    }
+
     #[test]
     fn pauses_grow_to_ten_seconds_while_the_proxy_keeps_dying() {
         let mut backoff = Backoff::default();
