@@ -8,6 +8,7 @@ mod forwarding;
 mod infected;
 mod lanes;
 mod lifecycle;
+mod netfilter;
 mod network;
 mod packet;
 mod packets;

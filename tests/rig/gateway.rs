@@ -20,6 +20,8 @@ const USER: &str = "nobody";
 /// What a test writes into `gateway.yaml`; all else has the built-in default.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// `origin`, with the keys that go with it.
+    pub origin: &'static str,
     /// `source-address`.
     pub source_address: &'static str,
     /// Further keys of `intercept`.
@@ -43,6 +45,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            origin: "assign",
             source_address: "preserve",
             intercept: Vec::new(),
             clamd: None,
@@ -67,13 +70,13 @@ impl Settings {
         let home = home.display();
         let mut yaml = format!(
             "name: gateway.example\n\
-             origin: assign\n\
+             origin: {}\n\
              user: {USER}\n\
              source-address: {}\n\
              spool:\n  directory: {home}/spool\n  min-free: 1MiB\n\
              control:\n  socket: {home}/control.sock\n\
              intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n",
-            self.source_address
+            self.origin, self.source_address
         );
         section(&mut yaml, "  ", &self.intercept);
         if let Some(address) = &self.clamd {

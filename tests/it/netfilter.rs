@@ -1,0 +1,69 @@
+//! `origin: netfilter`: a REDIRECT of the operator's own brings the flows.
+
+use std::process::Stdio;
+
+use gateway_tests::clamd::Clamd;
+use gateway_tests::client::Client;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, LAN, Lab};
+use gateway_tests::message;
+use gateway_tests::process;
+use gateway_tests::recorder::{Manners, Recorder};
+
+const SETTINGS: Settings = Settings {
+    origin: "netfilter\nlisten: ['0.0.0.0:10025', '[::]:10025']",
+    source_address: "auto",
+    intercept: Vec::new(),
+    clamd: None,
+    clamd_keys: Vec::new(),
+    timeouts: Vec::new(),
+    limits: Vec::new(),
+    inspect: Vec::new(),
+    log: Vec::new(),
+    lanes: Vec::new(),
+};
+
+/// Redirects what comes in from clients for port 25 to the gateway's listeners.
+fn redirect(lab: &Lab) -> anyhow::Result<()> {
+    let rules = format!(
+        "add table inet gateway; \
+         add chain inet gateway prerouting {{ type nat hook prerouting priority dstnat; }}; \
+         add rule inet gateway prerouting iifname {LAN} tcp dport 25 redirect to :10025"
+    );
+    process::done(lab.router().command("nft").arg(rules).stdin(Stdio::null()))?;
+    Ok(())
+}
+
+#[test]
+fn redirected_flows_go_to_their_original_destination_and_are_scanned() -> anyhow::Result<()> {
+    for family in [Family::V4, Family::V6] {
+        let lab = Lab::new()?;
+        let clamd = Clamd::start(&lab)?;
+        let server = Recorder::start(lab.server(), family.smtp(), Manners::default())?;
+        let _gateway = Gateway::start(&lab, &Settings { clamd: Some(clamd.address()), ..SETTINGS })?;
+        redirect(&lab)?;
+        for (octets, code) in [(message::infected("virus"), 550), (message::clean("clean"), 250)] {
+            let mut client = Client::up_to_data(lab.client(), family.smtp())?;
+            client.send(&octets)?;
+            client.send(message::END)?;
+            client.expect(code)?;
+        }
+        assert_eq!(server.messages().len(), 1);
+        // Answers to the client's address would not come back here, so `auto` does not show it.
+        for connection in server.connections() {
+            assert_eq!(connection.peer, family.router());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flow_that_nobody_redirected_is_closed_and_makes_no_loop() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let gateway = Gateway::start(&lab, &SETTINGS)?;
+    let address = std::net::SocketAddr::new(Family::V4.router(), 10025);
+    let mut client = Client::connect(lab.client(), address)?;
+    assert_eq!(client.rest(std::time::Duration::from_secs(10))?, b"");
+    gateway.wait_for_log("destination")?;
+    Ok(())
+}
