@@ -2,17 +2,23 @@
 //!
 //! They need root and what `cargo xtask setup` installs: `cargo xtask test` runs them.
 
+mod attachment;
 mod bench;
+mod bridge;
 mod deadlines;
 mod forwarding;
 mod infected;
 mod lanes;
 mod lifecycle;
+mod neighbours;
 mod netfilter;
 mod network;
+mod notes;
+mod odd_packets;
 mod packet;
 mod packets;
 mod reload;
+mod router;
 mod scan;
 mod scanner_failure;
 mod source_address;

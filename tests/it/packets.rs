@@ -2,13 +2,13 @@
 //! what it counts. Rows 159 to 162 of the attack cases are here.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use gateway::config::file::{Intercept, WhenDown};
 use gateway::datapath::attach::Role;
-use gateway::datapath::maps::{Family, PrefixLane, PrefixVerdict};
+use gateway::datapath::maps::{PrefixLane, PrefixVerdict};
 use gateway::datapath::object::{Kernel, Settings};
 use gateway::datapath::selftest::Verdict::{self, Drop, Pass};
 use gateway_tests::netns::Netns;
@@ -16,19 +16,22 @@ use gateway_tests::netns::Netns;
 use crate::packet::{ACK, FIN, Frame, RST, SYN, Tcp};
 
 /// The loopback interface of each namespace.
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// The program in a namespace of its own, on the loopback interface, for clients; port 25 is
 /// intercepted and nobody listens.
-struct Bench {
-    kernel: Kernel,
+pub(crate) struct Bench {
+    pub(crate) kernel: Kernel,
     counted: BTreeMap<&'static str, u64>,
 }
 
 impl Bench {
     fn new(when_down: WhenDown) -> anyhow::Result<Self> {
-        let settings = Settings { when_down, ..Settings::from(&Intercept::default()) };
-        let mut kernel = Kernel::load(&settings)?;
+        Self::with(&Settings { when_down, ..Settings::from(&Intercept::default()) })
+    }
+
+    pub(crate) fn with(settings: &Settings) -> anyhow::Result<Self> {
+        let mut kernel = Kernel::load(settings)?;
         kernel.attach("lo", Role { client: true, bridge_mac: None })?;
         kernel.set_ports(&[25])?;
         let counted = kernel.counters()?.into_iter().collect();
@@ -57,7 +60,7 @@ impl Bench {
         self.judge_on(LOOPBACK, packet, 0)
     }
 
-    fn expect(&mut self, packet: &Frame, verdict: Verdict, reason: &str) -> anyhow::Result<()> {
+    pub(crate) fn expect(&mut self, packet: &Frame, verdict: Verdict, reason: &str) -> anyhow::Result<()> {
         let said = self.judge(&packet.bytes())?;
         anyhow::ensure!(said == (verdict, reason), "expected {verdict:?} {reason}, got {said:?}: {packet:?}");
         Ok(())
@@ -65,14 +68,14 @@ impl Bench {
 }
 
 /// Runs `work` in a fresh namespace, which has neither routes nor addresses but loopback's.
-fn apart(work: impl FnOnce(&Netns) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+pub(crate) fn apart(work: impl FnOnce(&Netns) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("gwpkt-{}-{number}", std::process::id()))?;
     netns.enter(|| work(&netns))?
 }
 
-fn v4() -> Frame {
+pub(crate) fn v4() -> Frame {
     Frame::v4(Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(198, 51, 100, 2), Tcp::to(25, SYN))
 }
 
@@ -327,32 +330,6 @@ fn flows_to_the_machine_itself_are_left_alone() -> anyhow::Result<()> {
         netns.ip("address add 2001:db8:2::2/64 dev out nodad")?;
         bench.expect(&v4(), Pass, "local_destination")?;
         bench.expect(&v6(), Pass, "local_destination")?;
-        Ok(())
-    })
-}
-
-#[test]
-fn the_kernel_notes_what_a_syn_offers() -> anyhow::Result<()> {
-    apart(|_| {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let mut bench = Bench::new(WhenDown::Drop)?;
-        use std::os::fd::AsFd as _;
-        bench.kernel.set_listener(Family::V4, listener.as_fd())?;
-        let client: SocketAddr = "192.0.2.2:40000".parse()?;
-        let server: SocketAddr = "198.51.100.2:25".parse()?;
-        assert!(bench.kernel.facts(client, server).is_none());
-        let options = [1, 2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 3, 3, 0];
-        let frame = v4().tcp(Tcp::to(25, SYN).with_options(&options)).tag(0x88a8, 0x6064).tag(0x8100, 200);
-        // A test packet is not at an ingress hook, so it cannot be given to a socket.
-        bench.expect(&frame, Drop, "down_dropped")?;
-        let note = bench.kernel.facts(client, server).context("no note")?;
-        assert_eq!((note.interface(), note.ttl(), note.window()), (LOOPBACK, 64, 64_240));
-        assert_eq!(note.mac(), Some([2, 0, 0, 0, 0, 1]));
-        assert_eq!(note.vlan(), [200, 100]);
-        assert_eq!(
-            (note.mss(), note.window_scale(), note.sack(), note.timestamps()),
-            (1460, Some(0), true, true)
-        );
         Ok(())
     })
 }
