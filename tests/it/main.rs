@@ -21,6 +21,7 @@ mod reload;
 mod router;
 mod scan;
 mod scanner_failure;
+mod seeing;
 mod source_address;
 mod spool;
 mod starttls;
