@@ -122,8 +122,11 @@ fn a_listener_that_dies_with_its_process_is_as_good_as_taken_away() -> anyhow::R
         let _server = listen_on_server(router.lab, family)?;
         let unused = transparent(Ipv4Addr::LOCALHOST.into())?;
         router.listeners[0] = unused;
-        let refused = connect(router.lab.client(), client(family), family.smtp());
-        let kind = refused.err().and_then(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
+        // Processes that other tests start hold the closed listener until they have begun.
+        let refused = wait::until(10 * PATIENCE, "end of the listener", || {
+            Ok(connect(router.lab.client(), client(family), family.smtp()).err())
+        })?;
+        let kind = refused.downcast_ref::<io::Error>().map(io::Error::kind);
         assert_eq!(kind, Some(io::ErrorKind::TimedOut), "a dropped packet is answered by nothing");
         assert!(router.count("down_dropped")? > 0);
         Ok(())

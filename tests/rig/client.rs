@@ -212,6 +212,8 @@ impl Client {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            // A read with a time limit is not taken up again after a signal (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 bail!("no reply in time")
             }

@@ -266,7 +266,12 @@ impl Conversation<'_> {
                     self.note(|connection| connection.received.extend_from_slice(octets));
                     return Some(());
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                // A read with a time limit is not taken up again after a signal (signal(7)).
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
                 Err(_) => return None,
             }
         }
