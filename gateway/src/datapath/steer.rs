@@ -89,7 +89,9 @@ impl Steering {
         let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
         let mut kernel = Kernel::load(&Settings { debug, ..Settings::from(&config.intercept) })?;
         kernel.self_test()?;
-        let events = kernel.events();
+        let mut events = kernel.events();
+        // Those of the test concern nobody.
+        while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
         let mut steering = Self {
             kernel,
             events,
@@ -175,14 +177,15 @@ impl Steering {
                 Err(error) => warn!(interface = %name, %error, "cannot detach"),
             }
         }
-        for (index, meant) in &wanted {
-            if present.get(index) != Some(meant) {
-                self.attach(*index, &meant.0, meant.1);
-            }
+        let news: Vec<_> = wanted.iter().filter(|(index, meant)| present.get(index) != Some(meant)).collect();
+        for (index, (name, role)) in &news {
+            self.attach(**index, name, *role);
+        }
+        if !news.is_empty() {
+            self.tell_settings(&links, config);
         }
         self.refused.retain(|(index, _)| wanted.contains_key(index));
         self.tell_idle(&links, config);
-        self.tell_settings(&links, config);
         self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
         Ok(())
     }
