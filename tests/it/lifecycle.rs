@@ -231,6 +231,29 @@ fn an_interface_is_followed_when_it_loses_its_name_and_gets_it_back() -> anyhow:
     })
 }
 
+#[test]
+fn a_reload_moves_lanes_and_ports_in_the_kernel() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let gateway = Gateway::start(&lab, &visible())?;
+    let reload = |settings: Settings| -> anyhow::Result<Option<IpAddr>> {
+        let count = || gateway.log().matches("the configuration is in force").count();
+        let before = count();
+        gateway.write_settings(&settings)?;
+        gateway.hang_up()?;
+        wait::until(Duration::from_secs(10), "reload", || Ok((count() > before).then_some(())))?;
+        carrier(&lab, &server, Family::V4)
+    };
+    let lane = |rule| Settings { lanes: vec![rule], ..visible() };
+    assert_eq!(reload(visible())?, Some(Family::V4.router()));
+    assert_eq!(reload(lane("{client: [192.0.2.0/24], lane: bypass}"))?, Some(Family::V4.client()));
+    assert_eq!(reload(lane("{server: [198.51.100.2], lane: block}"))?, None);
+    let elsewhere = Settings { intercept: vec![("ports", "[587]")], ..visible() };
+    assert_eq!(reload(elsewhere)?, Some(Family::V4.client()));
+    assert_eq!(reload(visible())?, Some(Family::V4.router()));
+    Ok(())
+}
+
 /// The value of a line of `/proc/PID/task/TID/status` for each thread.
 fn of_each_thread(pid: Pid, field: &str) -> anyhow::Result<Vec<String>> {
     let mut values = Vec::new();

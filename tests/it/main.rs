@@ -17,6 +17,7 @@ mod notes;
 mod odd_packets;
 mod packet;
 mod packets;
+mod preflight;
 mod reload;
 mod router;
 mod scan;
