@@ -59,7 +59,9 @@ pub async fn run(client: Client, colours: bool) -> io::Result<()> {
             },
             event = asker.next() => event,
             _ = second.tick() => {
-                asker.ask(&model);
+                if !asker.under_way {
+                    asker.ask(&model);
+                }
                 Event::Tick(clock::now())
             }
             _ = terminate.recv() => return Ok(()),
@@ -69,6 +71,7 @@ pub async fn run(client: Client, colours: bool) -> io::Result<()> {
             Some(Effect::Quit) => return Ok(()),
             Some(Effect::Kill(id)) => asker.kill(id),
             Some(Effect::Ask) => asker.ask(&model),
+            None if asker.again && !asker.under_way => asker.ask(&model),
             None => {}
         }
     }
@@ -81,17 +84,20 @@ struct Asker {
     sender: mpsc::Sender<Event>,
     answers: mpsc::Receiver<Event>,
     under_way: bool,
+    /// Something was wanted while an answer was under way.
+    again: bool,
 }
 
 impl Asker {
     fn new(client: Client) -> Self {
         let (sender, answers) = mpsc::channel(16);
-        Self { client, sender, answers, under_way: false }
+        Self { client, sender, answers, under_way: false, again: false }
     }
 
-    /// Asks for what the page on the screen needs, unless an answer is awaited.
+    /// Asks for what the page on the screen needs, once the answer under way is there.
     fn ask(&mut self, model: &Model) {
-        if std::mem::replace(&mut self.under_way, true) {
+        self.again = std::mem::replace(&mut self.under_way, true);
+        if self.again {
             return;
         }
         let (client, sender) = (self.client.clone(), self.sender.clone());

@@ -147,6 +147,7 @@ fn the_console_shows_and_ends_a_session_and_gives_the_terminal_back() -> anyhow:
     let written = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{written}");
     assert!(written.contains("gateway.example"), "the gateway's name is on the screen");
+    assert!(written.contains("clamd"), "the scanner is on the screen");
     assert!(written.contains(r"x\xc2\x9b2Jown"), "the client's name is on the screen");
     assert!(!HOSTILE.iter().any(|hostile| written.contains(hostile)), "{written:?}");
     assert!(!written.contains('\u{9b}') && !written.contains("\x1b]0;"), "{written:?}");

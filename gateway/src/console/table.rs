@@ -85,6 +85,8 @@ pub(super) struct SessionTable {
     pub(super) filter: String,
     pub(super) sort: Sort,
     pub(super) reversed: bool,
+    /// A list was received; until then nobody knows whether sessions are open.
+    pub(super) known: bool,
     all: Vec<SessionView>,
     shown: Vec<SessionView>,
     selected: Option<SessionId>,
@@ -95,6 +97,7 @@ pub(super) struct SessionTable {
 impl SessionTable {
     /// Takes a fresh list in.
     pub(super) fn take(&mut self, sessions: Sessions) {
+        self.known = true;
         self.open = sessions.open;
         self.all = sessions.sessions;
         self.arrange();

@@ -281,6 +281,9 @@ fn a_gateway_that_is_away_is_waited_for_and_comes_back() {
     update(&mut model, Event::Tick(start + Duration::from_secs(5)));
     update(&mut model, Event::Away("nobody answers".to_owned()));
     assert!(screen(&model, 80, 24).contains("no answer for 5s, trying again: nobody answers"));
+    press(&mut model, "2");
+    assert!(screen(&model, 80, 24).contains("waiting for the list"), "not that no session is open");
+    press(&mut model, "1");
     let answer = || Box::new(Answer { status: status(), sessions: None, log: log() });
     update(&mut model, Event::Answer(answer()));
     assert_eq!((&model.link, model.log.last()), (&Link::Up, 4));

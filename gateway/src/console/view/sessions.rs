@@ -22,8 +22,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Them
     let table = &model.sessions;
     let block = boxed(title(table), theme);
     if table.shown().is_empty() {
-        let text =
-            if table.filter.is_empty() { " no session is open" } else { " no session passes the filter" };
+        let text = match (table.known, table.filter.is_empty()) {
+            (false, _) => " waiting for the list",
+            (true, true) => " no session is open",
+            (true, false) => " no session passes the filter",
+        };
         frame.render_widget(Paragraph::new(Line::styled(text, theme.faint())).block(block), area);
         return;
     }
@@ -46,6 +49,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Them
 
 fn title(table: &SessionTable) -> String {
     let open = u64::try_from(table.open).unwrap_or(u64::MAX);
+    if !table.known {
+        return "sessions".to_owned();
+    }
     let mut title = format!("sessions: {} open", number(open));
     if !table.filter.is_empty() || table.shown().len() < table.open {
         let shown = u64::try_from(table.shown().len()).unwrap_or(u64::MAX);
