@@ -100,6 +100,9 @@ fn a_proxy_that_hangs_is_replaced() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets everything out.
+const OPERATORS_FILTER: &str = "filter add dev lan0 egress protocol all u32 match u32 0 0 flowid 1:1";
+
 /// What a gateway could leave behind on the router.
 fn traces(lab: &Lab) -> anyhow::Result<String> {
     let router = lab.router();
@@ -113,6 +116,7 @@ fn traces(lab: &Lab) -> anyhow::Result<String> {
     ];
     for interface in [LAN, gateway_tests::lab::WAN] {
         traces.push(tc(&["filter", "show", "dev", interface, "ingress"])?);
+        traces.push(tc(&["filter", "show", "dev", interface, "egress"])?);
     }
     let pins = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten();
     traces.extend(pins.map(|pin| pin.path().display().to_string()).filter(|path| path.contains("gateway")));
@@ -121,9 +125,15 @@ fn traces(lab: &Lab) -> anyhow::Result<String> {
 }
 
 #[test]
-fn stop_and_start_leave_no_rule_route_qdisc_filter_or_socket() -> anyhow::Result<()> {
+fn stop_and_start_leave_nothing_and_take_nothing_of_others() -> anyhow::Result<()> {
     for attach in ["tcx", "clsact"] {
         let lab = Lab::new()?;
+        // What an operator may have in the very same places.
+        lab.router().ip("rule add priority 1025 fwmark 9 lookup 2525")?;
+        lab.router().ip("route add unreachable 203.0.113.0/24 table 2525")?;
+        for arguments in ["qdisc add dev lan0 clsact", OPERATORS_FILTER] {
+            process::done(lab.router().command("tc").args(arguments.split_whitespace()))?;
+        }
         let before = traces(&lab)?;
         for _ in 0..2 {
             let mut gateway =

@@ -62,6 +62,8 @@ fn hint(source: &io::Error) -> &'static str {
         "; another program listens there"
     } else if kind == io::ErrorKind::AddrNotAvailable {
         "; no interface has this address"
+    } else if source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) {
+        "; this kernel has no IPv6: leave the address out of `listen`"
     } else {
         ""
     }

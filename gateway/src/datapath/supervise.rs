@@ -33,7 +33,7 @@ const BURIAL: Duration = Duration::from_secs(2);
 
 /// What the proxy inherits of the environment: the names that libraries look at for time zone,
 /// language and back traces. Nothing else of root's environment is its business.
-const ENVIRONMENT: [&str; 6] = ["TZ", "LANG", "LC_ALL", "RUST_BACKTRACE", "NO_COLOR", "PATH"];
+const ENVIRONMENT: [&str; 4] = ["TZ", "LANG", "LC_ALL", "RUST_BACKTRACE"];
 
 /// Why a proxy could not be started or told something.
 #[derive(Debug, thiserror::Error)]
