@@ -9,6 +9,8 @@ use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
 use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
 
+use crate::socket::Tuple;
+
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
 /// Tags that the program looks behind.
@@ -79,6 +81,8 @@ impl Metadata {
 pub(crate) struct Packet {
     /// From its sender, as if that were the client.
     pub(crate) flow: FlowKey,
+    /// The same for look-ups of sockets.
+    pub(crate) tuple: Tuple,
     /// Where it came from.
     pub(crate) link: Link,
     /// Whether it is IPv6.
@@ -202,6 +206,7 @@ fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     packet.header = read(ctx, packet.tcp)?;
     let [p0, p1, q0, q1, ..] = packet.header;
     packet.flow = FlowKey::new((packet.flow.client_addr(), [p0, p1]), (packet.flow.server_addr(), [q0, q1]));
+    packet.tuple = Tuple::of(packet.flow, packet.v6);
     Ok(())
 }
 
@@ -226,7 +231,7 @@ fn ethernet(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> Result
         packet.link.vlan[0] = tag;
         tags = 1;
     }
-    for _ in 0..=MAX_TAGS {
+    for _ in 0..MAX_TAGS + 1 {
         if kind != ETHERTYPE_VLAN && kind != ETHERTYPE_SERVICE_VLAN {
             break;
         }

@@ -86,7 +86,7 @@ pub(crate) fn is_intercepted(port: u16) -> bool {
 }
 
 /// The lane of a flow, as far as its addresses alone decide.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn lane(flow: &FlowKey) -> Lane {
     let client = CLIENT_LANES.get(Key::new(128, flow.client_addr()));
     let server = SERVER_LANES.get(Key::new(128, flow.server_addr()));

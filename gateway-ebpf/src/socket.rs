@@ -50,7 +50,7 @@ impl Socket {
     #[inline(always)]
     fn look_up(ctx: &TcContext, tuple: &Tuple) -> Option<Self> {
         let (address, length) = tuple.parts();
-        // SAFETY: `address` points to `length` bytes that live on the stack of the caller.
+        // SAFETY: `address` points to `length` bytes that outlive the call.
         let found = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), address, length, THIS_NETNS, 0) };
         Self::new(found)
     }
@@ -155,15 +155,14 @@ pub(crate) enum Owner {
 impl Owner {
     #[inline(always)]
     pub(crate) fn of(ctx: &TcContext, packet: &Packet, settings: &Settings) -> Self {
-        let tuple = Tuple::of(packet);
-        let Some(socket) = Socket::look_up(ctx, &tuple) else { return Self::Nobody };
+        let Some(socket) = Socket::look_up(ctx, &packet.tuple) else { return Self::Nobody };
         let own = match socket.state() {
             BPF_TCP_LISTEN => return Self::Nobody,
             // Its mark cannot be read. The stack would give the packet to the same socket, if it
             // got that far, so nothing is taken from anybody.
             BPF_TCP_TIME_WAIT => true,
             BPF_TCP_NEW_SYN_RECV => {
-                Socket::look_up_full(ctx, &tuple).is_some_and(|listener| listener.is_own(settings))
+                Socket::look_up_full(ctx, &packet.tuple).is_some_and(|listener| listener.is_own(settings))
             }
             _ => socket.is_own(settings),
         };
@@ -171,36 +170,35 @@ impl Owner {
     }
 }
 
-/// The addresses and ports of a packet, as the kernel wants them for look-ups.
-enum Tuple {
-    V4([u8; 12]),
-    V6(FlowKey),
+/// Addresses and ports as the kernel wants them for look-ups: `bpf_sock_tuple`, whose two forms
+/// begin at the same place.
+pub(crate) struct Tuple {
+    bytes: [u8; 36],
+    length: u32,
 }
 
 impl Tuple {
     #[inline(always)]
-    fn of(packet: &Packet) -> Self {
-        Self::new(packet.flow, packet.v6)
-    }
-
-    #[inline(always)]
-    fn new(flow: FlowKey, v6: bool) -> Self {
+    pub(crate) fn of(flow: FlowKey, v6: bool) -> Self {
+        // The longer form has the layout of `FlowKey`.
+        let mut bytes: [u8; 36] = zerocopy::transmute!(flow);
         if v6 {
-            // `FlowKey` has the layout of `bpf_sock_tuple.ipv6`.
-            return Self::V6(flow);
+            return Self { bytes, length: 36 };
         }
         let [.., s0, s1, s2, s3] = flow.client_addr();
         let [.., d0, d1, d2, d3] = flow.server_addr();
         let ([p0, p1], [q0, q1]) = (flow.client_port().to_be_bytes(), flow.server_port().to_be_bytes());
-        Self::V4([s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1])
+        let short = [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1];
+        for (place, byte) in bytes.iter_mut().zip(short) {
+            *place = byte;
+        }
+        Self { bytes, length: 12 }
     }
 
     #[inline(always)]
     const fn parts(&self) -> (*mut bpf_sock_tuple, u32) {
-        match self {
-            Self::V4(tuple) => (tuple.as_ptr().cast_mut().cast(), 12),
-            Self::V6(tuple) => ((&raw const *tuple).cast_mut().cast(), 36),
-        }
+        let length = if self.length == 36 { 36 } else { 12 };
+        (self.bytes.as_ptr().cast_mut().cast(), length)
     }
 }
 
@@ -209,7 +207,7 @@ impl Tuple {
 /// use the very addresses and ports that the gateway uses on behalf of another flow of its.
 #[inline(never)]
 pub(crate) fn sent(ctx: &TcContext, packet: &Packet, settings: &Settings) -> bool {
-    let answer = Tuple::new(packet.flow.reversed(), packet.v6);
+    let answer = Tuple::of(packet.flow.reversed(), packet.v6);
     let Some(socket) = Socket::look_up(ctx, &answer) else { return false };
     socket.state() == BPF_TCP_SYN_SENT
         && socket.is_own(settings)

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
@@ -27,6 +28,10 @@ const HANDLE: u16 = 0x2525;
 const FOUND_QDISC: u16 = 1;
 /// Minor part where we made the qdisc.
 const MADE_QDISC: u16 = 2;
+
+/// How often, and after what time, a link is tried again whose predecessor has not gone yet.
+const RELINKS: u32 = 20;
+const RELINK: Duration = Duration::from_millis(5);
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -120,8 +125,7 @@ impl Drop for Attached {
 
 /// Whether the kernel refused because the interface, or the filter on it, is there no more.
 fn is_gone(error: &ProgramError) -> bool {
-    let gone = [Some(libc::ENODEV), Some(libc::ENOENT), Some(libc::EINVAL)];
-    gone.contains(&errno(error)) && errno(error).is_some()
+    matches!(errno(error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL))
 }
 
 fn errno(error: &ProgramError) -> Option<i32> {
@@ -196,7 +200,7 @@ fn hook_up(
     };
     if how != Attach::Clsact {
         // First, because a program before us that says "accept" would hide flows from us.
-        match attach_by(program, interface, TcAttachOptions::TcxOrder(LinkOrder::first())) {
+        match link(program, interface) {
             Ok(link) => return Ok(attached(Hook::Tcx, false, link)),
             // What kernels before 6.6 say.
             Err(error) if how == Attach::Auto && errno(&error) == Some(libc::EINVAL) => {
@@ -221,6 +225,22 @@ fn hook_up(
                     .map_err(|source| Error::TrafficControl { interface: interface.to_owned(), source })?;
             }
             Err(refused(interface, error))
+        }
+    }
+}
+
+/// Attaches by a TCX link.
+fn link(program: &mut SchedClassifier, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
+    let mut tries = 0..RELINKS;
+    loop {
+        let linked = attach_by(program, interface, TcAttachOptions::TcxOrder(LinkOrder::first()));
+        match linked {
+            // A link goes with its last descriptor, and a process that is about to be started has
+            // copies of all of them for a moment.
+            Err(error) if errno(&error) == Some(libc::EEXIST) && tries.next().is_some() => {
+                std::thread::sleep(RELINK);
+            }
+            linked => return linked,
         }
     }
 }
