@@ -162,7 +162,13 @@ impl Datapath {
                 self.proxy.bury().await;
                 Ok(())
             }
-            Event::Said(ToDatapath::Ready) => self.ready().await,
+            Event::Said(ToDatapath::Ready) => match self.ready().await {
+                Err(error) if self.serving => {
+                    error!(error = chain(&error), "flows cannot be steered to the new proxy process");
+                    Ok(())
+                }
+                ready => ready,
+            },
             Event::Said(ToDatapath::Heartbeat) => Ok(()),
             Event::Said(ToDatapath::LookUp { ticket, client, destination }) => {
                 let facts = self.steering.as_ref().and_then(|steering| steering.facts(client, destination));

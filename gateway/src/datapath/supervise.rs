@@ -190,8 +190,8 @@ impl Proxy {
             said = running.channel.receive() => match said {
                 Ok(Some((message, _descriptors))) => {
                     running.heard = clock::now();
-                    if message == ToDatapath::Ready {
-                        running.ready = Some(running.heard);
+                    if message == ToDatapath::Ready && running.ready.replace(running.heard).is_some() {
+                        return Event::Dead("it said twice that it is ready".to_owned());
                     }
                     Event::Said(message)
                 }
@@ -287,12 +287,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_is_ready_when_it_says_so() {
+    async fn a_proxy_is_ready_when_it_says_so_once() {
         let (mut proxy, theirs) = stand_in();
         assert!(!proxy.is_ready());
         theirs.send(&ToDatapath::Ready, &[]).await.unwrap();
         assert!(matches!(proxy.event().await, Event::Said(ToDatapath::Ready)));
         assert!(proxy.is_ready());
+        theirs.send(&ToDatapath::Ready, &[]).await.unwrap();
+        assert!(matches!(proxy.event().await, Event::Dead(_)));
     }
 
     #[tokio::test]
