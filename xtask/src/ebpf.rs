@@ -7,10 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use gateway_tests::process::done;
 
-use crate::machine::{self, Compiler};
-use crate::{say, step};
+use crate::machine::Compiler;
+use crate::{linker, say, step};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -49,22 +48,28 @@ impl Toolchain {
     }
 
     fn is_open(self) -> bool {
+        let Ok(compiler) = self.compiler() else { return false };
         match self {
-            Self::Source => Compiler::here().is_ok_and(|compiler| compiler.has_source()),
-            Self::Debian => {
-                let mut rustc = Command::new("/usr/bin/rustc");
-                let folder = done(rustc.args(["--print", "target-libdir", "--target", TARGET]));
-                folder.is_ok_and(|path| {
-                    let mut entries = fs::read_dir(path.trim()).into_iter().flatten().flatten();
-                    entries.any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
-                }) && Path::new("/usr/bin/cargo").is_file()
-            }
-            Self::Nightly => {
-                let sysroot =
-                    done(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
-                sysroot.is_ok_and(|path| machine::has_source(Path::new(path.trim())))
-            }
+            Self::Source | Self::Nightly => compiler.has_source(),
+            Self::Debian => compiler.has_core(TARGET) && Path::new("/usr/bin/cargo").is_file(),
         }
+    }
+
+    /// Its compiler.
+    pub(crate) fn compiler(self) -> anyhow::Result<Compiler> {
+        Compiler::of(|| {
+            let mut rustc = match self {
+                Self::Source => Command::new("rustc"),
+                Self::Debian => Command::new("/usr/bin/rustc"),
+                Self::Nightly => {
+                    let mut rustup = Command::new("rustup");
+                    rustup.args(["run", "nightly", "rustc"]);
+                    rustup
+                }
+            };
+            rustc.current_dir(step::workspace());
+            rustc
+        })
     }
 
     /// Cargo with `verb` for the kernel crate.
@@ -143,8 +148,7 @@ fn publish() -> anyhow::Result<()> {
 }
 
 fn rustflags() -> anyhow::Result<String> {
-    let linker = machine::find_program("bpf-linker")
-        .context("bpf-linker is not there: `cargo xtask setup` installs it")?;
+    let linker = linker::find().context("bpf-linker is not there: `cargo xtask setup` installs it")?;
     let architecture = std::env::consts::ARCH;
     let flags = [
         format!("--cfg=bpf_target_arch=\"{architecture}\""),

@@ -1,7 +1,7 @@
 //! The machine this runs on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -51,7 +51,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// What the compiler of this workspace says of itself.
+/// What a compiler says of itself.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     /// Major version of its LLVM.
@@ -61,25 +61,36 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The compiler in use.
-    pub(crate) fn here() -> anyhow::Result<Self> {
-        let said = done(Command::new("rustc").arg("-vV"))?;
-        let sysroot = done(Command::new("rustc").args(["--print", "sysroot"]))?;
+    /// The compiler that this command runs.
+    pub(crate) fn of(rustc: impl Fn() -> Command) -> anyhow::Result<Self> {
+        let said = done(rustc().arg("-vV"))?;
+        let sysroot = done(rustc().args(["--print", "sysroot"]))?;
         Ok(Self {
             llvm: llvm_major(&said).context("`rustc -vV` names no LLVM version")?,
             sysroot: PathBuf::from(sysroot.trim()),
         })
     }
 
+    /// Its LLVM as a shared library: absent where the distribution built the compiler, or where the
+    /// library is part of the compiler itself.
+    pub(crate) fn llvm_library(&self) -> Option<PathBuf> {
+        let entries = fs::read_dir(self.sysroot.join("lib")).ok()?.flatten();
+        let mut names =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("libLLVM.so."));
+        names.next().map(|entry| entry.path())
+    }
+
     /// Whether the source of `core` is there, which `-Z build-std` compiles.
     pub(crate) fn has_source(&self) -> bool {
-        has_source(&self.sysroot)
+        self.sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
     }
-}
 
-/// Whether a toolchain has the source of `core`.
-pub(crate) fn has_source(sysroot: &Path) -> bool {
-    sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
+    /// Whether a ready-built `core` for this target is there.
+    pub(crate) fn has_core(&self, target: &str) -> bool {
+        let folder = self.sysroot.join("lib/rustlib").join(target).join("lib");
+        let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    }
 }
 
 fn llvm_major(said: &str) -> Option<u32> {

@@ -11,6 +11,7 @@ mod demo;
 mod ebpf;
 mod interrupt;
 mod lab;
+mod linker;
 mod machine;
 mod packages;
 mod run;

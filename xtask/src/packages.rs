@@ -64,12 +64,10 @@ pub(crate) fn install(groups: &[Group]) -> anyhow::Result<()> {
     interrupt.check()
 }
 
-/// The first of these packages that this machine's sources offer.
-pub(crate) fn first_offered(names: &[String]) -> Option<&String> {
-    names.iter().find(|name| {
-        let policy = done(Command::new("apt-cache").args(["policy", name])).unwrap_or_default();
-        policy.contains("Candidate: ") && !policy.contains("Candidate: (none)")
-    })
+/// Whether this machine's sources offer a package.
+pub(crate) fn is_offered(name: &str) -> bool {
+    let policy = done(Command::new("apt-cache").args(["policy", name])).unwrap_or_default();
+    policy.contains("Candidate: ") && !policy.contains("Candidate: (none)")
 }
 
 fn install_group(group: &Group) -> anyhow::Result<()> {
