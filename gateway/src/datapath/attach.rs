@@ -299,7 +299,11 @@ pub fn sweep() -> Result<usize, Error> {
         let (label, index) = (interface.name().to_string_lossy(), interface.index());
         let failed = |source| Error::TrafficControl { interface: label.clone().into_owned(), source };
         for filter in qdisc::ingress_filters(index).map_err(failed)? {
-            if filter.name != name::PROGRAM || filter.handle >> 16 != u32::from(HANDLE) {
+            // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel
+            // whether it knows names with a program of a kind that takes this capability.
+            let is_ours = filter.handle >> 16 == u32::from(HANDLE)
+                && filter.program.as_deref().is_some_and(|name| name.is_empty() || name == name::PROGRAM);
+            if !is_ours {
                 continue;
             }
             qdisc::remove_filter(index, &filter).map_err(failed)?;

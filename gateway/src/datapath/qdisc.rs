@@ -22,8 +22,8 @@ const CLSACT: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
 /// A filter in a clsact qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// The name it was given; empty for other kinds than BPF.
-    pub name: String,
+    /// The name of its BPF program, which may be empty; absent if it is of another kind.
+    pub program: Option<String>,
     /// Its handle, unique within its priority.
     pub handle: u32,
     /// Priority and protocol, as the kernel packs them.
@@ -94,11 +94,7 @@ impl From<TcMessage> for Filter {
                 None
             }
         });
-        Self {
-            name: named.unwrap_or_default(),
-            handle: message.header.handle.into(),
-            info: message.header.info,
-        }
+        Self { program: named, handle: message.header.handle.into(), info: message.header.info }
     }
 }
 
