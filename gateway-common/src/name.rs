@@ -1,6 +1,6 @@
 //! Names of the program, its maps and its global values in the object file.
 
-/// The program. The kernel keeps 15 characters, and `tc filter show` shows them.
+/// The program. The kernel keeps 15 characters; it shows them where the loader could name it.
 pub const PROGRAM: &str = "gateway_ingress";
 /// Global value that holds [`crate::ABI_VERSION`]: a section, and so a map, of its own.
 pub const ABI: &str = ".rodata.abi";
