@@ -298,6 +298,11 @@ fn every_thread_of_the_proxy_has_no_capability_but_the_one_it_needs() -> anyhow:
         let ids = format!("{0}\t{0}\t{0}\t{0}", nobody.uid);
         assert!(of_each_thread(proxy, "Uid:")?.iter().all(|value| *value == ids));
         assert!(of_each_thread(proxy, "NoNewPrivs:")?.iter().all(|value| value == "1"));
+        // A descriptor of a map, program or link is power over the datapath (`bpf(2)`).
+        let descriptors: Vec<_> = fs::read_dir(format!("/proc/{proxy}/fd"))?
+            .map(|entry| fs::read_link(entry?.path()))
+            .collect::<Result<_, _>>()?;
+        assert!(!descriptors.iter().any(|link| link.to_string_lossy().contains("bpf")), "{descriptors:?}");
     }
     Ok(())
 }
