@@ -83,18 +83,13 @@ fn pipelined_commands_are_answered_in_order_and_their_messages_arrive() -> anyho
 fn chunks_of_any_octets_arrive_as_one_message() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let mut client = bench.greeted()?;
-    client.send(b"MAIL FROM:<a@client.example> BODY=8BITMIME\r\n")?;
-    client.expect(250)?;
-    client.send(b"RCPT TO:<b@server.example>\r\n")?;
-    client.expect(250)?;
+    client.envelope(" BODY=8BITMIME")?;
     let message = b"Subject: chunks\r\n\r\n.\r\n..\r\nno dot ends this\r\n.\r\n".repeat(1000);
     let (first, second) = message.split_at(message.len() / 3);
-    client.send(format!("BDAT {}\r\n", first.len()).as_bytes())?;
-    client.send(first)?;
-    client.expect(250)?;
-    client.send(format!("BDAT {}\r\n", second.len()).as_bytes())?;
-    client.send(second)?;
-    client.expect(250)?;
+    for chunk in [first, second] {
+        client.chunk(chunk, false)?;
+        client.expect(250)?;
+    }
     // The last chunk is empty, and a command follows it in the same segment.
     client.send(b"BDAT 0 LAST\r\nQUIT\r\n")?;
     client.expect(250)?;
@@ -109,11 +104,8 @@ fn chunks_of_any_octets_arrive_as_one_message() -> anyhow::Result<()> {
 fn chunks_before_rset_are_forgotten() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let mut client = bench.greeted()?;
-    client.send(b"MAIL FROM:<a@client.example>\r\n")?;
-    client.expect(250)?;
-    client.send(b"RCPT TO:<b@server.example>\r\n")?;
-    client.expect(250)?;
-    client.send(b"BDAT 10\r\n0123456789")?;
+    client.envelope("")?;
+    client.chunk(b"0123456789", false)?;
     client.expect(250)?;
     client.send(b"RSET\r\n")?;
     client.expect(250)?;

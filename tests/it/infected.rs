@@ -47,17 +47,12 @@ fn no_chunking_of_the_tcp_stream_gets_eicar_through() -> anyhow::Result<()> {
 fn eicar_in_chunks_never_gets_its_last_one() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let mut client = bench.greeted()?;
-    client.send(b"MAIL FROM:<a@client.example>\r\n")?;
-    client.expect(250)?;
-    client.send(b"RCPT TO:<b@server.example>\r\n")?;
-    client.expect(250)?;
+    client.envelope("")?;
     let message = message::infected("in chunks");
     let (first, second) = message.split_at(message.len() / 2);
-    client.send(format!("BDAT {}\r\n", first.len()).as_bytes())?;
-    client.send(first)?;
+    client.chunk(first, false)?;
     client.expect(250)?;
-    client.send(format!("BDAT {} LAST\r\n", second.len()).as_bytes())?;
-    client.send(second)?;
+    client.chunk(second, true)?;
     expect_refusal(&mut client)?;
     let seen = bench.seen()?;
     assert!(seen[0].messages.is_empty(), "the server has the virus");

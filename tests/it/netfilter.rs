@@ -10,18 +10,13 @@ use gateway_tests::message;
 use gateway_tests::process;
 use gateway_tests::recorder::{Manners, Recorder};
 
-const SETTINGS: Settings = Settings {
-    origin: "netfilter\nlisten: ['0.0.0.0:10025', '[::]:10025']",
-    source_address: "auto",
-    intercept: Vec::new(),
-    clamd: None,
-    clamd_keys: Vec::new(),
-    timeouts: Vec::new(),
-    limits: Vec::new(),
-    inspect: Vec::new(),
-    log: Vec::new(),
-    lanes: Vec::new(),
-};
+fn settings() -> Settings {
+    Settings {
+        origin: "netfilter\nlisten: ['0.0.0.0:10025', '[::]:10025']",
+        source_address: "auto",
+        ..Settings::default()
+    }
+}
 
 /// Redirects what comes in from clients for port 25 to the gateway's listeners.
 fn redirect(lab: &Lab) -> anyhow::Result<()> {
@@ -40,7 +35,7 @@ fn redirected_flows_go_to_their_original_destination_and_are_scanned() -> anyhow
         let lab = Lab::new()?;
         let clamd = Clamd::start(&lab)?;
         let server = Recorder::start(lab.server(), family.smtp(), Manners::default())?;
-        let _gateway = Gateway::start(&lab, &Settings { clamd: Some(clamd.address()), ..SETTINGS })?;
+        let _gateway = Gateway::start(&lab, &Settings { clamd: Some(clamd.address()), ..settings() })?;
         redirect(&lab)?;
         for (octets, code) in [(message::infected("virus"), 550), (message::clean("clean"), 250)] {
             let mut client = Client::up_to_data(lab.client(), family.smtp())?;
@@ -60,7 +55,7 @@ fn redirected_flows_go_to_their_original_destination_and_are_scanned() -> anyhow
 #[test]
 fn a_flow_that_nobody_redirected_is_closed_and_makes_no_loop() -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let gateway = Gateway::start(&lab, &SETTINGS)?;
+    let gateway = Gateway::start(&lab, &settings())?;
     let address = std::net::SocketAddr::new(Family::V4.router(), 10025);
     let mut client = Client::connect(lab.client(), address)?;
     assert_eq!(client.rest(std::time::Duration::from_secs(10))?, b"");

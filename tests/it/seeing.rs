@@ -1,5 +1,6 @@
 //! What an operator sees of a running gateway, and that strangers' octets do not reach his terminal.
 
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
@@ -99,25 +100,38 @@ fn hostile_names_are_written_as_hex_and_never_used_as_a_format() -> anyhow::Resu
     Ok(())
 }
 
-/// Case 155 of the attack cases.
+/// Case 155 of the attack cases: the file's mode decides who looks, and only root changes things.
 #[test]
-fn another_user_does_not_get_at_the_control_socket() -> anyhow::Result<()> {
+fn another_user_looks_where_he_may_and_changes_nothing() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let socket = bench.gateway.control();
-    assert_eq!(std::fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
-    let may_write = |user: &str| {
+    assert_eq!(fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
+    // The folder the gateway was built in may be closed to others.
+    let program = bench.lab.directory().join("gateway-for-others");
+    fs::copy(gateway::binary()?, &program)?;
+    let other = |words: &[&str]| -> anyhow::Result<(bool, String)> {
         let mut command = Command::new("setpriv");
-        command.args([
-            &format!("--reuid={user}"),
-            &format!("--regid={user}"),
-            "--clear-groups",
-            "test",
-            "-w",
-        ]);
-        command.arg(&socket).status().map(|status| status.success())
+        command.args(["--reuid=daemon", "--regid=daemon", "--clear-groups"]);
+        command.arg(&program).args(words).arg("--socket").arg(&socket);
+        let output = command.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(said)?))
     };
-    assert!(may_write("0")?, "root does");
-    assert!(!may_write("1")?, "the user `daemon` does not");
+    let (done, said) = other(&["status"])?;
+    assert!(!done && said.contains("no permission"), "{said}");
+
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+    let _session = bench.greeted()?;
+    let (done, said) = other(&["status"])?;
+    assert!(done && said.contains("1 open"), "{said}");
+    let (_, sessions) = other(&["sessions", "--json"])?;
+    let sessions: serde_json::Value = serde_json::from_str(&sessions)?;
+    let id = sessions["sessions"][0]["id"].as_str().context("no session is listed")?;
+    for words in [&["sessions", "kill", id][..], &["reload"]] {
+        let (done, said) = other(words)?;
+        assert!(!done && said.contains("may look but not change things"), "{words:?}: {said}");
+    }
+    assert!(other(&["status"])?.1.contains("1 open"), "the session goes on");
     Ok(())
 }
 

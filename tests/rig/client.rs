@@ -82,6 +82,32 @@ impl Client {
         Ok(client)
     }
 
+    /// Sends MAIL with these parameters, and RCPT.
+    ///
+    /// # Errors
+    ///
+    /// When either is not accepted.
+    pub fn envelope(&mut self, parameters: &str) -> anyhow::Result<()> {
+        for command in
+            [format!("MAIL FROM:<a@client.example>{parameters}"), "RCPT TO:<b@server.example>".into()]
+        {
+            self.send(format!("{command}\r\n").as_bytes())?;
+            self.expect(250)?;
+        }
+        Ok(())
+    }
+
+    /// Sends one chunk (RFC 3030), the last one where `last` says so.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be sent.
+    pub fn chunk(&mut self, octets: &[u8], last: bool) -> anyhow::Result<()> {
+        let last = if last { " LAST" } else { "" };
+        self.send(format!("BDAT {}{last}\r\n", octets.len()).as_bytes())?;
+        self.send(octets)
+    }
+
     /// Sends MAIL, RCPT and DATA, each after the reply to the one before.
     ///
     /// # Errors

@@ -145,16 +145,11 @@ fn chunked_infected(stage: &mut Stage, _: &Interrupt) -> anyhow::Result<String> 
 fn send_chunks(stage: &Stage, message: &[u8]) -> anyhow::Result<gateway_tests::client::Reply> {
     let (mut client, keywords) = Client::greeted(stage.lab.client(), Family::V4.second_smtp())?;
     ensure!(keywords.lines.iter().any(|line| line == "CHUNKING"), "CHUNKING is not offered: {keywords}");
-    for line in ["MAIL FROM:<sender@client.example>\r\n", "RCPT TO:<recipient@server.example>\r\n"] {
-        client.send(line.as_bytes())?;
-        client.expect(250)?;
-    }
+    client.envelope("")?;
     let (first, second) = message.split_at(message.len() / 2);
-    client.send(format!("BDAT {}\r\n", first.len()).as_bytes())?;
-    client.send(first)?;
+    client.chunk(first, false)?;
     client.expect(250)?;
-    client.send(format!("BDAT {} LAST\r\n", second.len()).as_bytes())?;
-    client.send(second)?;
+    client.chunk(second, true)?;
     client.reply()
 }
 
