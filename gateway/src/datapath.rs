@@ -99,7 +99,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     if config.origin == Origin::Assign && !root {
         return Err(Error::NotRoot);
     }
-    let account = if root { Some(Account::find(&config.user)?) } else { None };
+    let account = if root { Some(account(config)?) } else { None };
     let control = open_control(config, account.as_ref())?;
     if let Some(account) = &account {
         let folder = &config.spool.directory;
@@ -116,6 +116,26 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let ran = datapath.run(&mut signals).await;
     datapath.stop(&mut signals).await;
     ran
+}
+
+/// The account for a proxy without one of its own; every Linux has it.
+const STAND_IN: &str = "nobody";
+
+/// The account the proxy becomes.
+///
+/// A container is often root without any account of its own. Where the kernel side is not touched,
+/// `nobody` stands in for the default one.
+fn account(config: &Config) -> Result<Account, Error> {
+    match Account::find(&config.user) {
+        Err(privilege::user::Error::Missing(name))
+            if config.origin == Origin::Fixed && name == Config::default().user =>
+        {
+            let stand_in = Account::find(STAND_IN)?;
+            warn!(missing = name, account = STAND_IN, "no account of its own; name one under `user`");
+            Ok(stand_in)
+        }
+        found => Ok(found?),
+    }
 }
 
 /// Raises the number of descriptors of this process and the proxy to what the system allows.

@@ -3,10 +3,10 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use gateway_tests::clamd::Clamd;
 use gateway_tests::client::Client;
 use gateway_tests::gateway::{self, Gateway, Settings};
 use gateway_tests::lab::{Family, LAN, Lab};
@@ -309,34 +309,53 @@ fn every_thread_of_the_proxy_has_no_capability_but_the_one_it_needs() -> anyhow:
     Ok(())
 }
 
-#[test]
-fn a_fixed_gateway_runs_without_root() -> anyhow::Result<()> {
+/// Runs a gateway that is told where it listens, which server it has and which scanner, and no
+/// more, by a shell command that ends in `exec`; sees that it passes a message and stops a virus.
+fn run_with_three_keys(prelude: &str) -> anyhow::Result<()> {
     let lab = Lab::new()?;
+    let clamd = Clamd::start(&lab)?;
     let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
     // The account need not be able to reach the folder in which the binary was built.
     let binary = lab.directory().join("gateway-binary");
     fs::copy(gateway::binary()?, &binary)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+    let temporary = lab.directory().join("tmp");
+    fs::create_dir(&temporary)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777))?;
     let listen: SocketAddr = "192.0.2.1:2525".parse()?;
     let config = lab.directory().join("fixed.yaml");
-    fs::write(
-        &config,
-        format!("origin: fixed\nlisten: [\"{listen}\"]\nfixed-server: \"{}\"\n", Family::V4.smtp()),
-    )?;
-    let nobody = User::from_name("nobody")?.context("no account `nobody`")?;
-    // `setpriv` is inside the namespace already; `ip netns exec` itself needs root.
-    let mut command = lab.router().command("setpriv");
-    command.args([format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid)]);
-    command.args(["--clear-groups", "--inh-caps=-all", "--"]).arg(&binary).args(["run", "-c"]).arg(&config);
-    command.process_group(0);
+    let scan = format!("scan:\n  clamd:\n    address: {}\n", clamd.address());
+    let server_key = format!("fixed-server: \"{}\"\n", Family::V4.smtp());
+    fs::write(&config, format!("origin: fixed\nlisten: [\"{listen}\"]\n{server_key}{scan}"))?;
+    // The namespace brings a view of the file system of its own: the machine's folders stay as they are.
+    let script = format!("{prelude} {} run -c {}", binary.display(), config.display());
+    let mut command = lab.router().command("sh");
+    command.args(["-ec", &script]).env("TMPDIR", &temporary);
     let mut gateway = Daemon::start("fixed", lab.directory(), &mut command)?;
     gateway.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains("intercepting"))?;
-    let mut client = Client::up_to_data(lab.client(), listen)?;
-    client.send(&message::clean("fixed"))?;
-    client.send(message::END)?;
-    client.expect(250)?;
+    for (octets, code) in [(message::infected("fixed"), 550), (message::large("fixed", 600_000, 6), 250)] {
+        let mut client = Client::up_to_data(lab.client(), listen)?;
+        client.send(&octets)?;
+        client.send(message::END)?;
+        client.expect(code).with_context(|| gateway.log_tail())?;
+    }
     assert_eq!(server.messages().len(), 1);
-    drop(client);
     ensure!(gateway.stop()?.success(), "it did not end in good order");
     Ok(())
+}
+
+#[test]
+fn a_fixed_gateway_runs_without_root_and_without_folders_made_for_it() -> anyhow::Result<()> {
+    run_with_three_keys(
+        "mount -t tmpfs none /var/spool; mount -t tmpfs none /run;
+         exec setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=-all --",
+    )
+}
+
+#[test]
+fn a_fixed_gateway_runs_as_root_without_an_account_of_its_own() -> anyhow::Result<()> {
+    run_with_three_keys(
+        "mount -t tmpfs none /var/spool; mount -t tmpfs none /run; grep -v ^gateway: /etc/passwd >$TMPDIR/passwd;
+         mount --bind $TMPDIR/passwd /etc/passwd; exec",
+    )
 }

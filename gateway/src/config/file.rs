@@ -65,7 +65,7 @@ pub struct Config {
     /// Where and how records are written.
     pub log: Log,
     /// Account of the process that reads the mail. Ignored when the gateway is not started as
-    /// root.
+    /// root. With `origin: fixed`, `nobody` stands in for a `gateway` that does not exist.
     pub user: String,
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
 use crate::config::Config;
-use crate::config::file::Origin;
+use crate::config::file::{Origin, Spool};
 use crate::intercept::facts::Facts;
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
@@ -24,7 +26,7 @@ pub(super) fn name(config: &Config) -> String {
 pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
     let scans = config.scan.clamd.is_some();
     let spooler =
-        if scans || !config.spool.leave_on.is_empty() { Some(Spooler::open(&config.spool)?) } else { None };
+        if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config.spool)?) } else { None };
     Ok(Settings {
         rules: Arc::new(Rules::new(&config, name(&config))),
         lanes: Lanes::new(config.lanes.clone()),
@@ -32,6 +34,23 @@ pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
         spooler,
         config,
     })
+}
+
+/// The default folder is made by root or by a package; started without either, as in a container,
+/// the gateway keeps its copies in a folder of its own below the temporary one.
+fn spooler(config: &Spool) -> Result<Spooler, spool::Error> {
+    match Spooler::open(config) {
+        Err(spool::Error::Folder { path, source }) if config.directory == Spool::default().directory => {
+            let directory = std::env::temp_dir().join(format!("gateway-{}", nix::unistd::geteuid()));
+            warn!(
+                folder = %directory.display(),
+                error = format!("{}: {source}", path.display()),
+                "copies of messages go to the temporary folder; name a place for them in `spool.directory`"
+            );
+            Spooler::open(&Spool { directory, ..config.clone() })
+        }
+        opened => opened,
+    }
 }
 
 /// Facts are noted by the kernel program only.

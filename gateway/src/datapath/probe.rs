@@ -280,7 +280,8 @@ fn spool(folder: &Path, account: &str) -> Option<Finding> {
         Err(error) => Finding::look(
             format!("the spool folder {shown}: {error}"),
             format!(
-                "run `install -d -m 0700 -o {account} {shown}`; without it, only messages up to `spool.memory` pass"
+                "run `install -d -m 0700 -o {account} {shown}`; copies of messages cannot be kept elsewhere but in \
+                 the temporary folder, and that only in place of the default one"
             ),
         ),
         Ok(found) if !found.is_dir() => {

@@ -26,6 +26,8 @@ const STEADY: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a proxy that has closed its channel has to write down why, and end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a message that must arrive may wait for room.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the kernel may take to end a killed process.
@@ -195,8 +197,8 @@ impl Proxy {
                     }
                     Event::Said(message)
                 }
-                Ok(None) => Event::Dead(match running.child.try_wait() {
-                    Ok(Some(status)) => ended(status),
+                Ok(None) => Event::Dead(match tokio::time::timeout(LAST_WORDS, running.child.wait()).await {
+                    Ok(Ok(status)) => ended(status),
                     _ => "it closed its channel".to_owned(),
                 }),
                 Err(error) => Event::Dead(format!("it said nonsense: {error}")),
