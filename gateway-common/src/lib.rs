@@ -14,6 +14,7 @@ pub mod name;
 pub mod port;
 pub mod reason;
 pub mod settings;
+pub mod translation;
 #[cfg(feature = "user")]
 mod user;
 

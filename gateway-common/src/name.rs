@@ -2,6 +2,8 @@
 
 /// The program. The kernel keeps 15 characters; it shows them where the loader could name it.
 pub const PROGRAM: &str = "gateway_ingress";
+/// The program for packets that go out.
+pub const EGRESS_PROGRAM: &str = "gateway_egress";
 /// Global value that holds [`crate::ABI_VERSION`]: a section, and so a map, of its own.
 pub const ABI: &str = ".rodata.abi";
 /// One [`crate::settings::Settings`].
@@ -18,6 +20,8 @@ pub const SERVER_LANES: &str = "SERVER_LANES";
 pub const LISTENERS: &str = "LISTENERS";
 /// [`crate::flow::FlowNote`] by [`crate::flow::FlowKey`].
 pub const FLOWS: &str = "FLOWS";
+/// [`crate::translation::Translation`] by [`crate::flow::FlowKey`].
+pub const TRANSLATIONS: &str = "TRANSLATIONS";
 /// Packets by [`crate::reason::Reason`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Ring buffer of [`crate::event::Event`].

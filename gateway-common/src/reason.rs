@@ -81,6 +81,16 @@ reasons! {
     SteeredAgain = "steered_again",
     /// Dropped: its socket vanished while the program looked at it.
     SocketVanished = "socket_vanished",
+    /// Dropped: its flow is just being handed off.
+    Frozen = "frozen",
+    /// Forwarded: renumbered, and sent straight to the neighbour.
+    Redirected = "redirected",
+    /// Passed: renumbered, and left to the stack to forward.
+    Translated = "translated",
+    /// Passed as it came: too large for the way it would take, which the stack tells its sender.
+    TooLarge = "too_large",
+    /// Dropped on its way out: sent by the gateway's own stack for a flow that was handed off.
+    Stray = "stray",
 }
 
 #[cfg(test)]

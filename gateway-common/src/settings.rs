@@ -51,6 +51,13 @@ impl Settings {
         mark & !self.mask | self.steered_mark
     }
 
+    /// The mark of a packet that had `mark`, once it is to be taken for the gateway's own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn own(&self, mark: u32) -> u32 {
+        mark & !self.mask | self.own_mark
+    }
+
     /// Whether new flows are dropped while no socket listens.
     #[must_use]
     #[inline(always)]

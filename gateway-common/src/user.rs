@@ -6,6 +6,7 @@ use crate::flow::{FlowKey, FlowNote};
 use crate::interface::Interface;
 use crate::lane::Entry;
 use crate::settings::Settings;
+use crate::translation::Translation;
 
 /// Compiles only for types that are plain bytes in both directions.
 const fn plain_bytes<T: FromBytes + IntoBytes + Immutable + Copy + 'static>() {}
@@ -21,4 +22,4 @@ macro_rules! pod {
     };
 }
 
-pod!(Entry, FlowKey, FlowNote, Interface, Settings);
+pod!(Entry, FlowKey, FlowNote, Interface, Settings, Translation);

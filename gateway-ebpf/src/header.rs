@@ -55,6 +55,12 @@ pub(crate) struct Metadata {
     pub(crate) interface: u32,
     /// Whether it has been given to a socket.
     pub(crate) has_socket: bool,
+    /// Whether it came in on an interface, and was not made here.
+    pub(crate) came_in: bool,
+    /// If it stands for many segments: octets of data in each; else 0.
+    pub(crate) segment_size: u32,
+    /// How many segments it stands for; 0: one.
+    pub(crate) segments: u32,
     /// The tag that the card or the stack has taken out of the packet.
     vlan: Option<[u8; 2]>,
 }
@@ -70,7 +76,15 @@ impl Metadata {
         let vlan = if skb.vlan_present != 0 { Some(tag) } else { None };
         // SAFETY: the union has one member, a pointer that is only compared.
         let has_socket = !unsafe { skb.__bindgen_anon_2.sk }.is_null();
-        Self { mark: skb.mark, interface: skb.ifindex, has_socket, vlan }
+        Self {
+            mark: skb.mark,
+            interface: skb.ifindex,
+            has_socket,
+            came_in: skb.ingress_ifindex != 0,
+            segment_size: skb.gso_size,
+            segments: skb.gso_segs,
+            vlan,
+        }
     }
 }
 
@@ -95,6 +109,8 @@ pub(crate) struct Packet {
     pub(crate) tcp: usize,
     /// The TCP header without options.
     pub(crate) header: [u8; TCP_HEADER],
+    /// As whose it goes out; filled when it is renumbered.
+    pub(crate) out: FlowKey,
     /// What it offers; filled by [`Packet::read_options`].
     pub(crate) options: SynOptions,
 }
@@ -126,8 +142,15 @@ impl Packet {
 
     /// Length of the TCP header with options.
     #[inline(always)]
-    const fn header_length(&self) -> usize {
+    pub(crate) const fn header_length(&self) -> usize {
         (self.header[12] >> 4) as usize * 4
+    }
+
+    /// Whether routers may not divide it.
+    #[inline(always)]
+    pub(crate) fn keeps_whole(&self, ctx: &TcContext) -> bool {
+        // "Do not fragment" (RFC 791 section 3.1); IPv6 routers never do.
+        self.v6 || ctx.load::<u8>(self.ip + 6).is_ok_and(|flags| flags & 0x40 != 0)
     }
 
     /// Whether the TCP header has the length that it says, within the packet.

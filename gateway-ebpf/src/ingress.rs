@@ -13,7 +13,7 @@ use gateway_common::settings::Settings;
 
 use crate::header::{self, Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{counter, map};
+use crate::{counter, map, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
@@ -43,6 +43,9 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
         return Err(Reason::OtherPort);
     }
     packet.check(ctx)?;
+    if let Some(reason) = translate::judge(ctx, &metadata, settings, packet) {
+        return Ok(reason);
+    }
     let here = Here { ctx, metadata, settings, interface, again };
     let reason = here.route(packet, to_server);
     log(ctx, packet, reason as u32);

@@ -6,16 +6,20 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 
 mod counter;
+mod egress;
+mod entry;
 mod header;
 mod ingress;
 mod map;
+mod rewrite;
 mod socket;
+mod translate;
 
 /// Goes on to the next program, or to the stack.
 const PASS: i32 = TC_ACT_UNSPEC;
@@ -24,6 +28,10 @@ const STEER: i32 = TC_ACT_OK;
 /// Goes no further.
 const DROP: i32 = TC_ACT_SHOT;
 
+/// Goes straight to a neighbour.
+#[expect(clippy::cast_possible_wrap, reason = "a small number")]
+const REDIRECT: i32 = TC_ACT_REDIRECT as i32;
+
 /// Packets that come in.
 #[classifier]
 fn gateway_ingress(ctx: TcContext) -> i32 {
@@ -31,7 +39,8 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
     counter::count(reason);
     match reason {
         Reason::Opened | Reason::Established | Reason::Cookie | Reason::SteeredAgain => STEER,
-        Reason::Blocked | Reason::DownDropped | Reason::SocketVanished => DROP,
+        Reason::Blocked | Reason::DownDropped | Reason::SocketVanished | Reason::Frozen | Reason::Stray => DROP,
+        Reason::Redirected => REDIRECT,
         Reason::Own
         | Reason::OwnReturned
         | Reason::Steered
@@ -49,8 +58,18 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::NotFromClient
         | Reason::LocalDestination
         | Reason::Bypassed
+        | Reason::Translated
+        | Reason::TooLarge
         | Reason::DownPassed => PASS,
     }
+}
+
+/// Packets that go out.
+#[classifier]
+fn gateway_egress(ctx: TcContext) -> i32 {
+    let Some(reason) = egress::judge(&ctx) else { return PASS };
+    counter::count(reason);
+    DROP
 }
 
 /// What the kernel asks of programs that use its helpers.

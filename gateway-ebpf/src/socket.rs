@@ -222,22 +222,29 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 /// one to forward.
 #[inline(never)]
 pub(crate) fn is_local(ctx: &TcContext, packet: &Packet, interface: u32) -> bool {
+    let mut route = route(packet.v6, &packet.flow, interface);
+    // SAFETY: `route` lives on the stack and has the length given.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
+    answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+}
+
+/// The question which way packets of this flow go that came in on this interface.
+#[inline(always)]
+pub(crate) fn route(v6: bool, flow: &FlowKey, interface: u32) -> FibLookup {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut route = unsafe { core::mem::zeroed::<FibLookup>() };
     route.ifindex = interface;
     route.l4_protocol = 6;
-    if packet.v6 {
+    if v6 {
         route.family = AF_INET6;
-        route.__bindgen_anon_3.ipv6_src = words(packet.flow.client_addr());
-        route.__bindgen_anon_4.ipv6_dst = words(packet.flow.server_addr());
+        route.__bindgen_anon_3.ipv6_src = words(flow.client_addr());
+        route.__bindgen_anon_4.ipv6_dst = words(flow.server_addr());
     } else {
         route.family = AF_INET;
-        route.__bindgen_anon_3.ipv4_src = words(packet.flow.client_addr())[3];
-        route.__bindgen_anon_4.ipv4_dst = words(packet.flow.server_addr())[3];
+        route.__bindgen_anon_3.ipv4_src = words(flow.client_addr())[3];
+        route.__bindgen_anon_4.ipv4_dst = words(flow.server_addr())[3];
     }
-    // SAFETY: `route` lives on the stack and has the length given.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
-    answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+    route
 }
 
 /// An address as words that keep the order of its bytes.

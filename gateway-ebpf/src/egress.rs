@@ -1,0 +1,37 @@
+//! What becomes of a packet that goes out.
+//!
+//! A flow that is handed off, or just being, belongs to no socket: whatever the stack still says
+//! about it, a reset most of all, would break it.
+
+use aya_ebpf::programs::TcContext;
+use gateway_common::flow::FlowKey;
+use gateway_common::reason::Reason;
+use gateway_common::translation::State;
+
+use crate::entry::Entry;
+use crate::header::{self, Metadata};
+use crate::map;
+
+/// `Some`: it goes no further.
+#[inline(always)]
+pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
+    let metadata = Metadata::of(ctx);
+    if metadata.came_in {
+        return None;
+    }
+    let interface = map::interface(metadata.interface)?;
+    let packet = map::packet()?;
+    header::parse(ctx, &metadata, interface, packet).ok()?;
+    if !map::is_intercepted(packet.flow.server_port()) && !map::is_intercepted(packet.flow.client_port()) {
+        return None;
+    }
+    let flow = packet.flow;
+    let answer = FlowKey::new(
+        (flow.server_addr(), flow.server_port().to_be_bytes()),
+        (flow.client_addr(), flow.client_port().to_be_bytes()),
+    );
+    match Entry::of(&answer)?.get().state() {
+        State::Frozen | State::Forwarding => Some(Reason::Stray),
+        State::Watched | State::Over => None,
+    }
+}

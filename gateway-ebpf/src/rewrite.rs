@@ -1,0 +1,145 @@
+//! Changing a packet, and sending it on.
+//!
+//! Checksums are corrected by what changed, never computed: that is right for packets whose
+//! checksum the card or the stack completes later, too, and for those that stand for many.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{
+    BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    TC_ACT_REDIRECT, bpf_fib_lookup as FibLookup, bpf_redir_neigh as Neighbour,
+};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::programs::TcContext;
+
+use crate::header::Packet;
+use crate::socket;
+
+/// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
+/// linux/bpf.h).
+const BPF_F_IPV6: u64 = 128;
+
+/// What a change adds to a checksum.
+#[derive(Clone, Copy)]
+pub(crate) struct Difference(u64);
+
+impl Difference {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Four octets at an even distance from the beginning of what the checksum covers.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, old: [u8; 4], new: [u8; 4]) {
+        self.0 += u64::from(!u32::from_ne_bytes(old)) + u64::from(u32::from_ne_bytes(new));
+    }
+
+    /// Four octets at an odd distance: each is in the other half of its word (RFC 1071 section 2).
+    #[inline(always)]
+    pub(crate) fn add_odd(&mut self, old: [u8; 4], new: [u8; 4]) {
+        self.0 += u64::from((!u32::from_ne_bytes(old)).rotate_left(8))
+            + u64::from(u32::from_ne_bytes(new).rotate_left(8));
+    }
+
+    #[inline(always)]
+    fn add_all<const N: usize>(&mut self, old: [u8; N], new: [u8; N]) {
+        let (old, new) = (old.as_chunks().0.iter(), new.as_chunks().0.iter());
+        for (old, new) in old.zip(new) {
+            self.add(*old, *new);
+        }
+    }
+
+    /// As the kernel's helpers want it.
+    #[inline(always)]
+    const fn fold(self) -> u64 {
+        let once = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        (once & 0xffff_ffff) + (once >> 32)
+    }
+}
+
+/// Corrects the TCP checksum by what changed in the TCP header.
+#[inline(always)]
+pub(crate) fn correct(ctx: &TcContext, packet: &Packet, change: Difference) -> Result<(), i64> {
+    ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), 0)
+}
+
+/// Replaces source and destination address by those it goes out with.
+#[inline(never)]
+pub(crate) fn readdress(ctx: &TcContext, packet: &Packet) -> Result<(), i64> {
+    let (from, to) = (&packet.flow, &packet.out);
+    let mut change = Difference::NONE;
+    change.add_all(from.client_addr(), to.client_addr());
+    change.add_all(from.server_addr(), to.server_addr());
+    let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+    if packet.v6 {
+        ctx.store(packet.ip + 8, &to.client_addr(), 0)?;
+        ctx.store(packet.ip + 24, &to.server_addr(), 0)?;
+        // Kernels that do not know the flag say so, and are right without it but for packets
+        // whose sum the card has computed and whose forwarding does not look at it.
+        return ctx
+            .l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo | BPF_F_IPV6)
+            .or_else(|_| ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo));
+    }
+    let [.., a, b, c, d] = to.client_addr();
+    let [.., e, f, g, h] = to.server_addr();
+    ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0)?;
+    ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0)?;
+    ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo)
+}
+
+/// Takes one from time to live or hop limit, as every router does.
+#[inline(always)]
+pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> Result<(), i64> {
+    if packet.v6 {
+        return ctx.store(packet.ip + 7, &(packet.ttl - 1), 0);
+    }
+    let mut change = Difference::NONE;
+    change.add([packet.ttl, 6, 0, 0], [packet.ttl - 1, 6, 0, 0]);
+    ctx.store(packet.ip + 8, &(packet.ttl - 1), 0)?;
+    ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0)
+}
+
+/// Where a packet goes.
+pub(crate) enum Way {
+    /// To this neighbour behind this interface.
+    Neighbour(u32, Neighbour),
+    /// Nowhere whole: it is larger than the link takes.
+    TooLarge,
+    /// Wherever the stack says.
+    Stack,
+}
+
+const FIB_LOOKUP_LENGTH: i32 = 64;
+const NEIGHBOUR_LENGTH: i32 = 20;
+const _: () = assert!(size_of::<Neighbour>() == 20);
+
+/// The way of a packet, a segment of which has this many octets, headers included.
+#[inline(never)]
+pub(crate) fn way(ctx: &TcContext, packet: &Packet, length: u16, interface: u32) -> Way {
+    let mut route = socket::route(packet.v6, &packet.out, interface);
+    route.__bindgen_anon_1.tot_len = length;
+    // SAFETY: `route` lives on the stack and has the length given.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
+    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        return Way::TooLarge;
+    }
+    if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        return Way::Stack;
+    }
+    Way::Neighbour(route.ifindex, next(&route))
+}
+
+#[inline(always)]
+fn next(route: &FibLookup) -> Neighbour {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut neighbour = unsafe { core::mem::zeroed::<Neighbour>() };
+    neighbour.nh_family = u32::from(route.family);
+    // SAFETY: all of the union is initialized, as the larger of its members.
+    neighbour.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
+    neighbour
+}
+
+/// Sends the packet to a neighbour; says whether it will be.
+#[inline(always)]
+pub(crate) fn redirect(interface: u32, mut neighbour: Neighbour) -> bool {
+    // SAFETY: `neighbour` lives on the stack and has the length given.
+    let answer = unsafe { bpf_redirect_neigh(interface, &raw mut neighbour, NEIGHBOUR_LENGTH, 0) };
+    answer == i64::from(TC_ACT_REDIRECT)
+}
