@@ -89,6 +89,8 @@ reasons! {
     Translated = "translated",
     /// Passed as it came: too large for the way it would take, which the stack tells its sender.
     TooLarge = "too_large",
+    /// Dropped: the kernel does not let the program renumber it.
+    Unwritable = "unwritable",
     /// Dropped on its way out: sent by the gateway's own stack for a flow that was handed off.
     Stray = "stray",
 }

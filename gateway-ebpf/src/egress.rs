@@ -10,7 +10,7 @@ use gateway_common::translation::State;
 
 use crate::entry::Entry;
 use crate::header::{self, Metadata};
-use crate::map;
+use crate::{map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]
@@ -30,7 +30,9 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
         (flow.server_addr(), flow.server_port().to_be_bytes()),
         (flow.client_addr(), flow.client_port().to_be_bytes()),
     );
-    match Entry::of(&answer)?.get().state() {
+    let entry = Entry::of(&answer)?;
+    match entry.get().state() {
+        State::Forwarding if packet.opens() && translate::give_way(entry) => None,
         State::Frozen | State::Forwarding => Some(Reason::Stray),
         State::Watched | State::Over => None,
     }

@@ -4,10 +4,13 @@
 //! lie. Lengths that headers claim are checked against each other, because padding behind a packet
 //! is not part of it.
 
+use aya_ebpf::bindings::bpf_redir_neigh;
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
 use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
+
+use crate::rewrite::Difference;
 
 use crate::socket::Tuple;
 
@@ -111,6 +114,11 @@ pub(crate) struct Packet {
     pub(crate) header: [u8; TCP_HEADER],
     /// As whose it goes out; filled when it is renumbered.
     pub(crate) out: FlowKey,
+    /// Through which interface it goes out, and to whom behind it.
+    pub(crate) way_out: u32,
+    pub(crate) neighbour: bpf_redir_neigh,
+    /// What has changed in it.
+    pub(crate) change: Difference,
     /// What it offers; filled by [`Packet::read_options`].
     pub(crate) options: SynOptions,
 }
@@ -144,6 +152,18 @@ impl Packet {
     #[inline(always)]
     pub(crate) const fn header_length(&self) -> usize {
         (self.header[12] >> 4) as usize * 4
+    }
+
+    /// Length of its IP and TCP headers.
+    #[inline(always)]
+    pub(crate) const fn headers(&self) -> u32 {
+        (self.tcp - self.ip + self.header_length()) as u32
+    }
+
+    /// Whether it goes out with other addresses than it came in with.
+    #[inline(always)]
+    pub(crate) fn is_readdressed(&self) -> bool {
+        self.flow.client_addr() != self.out.client_addr() || self.flow.server_addr() != self.out.server_addr()
     }
 
     /// Whether routers may not divide it.

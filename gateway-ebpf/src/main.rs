@@ -39,7 +39,12 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
     counter::count(reason);
     match reason {
         Reason::Opened | Reason::Established | Reason::Cookie | Reason::SteeredAgain => STEER,
-        Reason::Blocked | Reason::DownDropped | Reason::SocketVanished | Reason::Frozen | Reason::Stray => DROP,
+        Reason::Blocked
+        | Reason::DownDropped
+        | Reason::SocketVanished
+        | Reason::Frozen
+        | Reason::Unwritable
+        | Reason::Stray => DROP,
         Reason::Redirected => REDIRECT,
         Reason::Own
         | Reason::OwnReturned

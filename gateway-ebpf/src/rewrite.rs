@@ -6,7 +6,7 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    TC_ACT_REDIRECT, bpf_fib_lookup as FibLookup, bpf_redir_neigh as Neighbour,
+    TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour,
 };
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
@@ -54,52 +54,52 @@ impl Difference {
     }
 }
 
-/// Corrects the TCP checksum by what changed in the TCP header.
+/// Corrects the TCP checksum by what has changed in the TCP header.
 #[inline(always)]
-pub(crate) fn correct(ctx: &TcContext, packet: &Packet, change: Difference) -> Result<(), i64> {
-    ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), 0)
+pub(crate) fn correct(ctx: &TcContext, packet: &Packet) -> bool {
+    ctx.l4_csum_replace(packet.tcp + 16, 0, packet.change.fold(), 0).is_ok()
 }
 
 /// Replaces source and destination address by those it goes out with.
 #[inline(never)]
-pub(crate) fn readdress(ctx: &TcContext, packet: &Packet) -> Result<(), i64> {
-    let (from, to) = (&packet.flow, &packet.out);
-    let mut change = Difference::NONE;
-    change.add_all(from.client_addr(), to.client_addr());
-    change.add_all(from.server_addr(), to.server_addr());
+pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
+    packet.change = Difference::NONE;
+    packet.change.add_all(packet.flow.client_addr(), packet.out.client_addr());
+    packet.change.add_all(packet.flow.server_addr(), packet.out.server_addr());
+    let (sum, change) = (packet.tcp + 16, packet.change.fold());
     let pseudo = u64::from(BPF_F_PSEUDO_HDR);
     if packet.v6 {
-        ctx.store(packet.ip + 8, &to.client_addr(), 0)?;
-        ctx.store(packet.ip + 24, &to.server_addr(), 0)?;
-        // Kernels that do not know the flag say so, and are right without it but for packets
-        // whose sum the card has computed and whose forwarding does not look at it.
-        return ctx
-            .l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo | BPF_F_IPV6)
-            .or_else(|_| ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo));
+        return ctx.store(packet.ip + 8, &packet.out.client_addr(), 0).is_ok()
+            && ctx.store(packet.ip + 24, &packet.out.server_addr(), 0).is_ok()
+            // Kernels that do not know the flag say so, and are right without it but for packets
+            // whose sum the card has computed, and nobody looks at that when they are forwarded.
+            && (ctx.l4_csum_replace(sum, 0, change, pseudo | BPF_F_IPV6).is_ok()
+                || ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok());
     }
-    let [.., a, b, c, d] = to.client_addr();
-    let [.., e, f, g, h] = to.server_addr();
-    ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0)?;
-    ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0)?;
-    ctx.l4_csum_replace(packet.tcp + 16, 0, change.fold(), pseudo)
+    let [.., a, b, c, d] = packet.out.client_addr();
+    let [.., e, f, g, h] = packet.out.server_addr();
+    ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0).is_ok()
+        && ctx.l3_csum_replace(packet.ip + 10, 0, change, 0).is_ok()
+        && ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok()
 }
 
 /// Takes one from time to live or hop limit, as every router does.
-#[inline(always)]
-pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> Result<(), i64> {
+#[inline(never)]
+pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> bool {
+    let left = packet.ttl - 1;
     if packet.v6 {
-        return ctx.store(packet.ip + 7, &(packet.ttl - 1), 0);
+        return ctx.store(packet.ip + 7, &left, 0).is_ok();
     }
     let mut change = Difference::NONE;
-    change.add([packet.ttl, 6, 0, 0], [packet.ttl - 1, 6, 0, 0]);
-    ctx.store(packet.ip + 8, &(packet.ttl - 1), 0)?;
-    ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0)
+    change.add([packet.ttl, 6, 0, 0], [left, 6, 0, 0]);
+    ctx.store(packet.ip + 8, &left, 0).is_ok()
+        && ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0).is_ok()
 }
 
 /// Where a packet goes.
 pub(crate) enum Way {
-    /// To this neighbour behind this interface.
-    Neighbour(u32, Neighbour),
+    /// To the neighbour that the packet's notes name.
+    Neighbour,
     /// Nowhere whole: it is larger than the link takes.
     TooLarge,
     /// Wherever the stack says.
@@ -112,7 +112,7 @@ const _: () = assert!(size_of::<Neighbour>() == 20);
 
 /// The way of a packet, a segment of which has this many octets, headers included.
 #[inline(never)]
-pub(crate) fn way(ctx: &TcContext, packet: &Packet, length: u16, interface: u32) -> Way {
+pub(crate) fn way(ctx: &TcContext, packet: &mut Packet, length: u16, interface: u32) -> Way {
     let mut route = socket::route(packet.v6, &packet.out, interface);
     route.__bindgen_anon_1.tot_len = length;
     // SAFETY: `route` lives on the stack and has the length given.
@@ -123,23 +123,18 @@ pub(crate) fn way(ctx: &TcContext, packet: &Packet, length: u16, interface: u32)
     if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
         return Way::Stack;
     }
-    Way::Neighbour(route.ifindex, next(&route))
-}
-
-#[inline(always)]
-fn next(route: &FibLookup) -> Neighbour {
-    // SAFETY: all fields are integers, for which zero is a value.
-    let mut neighbour = unsafe { core::mem::zeroed::<Neighbour>() };
-    neighbour.nh_family = u32::from(route.family);
+    packet.way_out = route.ifindex;
+    packet.neighbour.nh_family = u32::from(route.family);
     // SAFETY: all of the union is initialized, as the larger of its members.
-    neighbour.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
-    neighbour
+    packet.neighbour.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
+    Way::Neighbour
 }
 
-/// Sends the packet to a neighbour; says whether it will be.
+/// Sends the packet to the neighbour that was found; says whether it will be.
 #[inline(always)]
-pub(crate) fn redirect(interface: u32, mut neighbour: Neighbour) -> bool {
-    // SAFETY: `neighbour` lives on the stack and has the length given.
-    let answer = unsafe { bpf_redirect_neigh(interface, &raw mut neighbour, NEIGHBOUR_LENGTH, 0) };
+pub(crate) fn redirect(packet: &mut Packet) -> bool {
+    let neighbour = &raw mut packet.neighbour;
+    // SAFETY: `neighbour` has the length given.
+    let answer = unsafe { bpf_redirect_neigh(packet.way_out, neighbour, NEIGHBOUR_LENGTH, 0) };
     answer == i64::from(TC_ACT_REDIRECT)
 }

@@ -18,3 +18,11 @@ pub fn now() -> Instant {
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+/// The present in nanoseconds of `CLOCK_MONOTONIC`, by which the kernel program stamps.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanoseconds.unwrap_or(0))
+}

@@ -3,11 +3,12 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`source`] | the configuration file, as root must read it |
-//! | [`object`], [`maps`], [`attach`], [`events`], [`selftest`] | the eBPF program; the only users of `aya` |
+//! | [`object`], [`maps`], [`attach`], [`events`], [`flow_table`], [`selftest`] | the eBPF program; the only users of `aya` |
 //! | [`route`] | the rule and the route that deliver steered packets |
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
 //! | [`steer`] | all of those together |
+//! | [`handoff`], [`repair`] | sessions that the kernel carries alone |
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | `serve` | what happens while the gateway runs |
@@ -28,6 +29,8 @@ use crate::telemetry::log::Logging;
 
 pub mod attach;
 pub mod events;
+pub mod flow_table;
+pub mod handoff;
 pub mod interfaces;
 pub mod lanes;
 pub mod listener;
@@ -36,6 +39,7 @@ mod netlink;
 pub mod object;
 pub mod probe;
 mod qdisc;
+pub mod repair;
 pub mod route;
 pub mod selftest;
 mod serve;

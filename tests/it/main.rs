@@ -7,6 +7,7 @@ mod bench;
 mod bridge;
 mod deadlines;
 mod forwarding;
+mod handoff;
 mod infected;
 mod lanes;
 mod lifecycle;

@@ -64,8 +64,10 @@ const RULES: &[Rule] = &[
         within: &["gateway/", "gateway-common/", "gateway-ebpf/", "tests/", "xtask/src/"],
         allowed: &[
             "gateway-common/src/user.rs",
+            "gateway-ebpf/src/entry.rs",
             "gateway-ebpf/src/header.rs",
             "gateway-ebpf/src/map.rs",
+            "gateway-ebpf/src/rewrite.rs",
             "gateway-ebpf/src/socket.rs",
             "gateway/src/datapath/test_run.rs",
             "gateway/src/sockopt.rs",

@@ -72,6 +72,8 @@ pub struct Attached {
     made_qdisc: bool,
     hook: Hook,
     link: Option<SchedClassifierLink>,
+    /// Of the program for packets that go out.
+    egress: Option<SchedClassifierLink>,
 }
 
 impl Attached {
@@ -100,12 +102,17 @@ impl Attached {
     }
 
     fn detach(&mut self) -> Result<(), Error> {
-        let Some(link) = self.link.take() else { return Ok(()) };
-        match aya::programs::links::Link::detach(link) {
-            Err(error) if !is_gone(&error) => {
-                return Err(Error::Attach { interface: self.name.clone(), source: Box::new(error) });
+        let links = [self.link.take(), self.egress.take()];
+        if links.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        for link in links.into_iter().flatten() {
+            match aya::programs::links::Link::detach(link) {
+                Err(error) if !is_gone(&error) => {
+                    return Err(Error::Attach { interface: self.name.clone(), source: Box::new(error) });
+                }
+                _ => {}
             }
-            _ => {}
         }
         if self.made_qdisc {
             qdisc::remove_if_unused(self.index)
@@ -176,6 +183,22 @@ impl Attachments {
         Ok(self.by_index.entry(index).or_insert(attached))
     }
 
+    /// Attaches the program for packets that go out to an interface that the other one is
+    /// attached to.
+    pub(super) fn attach_egress(&mut self, program: &mut SchedClassifier, index: u32) -> Result<(), Error> {
+        let Some(attached) = self.by_index.get_mut(&index).filter(|attached| attached.egress.is_none())
+        else {
+            return Ok(());
+        };
+        let name = attached.name.as_str();
+        let linked = match attached.hook {
+            Hook::Tcx => link(program, name, TcAttachType::Egress),
+            Hook::Clsact => filter(program, name, TcAttachType::Egress, attached.made_qdisc),
+        };
+        attached.egress = Some(linked.map_err(|error| refused(name, error))?);
+        Ok(())
+    }
+
     pub(super) fn detach(&mut self, maps: &mut Maps, index: u32) -> Result<(), Error> {
         let Some(mut attached) = self.by_index.remove(&index) else { return Ok(()) };
         attached.detach()?;
@@ -197,10 +220,11 @@ fn hook_up(
         made_qdisc,
         hook,
         link: Some(link),
+        egress: None,
     };
     if how != Attach::Clsact {
         // First, because a program before us that says "accept" would hide flows from us.
-        match link(program, interface) {
+        match link(program, interface, TcAttachType::Ingress) {
             Ok(link) => return Ok(attached(Hook::Tcx, false, link)),
             // What kernels before 6.6 say.
             Err(error) if how == Attach::Auto && errno(&error) == Some(libc::EINVAL) => {
@@ -211,13 +235,7 @@ fn hook_up(
     }
     let made_qdisc = qdisc::create(interface)
         .map_err(|source| Error::TrafficControl { interface: interface.to_owned(), source })?;
-    let minor = if made_qdisc { MADE_QDISC } else { FOUND_QDISC };
-    let options = |priority| {
-        TcAttachOptions::Netlink(NlOptions { priority, handle: TcHandle::new(HANDLE, minor), classid: None })
-    };
-    // Priority 1 may belong to a filter of another kind, which the kernel refuses to share: then
-    // the kernel chooses.
-    match attach_by(program, interface, options(1)).or_else(|_| attach_by(program, interface, options(0))) {
+    match filter(program, interface, TcAttachType::Ingress, made_qdisc) {
         Ok(link) => Ok(attached(Hook::Clsact, made_qdisc, link)),
         Err(error) => {
             if made_qdisc {
@@ -229,11 +247,31 @@ fn hook_up(
     }
 }
 
+/// Attaches by a filter in the clsact qdisc.
+fn filter(
+    program: &mut SchedClassifier,
+    interface: &str,
+    way: TcAttachType,
+    made_qdisc: bool,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let minor = if made_qdisc { MADE_QDISC } else { FOUND_QDISC };
+    let options = |priority| {
+        TcAttachOptions::Netlink(NlOptions { priority, handle: TcHandle::new(HANDLE, minor), classid: None })
+    };
+    // Priority 1 may belong to a filter of another kind, which the kernel refuses to share: then
+    // the kernel chooses.
+    attach_by(program, interface, way, options(1)).or_else(|_| attach_by(program, interface, way, options(0)))
+}
+
 /// Attaches by a TCX link.
-fn link(program: &mut SchedClassifier, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
+fn link(
+    program: &mut SchedClassifier,
+    interface: &str,
+    way: TcAttachType,
+) -> Result<SchedClassifierLink, ProgramError> {
     let mut tries = 0..RELINKS;
     loop {
-        let linked = attach_by(program, interface, TcAttachOptions::TcxOrder(LinkOrder::first()));
+        let linked = attach_by(program, interface, way, TcAttachOptions::TcxOrder(LinkOrder::first()));
         match linked {
             // A link goes with its last descriptor, and a process that is about to be started has
             // copies of all of them for a moment.
@@ -248,9 +286,10 @@ fn link(program: &mut SchedClassifier, interface: &str) -> Result<SchedClassifie
 fn attach_by(
     program: &mut SchedClassifier,
     interface: &str,
+    way: TcAttachType,
     options: TcAttachOptions,
 ) -> Result<SchedClassifierLink, ProgramError> {
-    let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+    let id = program.attach_with_options(interface, way, options)?;
     program.take_link(id)
 }
 
@@ -284,6 +323,11 @@ fn describe(interface: &str, role: Role) -> Result<(u32, Interface), Error> {
     Ok((index, role.bridge_mac.map_or(shared, |mac| shared.bridged(mac))))
 }
 
+/// Whether a filter's program may be one of the gateway's.
+fn is_ours(program: &str) -> bool {
+    program.is_empty() || [name::PROGRAM, name::EGRESS_PROGRAM].contains(&program)
+}
+
 /// Removes the filters that a predecessor left when it was killed, and the qdiscs it had made for
 /// them. TCX links need none of this: they vanish with their process. Returns how many filters
 /// there were.
@@ -298,11 +342,11 @@ pub fn sweep() -> Result<usize, Error> {
     for interface in interfaces.iter() {
         let (label, index) = (interface.name().to_string_lossy(), interface.index());
         let failed = |source| Error::TrafficControl { interface: label.clone().into_owned(), source };
-        for filter in qdisc::ingress_filters(index).map_err(failed)? {
+        for filter in qdisc::all_filters(index).map_err(failed)? {
             // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel
             // whether it knows names with a program of a kind that takes this capability.
-            let is_ours = filter.handle >> 16 == u32::from(HANDLE)
-                && filter.program.as_deref().is_some_and(|name| name.is_empty() || name == name::PROGRAM);
+            let is_ours =
+                filter.handle >> 16 == u32::from(HANDLE) && filter.program.as_deref().is_some_and(is_ours);
             if !is_ours {
                 continue;
             }

@@ -223,7 +223,7 @@ impl Kernel {
     }
 }
 
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
@@ -233,7 +233,7 @@ fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn address(ip: IpAddr) -> Address {
+pub(super) fn address(ip: IpAddr) -> Address {
     match ip {
         IpAddr::V4(v4) => mapped(v4.octets()),
         IpAddr::V6(v6) => v6.octets(),

@@ -15,6 +15,7 @@ use gateway_common::{ABI_VERSION, name};
 
 use super::attach::{Attached, Attachments, Role};
 use super::events::{Events, Log};
+use super::flow_table::FlowTable;
 use super::maps::Maps;
 use super::selftest::{self, Verdict};
 use crate::config::file::{Attach, Intercept, WhenDown};
@@ -174,6 +175,7 @@ pub struct Kernel {
     pub(super) settings: Settings,
     events: Option<Events>,
     log: Option<Log>,
+    flow_table: Option<FlowTable>,
 }
 
 impl Kernel {
@@ -195,6 +197,8 @@ impl Kernel {
         let events = Some(Events::take(&mut ebpf)?);
         let log = if settings.debug { Some(Log::take(&mut ebpf)?) } else { None };
         program(&mut ebpf)?.load()?;
+        egress_program(&mut ebpf)?.load()?;
+        let flow_table = Some(FlowTable::take(&mut ebpf)?);
         Ok(Self {
             attachments: Attachments::new(settings.attach),
             ebpf,
@@ -202,6 +206,7 @@ impl Kernel {
             settings: settings.clone(),
             events,
             log,
+            flow_table,
         })
     }
 
@@ -234,7 +239,17 @@ impl Kernel {
     ///
     /// There is no such interface, it carries neither Ethernet nor bare IP, or the kernel refuses.
     pub fn attach(&mut self, interface: &str, role: Role) -> Result<&Attached, Error> {
-        self.attachments.attach(program(&mut self.ebpf)?, &mut self.maps, interface, role)
+        let index =
+            self.attachments.attach(program(&mut self.ebpf)?, &mut self.maps, interface, role)?.index();
+        let attached = self.attachments.attach_egress(egress_program(&mut self.ebpf)?, index);
+        if let Err(error) = attached {
+            self.attachments.detach(&mut self.maps, index)?;
+            return Err(error);
+        }
+        self.attachments
+            .all()
+            .find(|attached| attached.index() == index)
+            .ok_or(Error::Incomplete("attachment"))
     }
 
     /// Detaches the program from the interface with this number; nothing happens if it is not
@@ -255,6 +270,11 @@ impl Kernel {
     /// What the program tells as it happens: the first call gets it.
     pub const fn events(&mut self) -> Option<Events> {
         self.events.take()
+    }
+
+    /// The entries of handed-off flows: the first call gets them.
+    pub const fn flow_table(&mut self) -> Option<FlowTable> {
+        self.flow_table.take()
     }
 
     /// Writes the program's debug lines, if any, to the log.
@@ -293,6 +313,11 @@ impl Kernel {
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
     let program = ebpf.program_mut(name::PROGRAM).ok_or(Error::Incomplete(name::PROGRAM))?;
+    Ok(program.try_into()?)
+}
+
+fn egress_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
+    let program = ebpf.program_mut(name::EGRESS_PROGRAM).ok_or(Error::Incomplete(name::EGRESS_PROGRAM))?;
     Ok(program.try_into()?)
 }
 

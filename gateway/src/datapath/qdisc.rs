@@ -28,6 +28,8 @@ pub(super) struct Filter {
     pub handle: u32,
     /// Priority and protocol, as the kernel packs them.
     info: u32,
+    /// Which packets it is for: those that come in, or go out.
+    parent: TcHandle,
 }
 
 /// Makes a clsact qdisc; `false`: there is one already.
@@ -52,15 +54,17 @@ pub(super) fn remove_if_unused(index: u32) -> io::Result<()> {
     gone_is_empty(ask(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK)).map(drop)
 }
 
-/// The filters of packets that come in on this interface.
-pub(super) fn ingress_filters(index: u32) -> io::Result<Vec<Filter>> {
-    gone_is_empty(filters(index, INGRESS))
+/// The filters of packets that come in on this interface, and of those that go out.
+pub(super) fn all_filters(index: u32) -> io::Result<Vec<Filter>> {
+    let mut all = gone_is_empty(filters(index, INGRESS))?;
+    all.extend(gone_is_empty(filters(index, EGRESS))?);
+    Ok(all)
 }
 
-/// Removes one filter of packets that come in.
+/// Removes one filter.
 pub(super) fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
     let mut message = TcMessage::default();
-    message.header = header(index, INGRESS)?;
+    message.header = header(index, filter.parent)?;
     message.header.handle = filter.handle.into();
     message.header.info = filter.info;
     gone_is_empty(ask(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK)).map(drop)
@@ -94,7 +98,12 @@ impl From<TcMessage> for Filter {
                 None
             }
         });
-        Self { program: named, handle: message.header.handle.into(), info: message.header.info }
+        Self {
+            program: named,
+            handle: message.header.handle.into(),
+            info: message.header.info,
+            parent: message.header.parent,
+        }
     }
 }
 

@@ -1,0 +1,374 @@
+//! Sessions that the kernel carries alone: everything the kernel program does with them, on real
+//! connections between a client and a server.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use gateway::config::file::Intercept;
+use gateway::datapath::attach::Role;
+use gateway::datapath::flow_table::FlowTable;
+use gateway::datapath::handoff::{self, Pair, Refusal};
+use gateway::datapath::maps::Family;
+use gateway::datapath::object::{Kernel, Settings};
+use gateway_tests::lab::{self, LAN, Lab, WAN};
+use gateway_tests::netns::Netns;
+use gateway_tests::wait;
+use socket2::{Domain, Protocol, Socket, Type};
+
+const FAMILIES: [lab::Family; 2] = [lab::Family::V4, lab::Family::V6];
+const PATIENCE: Duration = Duration::from_secs(10);
+const OWN_MARK: u32 = 0x2600;
+
+/// A router with the program, and the test as its proxy.
+struct Router<'lab> {
+    lab: &'lab Lab,
+    kernel: Kernel,
+    table: FlowTable,
+    listeners: [Socket; 2],
+}
+
+/// The four ends of a session: the client's, the gateway's two, and the server's.
+struct Session {
+    client: TcpStream,
+    accepted: TcpStream,
+    upstream: TcpStream,
+    served: TcpStream,
+}
+
+/// The two that are left when it is handed off.
+struct Direct {
+    client: TcpStream,
+    served: TcpStream,
+}
+
+fn on_router(work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    lab.router().enter(|| {
+        let router = Router::start(&lab)?;
+        work(router)
+    })?
+}
+
+impl<'lab> Router<'lab> {
+    fn start(lab: &'lab Lab) -> anyhow::Result<Self> {
+        for (family, local) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
+            lab.router().ip(&format!("{family} rule add priority 1025 fwmark 0x2500/0xff00 lookup 2525"))?;
+            lab.router().ip(&format!("{family} route add local {local} dev lo table 2525"))?;
+        }
+        let mut kernel = Kernel::load(&Settings::from(&Intercept::default()))?;
+        kernel.set_ports(&[25])?;
+        kernel.attach(LAN, Role { client: true, bridge_mac: None })?;
+        kernel.attach(WAN, Role::default())?;
+        let listen = |family, address: IpAddr| {
+            let socket = transparent(address)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(address, 0).into())?;
+            socket.listen(1024)?;
+            kernel.set_listener(family, socket.as_fd())?;
+            anyhow::Ok(socket)
+        };
+        let mut listen = listen;
+        let listeners = [
+            listen(Family::V4, IpAddr::from([127, 0, 0, 1]))?,
+            listen(Family::V6, IpAddr::from(std::net::Ipv6Addr::LOCALHOST))?,
+        ];
+        let table = kernel.flow_table().context("the table is taken")?;
+        Ok(Self { lab, kernel, table, listeners })
+    }
+
+    /// A session whose upstream connection comes from `source`, with octets passed both ways.
+    fn session(
+        &mut self,
+        server: &TcpListener,
+        family: lab::Family,
+        source: IpAddr,
+    ) -> anyhow::Result<Session> {
+        let client = connect(self.lab.client(), family)?;
+        let (accepted, _) = self.listeners[usize::from(family == lab::Family::V6)].accept()?;
+        let upstream = transparent(source)?;
+        upstream.set_mark(OWN_MARK)?;
+        upstream.bind(&SocketAddr::new(source, 0).into())?;
+        upstream.connect_timeout(&server.local_addr()?.into(), PATIENCE)?;
+        let (served, _) = server.accept()?;
+        let session = Session { client, accepted: accepted.into(), upstream: upstream.into(), served };
+        for socket in [&session.client, &session.accepted, &session.upstream, &session.served] {
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_nodelay(true)?;
+        }
+        // The first look only begins to watch.
+        ensure!(self.hand_off(&session)? == Err(Refusal::Unseen));
+        session.pass()?;
+        Ok(session)
+    }
+
+    fn hand_off(&mut self, session: &Session) -> anyhow::Result<Result<(), Refusal>> {
+        let pair = Pair::new(session.accepted.try_clone()?.into(), session.upstream.try_clone()?.into());
+        let mut answers = handoff::hand_off(vec![pair], &mut self.table);
+        answers.pop().context("no answer")
+    }
+
+    /// Hands a session off, at the first quiet instant.
+    fn direct(&mut self, session: Session) -> anyhow::Result<Direct> {
+        wait::until(PATIENCE, "a quiet instant", || match self.hand_off(&session)? {
+            Ok(()) => Ok(Some(())),
+            Err(Refusal::Busy) => Ok(None),
+            Err(refusal) => bail!("refused: {refusal:?}"),
+        })?;
+        let Session { client, served, .. } = session;
+        Ok(Direct { client, served })
+    }
+
+    fn count(&self, reason: &str) -> anyhow::Result<u64> {
+        let counters = self.kernel.counters()?;
+        let found = counters.into_iter().find(|(name, _)| *name == reason);
+        found.map(|(_, count)| count).context("no such reason")
+    }
+}
+
+impl Session {
+    /// A word each way, through the gateway's sockets.
+    fn pass(&self) -> anyhow::Result<()> {
+        carry(&self.client, &self.accepted, b"from the client")?;
+        carry(&self.upstream, &self.served, b"from the client")?;
+        carry(&self.served, &self.upstream, b"from the server")?;
+        carry(&self.accepted, &self.client, b"from the server")
+    }
+}
+
+impl Direct {
+    /// Seeded octets both ways at once.
+    fn stream(&self, octets: usize, seed: u64) -> anyhow::Result<()> {
+        let (up, down) = (noise(octets, seed), noise(octets, !seed));
+        std::thread::scope(|scope| {
+            let upward = scope.spawn(|| carry(&self.client, &self.served, &up));
+            carry(&self.served, &self.client, &down)?;
+            upward.join().expect("does not panic")
+        })
+    }
+
+    /// Both ends close, the client first or last.
+    fn close(self, client_first: bool) -> anyhow::Result<()> {
+        let (first, second) =
+            if client_first { (self.client, self.served) } else { (self.served, self.client) };
+        first.shutdown(Shutdown::Write)?;
+        ensure!((&second).read(&mut [0; 1])? == 0, "no end after the first half was closed");
+        carry(&second, &first, b"the other half is still open")?;
+        second.shutdown(Shutdown::Write)?;
+        ensure!((&first).read(&mut [0; 1])? == 0, "no end after the second half was closed");
+        Ok(())
+    }
+}
+
+fn transparent(address: IpAddr) -> anyhow::Result<Socket> {
+    let domain = Domain::for_address(SocketAddr::new(address, 0));
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_ip_transparent_v6(true)?
+    } else {
+        socket.set_ip_transparent_v4(true)?
+    }
+    Ok(socket)
+}
+
+fn connect(netns: &Netns, family: lab::Family) -> anyhow::Result<TcpStream> {
+    netns.enter(|| Ok(TcpStream::connect_timeout(&family.smtp(), PATIENCE)?))?
+}
+
+fn serve(lab: &Lab, family: lab::Family) -> anyhow::Result<TcpListener> {
+    Ok(lab.server().enter(|| TcpListener::bind(family.smtp()))??)
+}
+
+/// Octets that look random, the same for the same seed (xorshift).
+fn noise(octets: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let words = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(octets).collect()
+}
+
+/// Sends `bytes` one way and reads them at the other end, at the same time.
+fn carry(from: &TcpStream, to: &TcpStream, bytes: &[u8]) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut from = from;
+            from.write_all(bytes)
+        });
+        let mut read = vec![0; bytes.len()];
+        let mut to = to;
+        let done = to.read_exact(&mut read);
+        writer.join().expect("the writer does not panic")?;
+        done?;
+        ensure!(read == bytes, "other octets came out");
+        Ok(())
+    })
+}
+
+/// Sockets of the router that have to do with the session's port.
+fn sockets(lab: &Lab) -> anyhow::Result<usize> {
+    let mut ss = lab.router().command("ss");
+    ss.args(["-H", "-t", "-n", "-a", "( sport = :25 or dport = :25 )"]);
+    Ok(gateway_tests::process::done(&mut ss)?.lines().count())
+}
+
+#[test]
+fn octets_pass_both_ways_and_no_socket_is_left() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for family in FAMILIES {
+            let server = serve(router.lab, family)?;
+            for source in [family.client(), family.router()] {
+                let session = router.session(&server, family, source)?;
+                ensure!(sockets(router.lab)? == 2);
+                let direct = router.direct(session)?;
+                ensure!(sockets(router.lab)? == 0, "{source}: sockets are left");
+                carry(&direct.client, &direct.served, b"a word")?;
+                carry(&direct.served, &direct.client, b"and another")?;
+                direct.stream(8_000_000, 7).with_context(|| format!("from {source}"))?;
+                direct.close(family == lab::Family::V4)?;
+            }
+        }
+        ensure!(router.count("redirected")? > 1000);
+        ensure!(router.count("no_socket")? == 0);
+        Ok(())
+    })
+}
+
+/// A session in the middle of a dialogue while it is handed off: octets come whenever they like.
+struct Dialogue {
+    session: Session,
+    seed: u64,
+}
+
+/// Octets of each dialogue and direction, in small pieces with pauses.
+const TALK: usize = 2_000;
+
+impl Dialogue {
+    /// Both ends talk and listen; what they hear must be what was said.
+    fn talk(&self) -> anyhow::Result<()> {
+        let (client, served) = (&self.session.client, &self.session.served);
+        std::thread::scope(|scope| {
+            let seed = self.seed;
+            let said = [scope.spawn(move || say(client, seed)), scope.spawn(move || say(served, !seed))];
+            hear(served, seed).context("at the server")?;
+            hear(client, !seed).context("at the client")?;
+            for said in said {
+                said.join().expect("does not panic")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Moves on what has come to the gateway's sockets.
+    fn relay(&self) -> anyhow::Result<()> {
+        let Session { accepted, upstream, .. } = &self.session;
+        for (mut from, mut to) in [(accepted, upstream), (upstream, accepted)] {
+            from.set_nonblocking(true)?;
+            let mut buffer = [0; TALK];
+            match from.read(&mut buffer) {
+                Ok(octets) => to.write_all(&buffer[..octets])?,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say(mut to: &TcpStream, seed: u64) -> std::io::Result<()> {
+    let octets = noise(TALK, seed);
+    for (piece, pause) in octets.chunks(TALK / 8).zip(noise(8, seed.rotate_left(7))) {
+        std::thread::sleep(Duration::from_micros(u64::from(pause) * 100));
+        to.write_all(piece)?;
+    }
+    Ok(())
+}
+
+fn hear(mut from: &TcpStream, seed: u64) -> anyhow::Result<()> {
+    let mut heard = vec![0; TALK];
+    from.read_exact(&mut heard)?;
+    ensure!(heard == noise(TALK, seed), "other octets came out");
+    Ok(())
+}
+
+/// Hands off so many dialogues, `WIDTH` at a time; none may lose an octet or its life.
+fn hand_off_dialogues(number: usize) -> anyhow::Result<()> {
+    const WIDTH: usize = 25;
+    on_router(|mut router| {
+        let (mut direct, mut seed) = (0, 1);
+        let servers = [serve(router.lab, FAMILIES[0])?, serve(router.lab, FAMILIES[1])?];
+        while direct < number {
+            let family = FAMILIES[direct / WIDTH % 2];
+            let dialogues = (0..WIDTH)
+                .map(|place| {
+                    seed += 1;
+                    let source = if place % 2 == 0 { family.client() } else { family.router() };
+                    let session =
+                        router.session(&servers[usize::from(family == FAMILIES[1])], family, source)?;
+                    Ok(Dialogue { session, seed: u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15) })
+                })
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            direct += std::thread::scope(|scope| {
+                let talks: Vec<_> =
+                    dialogues.iter().map(|dialogue| scope.spawn(|| dialogue.talk())).collect();
+                let direct = router.hand_off_while_they_talk(&dialogues);
+                for talk in talks {
+                    talk.join().expect("does not panic")?;
+                }
+                direct
+            })?;
+            for dialogue in dialogues {
+                let Session { client, served, .. } = dialogue.session;
+                Direct { client, served }.close(dialogue.seed % 3 == 0)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+impl Router<'_> {
+    /// Says how many were handed off: all of them, sooner or later.
+    fn hand_off_while_they_talk(&mut self, dialogues: &[Dialogue]) -> anyhow::Result<usize> {
+        let mut open: Vec<_> = dialogues.iter().collect();
+        let deadline = wait::Deadline::after(PATIENCE);
+        while !open.is_empty() {
+            ensure!(!deadline.passed(), "{} of {} were never quiet", open.len(), dialogues.len());
+            for dialogue in &open {
+                dialogue.relay()?;
+            }
+            let pair = |dialogue: &&Dialogue| {
+                let Session { accepted, upstream, .. } = &dialogue.session;
+                Ok(Pair::new(accepted.try_clone()?.into(), upstream.try_clone()?.into()))
+            };
+            let pairs = open.iter().map(pair).collect::<anyhow::Result<Vec<_>>>()?;
+            let answers = handoff::hand_off(pairs, &mut self.table);
+            let mut left = Vec::new();
+            for (dialogue, answer) in open.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => {}
+                    Err(Refusal::Busy | Refusal::Unseen) => left.push(dialogue),
+                    Err(refusal) => bail!("refused: {refusal:?}"),
+                }
+            }
+            open = left;
+        }
+        Ok(dialogues.len())
+    }
+}
+
+#[test]
+fn a_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Result<()> {
+    hand_off_dialogues(1_000)
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Result<()> {
+    hand_off_dialogues(10_000)
+}
