@@ -28,7 +28,7 @@ pub(crate) fn run(checks_only: bool) -> anyhow::Result<()> {
             "warnings",
         ]),
     )?;
-    setup::build_tools()?;
+    setup::core_source()?;
     ebpf::clippy()?;
     step::run(
         "documentation",

@@ -107,7 +107,9 @@ pub(crate) fn build() -> anyhow::Result<()> {
     }
     let toolchain = Toolchain::find().context(HOW_TO_GET_CORE)?;
     let mut command = toolchain.cargo("build");
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
+    let linker = linker::find().context("bpf-linker is not there: `cargo xtask setup` installs it")?;
+    let flags = [rustflags(), vec![format!("-Clinker={}", linker.display()), "-Clink-arg=--btf".to_owned()]];
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.concat().join(SEPARATOR));
     step::run(&format!("build the eBPF object; core is {toolchain}"), &mut command)?;
     // Cargo leaves the object alone when only a comment of a manifest changed.
     fs::File::options().append(true).open(object())?.set_modified(now())?;
@@ -118,7 +120,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
 pub(crate) fn clippy() -> anyhow::Result<()> {
     let toolchain = Toolchain::find().context(HOW_TO_GET_CORE)?;
     let mut command = toolchain.cargo("clippy");
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()?).args(["--", "-D", "warnings"]);
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags().join(SEPARATOR)).args(["--", "-D", "warnings"]);
     step::run("lint the eBPF program", &mut command)
 }
 
@@ -147,17 +149,12 @@ fn publish() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rustflags() -> anyhow::Result<String> {
-    let linker = linker::find().context("bpf-linker is not there: `cargo xtask setup` installs it")?;
-    let architecture = std::env::consts::ARCH;
-    let flags = [
-        format!("--cfg=bpf_target_arch=\"{architecture}\""),
-        "-Cdebuginfo=2".to_owned(),
-        format!("-Clinker={}", linker.display()),
-        "-Clink-arg=--btf".to_owned(),
-    ];
-    // Cargo's own separator, which cannot occur in a flag.
-    Ok(flags.join("\u{1f}"))
+/// Cargo's separator of compiler flags, which cannot occur in one.
+const SEPARATOR: &str = "\u{1f}";
+
+/// What both building and linting tell the compiler.
+fn rustflags() -> Vec<String> {
+    vec![format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH), "-Cdebuginfo=2".to_owned()]
 }
 
 #[expect(

@@ -42,7 +42,7 @@ fn lab_packages() -> Vec<Group> {
 }
 
 /// A `core` for the BPF target: its source for the compiler in use, or one of the other ways.
-fn core_source() -> anyhow::Result<()> {
+pub(crate) fn core_source() -> anyhow::Result<()> {
     if let Some(found) = Toolchain::find() {
         say::fine(&format!("core for BPF: {found}"));
         return Ok(());
