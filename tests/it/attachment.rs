@@ -34,7 +34,8 @@ fn a_clsact_qdisc_goes_with_the_program_unless_it_was_there_before() -> anyhow::
         killed.attach(WAN, Role::default())?;
         std::mem::forget(killed);
         assert!(tc(&lab, &format!("filter show dev {WAN} ingress"))?.contains("gateway_ingress"));
-        assert_eq!(attach::sweep()?, 2);
+        // One filter for what comes in and one for what goes out, on both interfaces.
+        assert_eq!(attach::sweep()?, 4);
         assert!(!tc(&lab, &format!("qdisc show dev {LAN}"))?.contains("clsact"));
         assert!(tc(&lab, &format!("qdisc show dev {WAN}"))?.contains("clsact"));
         assert_eq!(tc(&lab, &format!("filter show dev {WAN} ingress"))?, "");
