@@ -138,7 +138,8 @@ fn object() -> PathBuf {
 }
 
 fn publish() -> anyhow::Result<()> {
-    for profile in ["debug", "release"] {
+    // Test programs lie one folder below the daemon.
+    for profile in ["debug", "debug/deps", "release"] {
         let folder = step::target().join(profile);
         fs::create_dir_all(&folder)?;
         // Renamed into place, so that a gateway that starts meanwhile reads a whole file.

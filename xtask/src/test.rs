@@ -39,10 +39,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         ),
     ];
     for (what, arguments) in parts {
-        let mut command = step::cargo(arguments);
-        // Test programs lie one folder below the daemon, beside which the object is looked for.
-        command.env("GATEWAY_EBPF_OBJECT", step::target().join("debug/gateway-ebpf.o"));
-        total.add(part(what, &mut command)?);
+        total.add(part(what, &mut step::cargo(arguments))?);
     }
     say::line(&format!("{} passed, {} failed", total.passed, total.failed));
     if total.failed > 0 {
