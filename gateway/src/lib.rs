@@ -11,6 +11,7 @@
 //! | [`spool`] | the copy that scanners see |
 //! | [`scan`] | scanners and their verdicts |
 //! | [`policy`] | what is done with a flow or a message |
+//! | [`tls`] | what a client says of itself before its octets pass unread |
 //! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
@@ -37,3 +38,4 @@ pub mod session;
 pub mod smtp;
 pub mod spool;
 pub mod telemetry;
+pub mod tls;

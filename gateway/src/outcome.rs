@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
+use crate::tls::TlsFacts;
 
 /// What became of one message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,6 +123,8 @@ pub struct SessionRecord {
     pub end: SessionEnd,
     /// What the kernel noted of its first packet.
     pub facts: Option<FlowFacts>,
+    /// What the client said of itself when it began TLS.
+    pub tls: Option<TlsFacts>,
 }
 
 /// How a session ended.

@@ -29,6 +29,7 @@ mod carry;
 mod copy;
 mod inspect;
 mod linger;
+mod preamble;
 mod record;
 pub mod table;
 mod upstream;
@@ -126,6 +127,7 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         time: clock::now().saturating_duration_since(live.opened()),
         end: ending.end,
         facts: live.facts(),
+        tls: live.tls(),
     });
 }
 

@@ -122,6 +122,7 @@ impl Telemetry {
     pub fn session(&self, record: &SessionRecord) {
         self.metrics.session(record);
         let facts = record.facts.as_ref();
+        let tls = record.tls.as_ref();
         tracing::info!(
             target: "gateway::outcome",
             lane = record.lane.as_str(),
@@ -138,6 +139,9 @@ impl Telemetry {
             interface = facts.map(|facts| facts.interface.as_str()),
             mac = facts.and_then(|facts| facts.mac).map(redact::mac),
             ttl = facts.map(|facts| facts.ttl),
+            server_name = tls.and_then(|tls| tls.server_name.as_deref()),
+            tls = tls.map(|tls| tls.version.as_str()),
+            ja4 = tls.map(|tls| tls.ja4.as_str()),
             "session"
         );
     }
@@ -286,6 +290,7 @@ mod tests {
             time: Duration::from_secs(1),
             end,
             facts: None,
+            tls: None,
         }
     }
 

@@ -121,6 +121,7 @@ mod tests {
             messages: 12,
             age: Duration::from_secs(187),
             facts: None,
+            tls: None,
         };
         let sessions = Sessions {
             open: 3,

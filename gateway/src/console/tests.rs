@@ -117,6 +117,7 @@ fn session(number: u64, client: &str, stage: Stage, helo: &str) -> SessionView {
             sack: true,
             timestamps: true,
         }),
+        tls: None,
     }
 }
 

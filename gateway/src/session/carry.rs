@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::table::{OpenSession, Stage};
-use super::{Context, Ending, Settings, linger, upstream};
+use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
 use crate::handoff::{Ended, Side};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
@@ -42,24 +42,8 @@ pub(super) async fn carry(
 ) -> SessionEnd {
     live.set_stage(Stage::Splice);
     context.telemetry.count(Counter::Splice);
-    let count = |side, octets| match side {
-        Side::Client => {
-            live.add_from_client(octets);
-            context.telemetry.add(Counter::ClientOctets, octets);
-        }
-        Side::Server => {
-            live.add_from_server(octets);
-            context.telemetry.add(Counter::ServerOctets, octets);
-        }
-    };
-    let mut stop = context.stop.clone();
-    let stopped = async {
-        tokio::select! {
-            () = live.ended_by_operator() => {}
-            // The sender goes away with the daemon, which is a stop as well.
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-    };
+    let count = |side, octets| count(live, context, side, octets);
+    let stopped = stopped(live, context);
     let idle = settings.config.timeouts.idle.duration();
     let engine = settings.config.splice.engine;
     let carried = context.handoff.carry(client, server, engine, idle, count, stopped).await;
@@ -71,7 +55,63 @@ pub(super) async fn carry(
             SessionEnd::Server
         }
         Ended::Idle => SessionEnd::Timeout,
-        Ended::Stopped if *context.stop.borrow() => SessionEnd::Shutdown,
-        Ended::Stopped => SessionEnd::Operator,
+        Ended::Stopped => who_stopped(context),
     }
+}
+
+/// Carries a session on that has turned to TLS, and notes what the client says of itself.
+pub(super) async fn after_starttls(
+    client: TcpStream,
+    server: TcpStream,
+    live: &OpenSession,
+    settings: &Settings,
+    context: &Context,
+) -> SessionEnd {
+    live.set_stage(Stage::Splice);
+    let idle = settings.config.timeouts.idle.duration();
+    let count = |octets| count(live, context, Side::Client, octets);
+    let hello = tokio::select! {
+        hello = preamble::pass(&client, &server, idle, count) => hello,
+        () = stopped(live, context) => {
+            reset(&client);
+            reset(&server);
+            return who_stopped(context);
+        }
+    };
+    match hello {
+        Ok(facts) => {
+            if let Some(facts) = facts {
+                live.set_tls(facts);
+            }
+            carry(client, server, live, settings, context).await
+        }
+        Err(end) => end,
+    }
+}
+
+fn count(live: &OpenSession, context: &Context, side: Side, octets: u64) {
+    match side {
+        Side::Client => {
+            live.add_from_client(octets);
+            context.telemetry.add(Counter::ClientOctets, octets);
+        }
+        Side::Server => {
+            live.add_from_server(octets);
+            context.telemetry.add(Counter::ServerOctets, octets);
+        }
+    }
+}
+
+/// Returns when an operator ends the session, or the gateway stops.
+async fn stopped(live: &OpenSession, context: &Context) {
+    let mut stop = context.stop.clone();
+    tokio::select! {
+        () = live.ended_by_operator() => {}
+        // The sender goes away with the daemon, which is a stop as well.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+fn who_stopped(context: &Context) -> SessionEnd {
+    if *context.stop.borrow() { SessionEnd::Shutdown } else { SessionEnd::Operator }
 }

@@ -58,7 +58,7 @@ pub(super) async fn run(
     let Driver { client, server, .. } = driver;
     match (end, server) {
         (None, Some(server)) => {
-            let end = carry::carry(client, server, live, settings, context).await;
+            let end = carry::after_starttls(client, server, live, settings, context).await;
             Ending { lane: "splice", end, authenticated }
         }
         (end, server) => {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 pub use crate::smtp::stage::Stage;
+use crate::tls::TlsFacts;
 
 /// What of a running session can be seen.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct LiveSession {
     messages: AtomicU32,
     helo: Mutex<String>,
     facts: Mutex<Option<FlowFacts>>,
+    tls: Mutex<Option<TlsFacts>>,
     ended: Notify,
 }
 
@@ -104,6 +106,17 @@ impl LiveSession {
         noted.or_else(|| self.flow.facts.clone())
     }
 
+    /// Notes what the client said of itself when it began TLS.
+    pub fn set_tls(&self, tls: TlsFacts) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+    }
+
+    /// What the client said of itself when it began TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsFacts> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns when an operator ends the session.
     pub async fn ended_by_operator(&self) {
         self.ended.notified().await;
@@ -122,6 +135,7 @@ impl LiveSession {
             messages: self.messages(),
             age: now.saturating_duration_since(self.opened),
             facts: self.facts(),
+            tls: self.tls(),
         }
     }
 }
@@ -149,6 +163,8 @@ pub struct SessionView {
     pub age: Duration,
     /// What the kernel noted of its first packet.
     pub facts: Option<FlowFacts>,
+    /// What the client said of itself when it began TLS; the name is bytes from the network.
+    pub tls: Option<TlsFacts>,
 }
 
 /// Why a session is not taken.
@@ -204,6 +220,7 @@ impl SessionTable {
             messages: AtomicU32::new(0),
             helo: Mutex::default(),
             facts: Mutex::default(),
+            tls: Mutex::default(),
             ended: Notify::new(),
             flow,
         });

@@ -46,6 +46,13 @@ fn rows(session: &SessionView) -> Vec<(&'static str, String)> {
         Some(facts) => rows.extend(kernel(facts)),
         None => rows.push(("kernel", "nothing noted of the first packet".to_owned())),
     }
+    if let Some(tls) = &session.tls {
+        rows.push((
+            "TLS",
+            format!("{} for {}", safe(&tls.version), safe(tls.server_name.as_deref().unwrap_or("no name"))),
+        ));
+        rows.push(("JA4", safe(&tls.ja4)));
+    }
     rows
 }
 
