@@ -156,6 +156,7 @@ impl Packet {
 
     /// Length of its IP and TCP headers.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     pub(crate) const fn headers(&self) -> u32 {
         (self.tcp - self.ip + self.header_length()) as u32
     }

@@ -29,8 +29,7 @@ const STEER: i32 = TC_ACT_OK;
 const DROP: i32 = TC_ACT_SHOT;
 
 /// Goes straight to a neighbour.
-#[expect(clippy::cast_possible_wrap, reason = "a small number")]
-const REDIRECT: i32 = TC_ACT_REDIRECT as i32;
+const REDIRECT: i32 = TC_ACT_REDIRECT;
 
 /// Packets that come in.
 #[classifier]

@@ -66,7 +66,8 @@ pub(crate) fn give_way(entry: Entry) -> bool {
     let Some(peer) = Entry::of(translation.peer()) else { return false };
     let other = peer.get();
     let reset = translation.has_reset() || other.has_reset();
-    if !reset && !(translation.has_fin() && other.has_fin()) {
+    let closed = translation.has_fin() && other.has_fin();
+    if !reset && !closed {
         return false;
     }
     entry.end();
@@ -111,6 +112,7 @@ fn prepare(packet: &mut Packet, entry: Entry) {
 
 /// Octets of the packet from its IP header on, without the padding of the link.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
 fn length(ctx: &TcContext, packet: &Packet) -> u32 {
     let whole = ctx.len() - packet.ip as u32;
     let field = if packet.v6 { packet.ip + 4 } else { packet.ip + 2 };
