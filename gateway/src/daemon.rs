@@ -20,14 +20,16 @@ use tokio::time::{sleep, timeout};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::control::{self, Control, ScannerHealth};
-use crate::handoff::Handoff;
+use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
-use crate::session::{self, Context, table::SessionTable};
+use crate::session::{self, Context, direct::Direct, table::SessionTable};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging};
 
 mod link;
 mod settings;
+
+use link::KernelRequests;
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
@@ -88,12 +90,17 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let name = settings::name(&config);
     let (stop, stopped) = watch::channel(false);
     let (questions, asked) = mpsc::channel(QUESTIONS);
+    let (sessions, handed_off) = mpsc::channel(QUESTIONS);
+    let (ends, ending) = mpsc::channel(QUESTIONS);
+    let counted = Arc::clone(&telemetry);
+    let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
     let context = Arc::new(Context {
         table: Arc::new(SessionTable::default()),
         telemetry: Arc::clone(&telemetry),
         facts: settings::facts(&config, Facts::new(questions)),
+        handoff: settings::handoff(&config, kernel),
         settings: ArcSwap::from_pointee(settings::make(config)?),
-        handoff: Handoff::default(),
+        direct: Direct::new(ends),
         stop: stopped,
         turned_away: Semaphore::new(session::TURNED_AWAY),
     });
@@ -105,7 +112,10 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         let address = listener.local_addr()?;
         accepting.spawn(accept(listener, address, Arc::clone(&context)));
     }
-    let (link, datapath, reloader) = link::make(channel, asked);
+    let kernel = KernelRequests { sessions: handed_off, ends: ending };
+    let direct = Arc::clone(&context);
+    let ended = Box::new(move |report| direct.direct.ended(report, &direct.telemetry));
+    let (link, datapath, reloader) = link::make(channel, asked, kernel, ended);
     let mut helpers = JoinSet::new();
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
@@ -127,6 +137,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let parted = link.serve(&config_path, reload).await;
     // No more flows; those under way may end in good order.
     accepting.shutdown().await;
+    context.direct.end_all(&context.telemetry);
     drain(&context, stop, parted.hurry).await;
     helpers.shutdown().await;
     Ok(())

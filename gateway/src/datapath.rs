@@ -8,7 +8,7 @@
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
 //! | [`steer`] | all of those together |
-//! | [`handoff`], [`repair`] | sessions that the kernel carries alone |
+//! | [`carrier`], [`handoff`], [`repair`], [`sweep`] | sessions that the kernel carries alone |
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | `serve` | what happens while the gateway runs |
@@ -28,6 +28,7 @@ use crate::privilege::{self, Account};
 use crate::telemetry::log::Logging;
 
 pub mod attach;
+pub mod carrier;
 pub mod events;
 pub mod flow_table;
 pub mod handoff;
@@ -46,6 +47,7 @@ mod serve;
 pub mod source;
 pub mod steer;
 pub mod supervise;
+pub mod sweep;
 
 use listener::ControlSocket;
 use serve::{Datapath, Signals};

@@ -2,13 +2,14 @@
 //!
 //! Owns how the bytes are moved, and that an end, an abort or a silence on one side reaches the
 //! other: what the two would see on a direct connection. Never looks into the bytes and knows
-//! nothing of SMTP. A further way to move them, in the kernel, belongs into [`Handoff::carry`].
+//! nothing of SMTP. The fastest way to move them is to leave that to the kernel: see [`kernel`].
 //!
 //! An idle session costs its two sockets and nothing else: a pipe is taken for a burst of data and
 //! given back as soon as it is empty. A direction whose receiver does not read holds one pipe (two
 //! descriptors) of up to 256 KiB beside the kernel's socket buffers.
 
 mod copy;
+pub mod kernel;
 mod pipe;
 mod splice;
 
@@ -27,6 +28,7 @@ use tracing::debug;
 use crate::clock;
 use crate::config::file::SpliceEngine;
 
+use kernel::{Answer, Attempts, Kernel};
 use pipe::Pipes;
 
 /// One of the two that talk.
@@ -77,6 +79,8 @@ pub enum Ended {
     Idle,
     /// The `stop` future was ready. Both were reset.
     Stopped,
+    /// It has not: the kernel carries it on.
+    HandedOff,
 }
 
 /// What became of a session in the splice lane.
@@ -96,6 +100,7 @@ pub struct Carried {
 #[derive(Debug, Default)]
 pub struct Handoff {
     pipes: Pipes,
+    kernel: Kernel,
 }
 
 /// A direction that came to no good end.
@@ -108,6 +113,12 @@ enum Break {
 }
 
 impl Handoff {
+    /// Sessions may be left to the kernel.
+    #[must_use]
+    pub fn with(kernel: Kernel) -> Self {
+        Self { kernel, ..Self::default() }
+    }
+
     /// Carries bytes both ways until both directions have ended, one side's connection breaks, no
     /// byte has moved for `idle` (zero: no limit), or `stop` is ready.
     ///
@@ -128,6 +139,7 @@ impl Handoff {
             }
         }
         let tally = Tally::new(count, engine);
+        let mut attempts = Attempts::new(engine);
         let ended = {
             let mut up = pin!(self.pump(&client, &server, Side::Client, &tally));
             let mut down = pin!(self.pump(&server, &client, Side::Server, &tally));
@@ -137,12 +149,27 @@ impl Handoff {
             let mut first = None;
             let mut broken = None;
             while up_runs || down_runs {
+                let whole = up_runs && down_runs && broken.is_none();
                 let (side, end) = tokio::select! {
                     end = &mut up, if up_runs => (Side::Client, end),
                     end = &mut down, if down_runs => (Side::Server, end),
                     // A direction that has ended no longer notices that its source is gone.
                     error = failed(&client), if !up_runs => (Side::Client, Err(Break::Read(error))),
                     error = failed(&server), if !down_runs => (Side::Server, Err(Break::Read(error))),
+                    () = attempts.due(&tally), if whole && attempts.go_on() => {
+                        match self.kernel.hand_off(&client, &server).await {
+                            Answer::Refused(reason) => {
+                                debug!(reason = reason.name(), "not handed off");
+                                if attempts.refused(reason) {
+                                    self.kernel.refused(reason);
+                                }
+                                continue;
+                            }
+                            Answer::Done => broken = Some(Ended::HandedOff),
+                            Answer::Lost => broken = Some(Ended::Stopped),
+                        }
+                        break;
+                    }
                     () = &mut silence => {
                         broken = Some(Ended::Idle);
                         break;
@@ -172,7 +199,7 @@ impl Handoff {
             }
             broken.unwrap_or(Ended::Closed { first: first.unwrap_or(Side::Client) })
         };
-        if !matches!(ended, Ended::Closed { .. }) {
+        if !matches!(ended, Ended::Closed { .. } | Ended::HandedOff) {
             reset(client);
             reset(server);
         }
@@ -188,7 +215,7 @@ impl Handoff {
         tally: &Tally<F>,
     ) -> Result<(), Break> {
         let read = |octets| tally.read(side, octets);
-        let written = || tally.touch();
+        let written = |octets| tally.written(octets);
         let spliced = match tally.engine() {
             Engine::Splice => splice::pump(&self.pipes, from, to, &read, &written).await?,
             Engine::Copy => splice::Spliced::Refused(Vec::new()),
@@ -250,6 +277,8 @@ struct Tally<F> {
     count: F,
     from_client: AtomicU64,
     from_server: AtomicU64,
+    /// Octets read and not yet written.
+    under_way: AtomicU64,
     /// 0 while every byte was spliced.
     copies: AtomicU64,
     began: Instant,
@@ -260,13 +289,14 @@ struct Tally<F> {
 impl<F: Fn(Side, u64)> Tally<F> {
     fn new(count: F, engine: SpliceEngine) -> Self {
         let copies = match engine {
-            SpliceEngine::Auto | SpliceEngine::Splice => 0,
+            SpliceEngine::Auto | SpliceEngine::Handoff | SpliceEngine::Splice => 0,
             SpliceEngine::Copy => 1,
         };
         Self {
             count,
             from_client: AtomicU64::new(0),
             from_server: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
             copies: AtomicU64::new(copies),
             began: clock::now(),
             last: AtomicU64::new(0),
@@ -286,8 +316,24 @@ impl<F: Fn(Side, u64)> Tally<F> {
             Side::Client => self.from_client.fetch_add(octets, Ordering::Relaxed),
             Side::Server => self.from_server.fetch_add(octets, Ordering::Relaxed),
         };
+        self.under_way.fetch_add(octets, Ordering::Relaxed);
         (self.count)(side, octets);
         self.touch();
+    }
+
+    fn written(&self, octets: u64) {
+        self.under_way.fetch_sub(octets, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// Whether both sides have spoken, all is delivered, and nothing has moved for `span`.
+    fn is_quiet(&self, span: Duration) -> bool {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        let elapsed = Duration::from_millis(self.elapsed_millis());
+        self.from_client.load(Ordering::Relaxed) != 0
+            && self.from_server.load(Ordering::Relaxed) != 0
+            && self.under_way.load(Ordering::Relaxed) == 0
+            && elapsed.saturating_sub(last) >= span
     }
 
     fn touch(&self) {

@@ -10,12 +10,13 @@ use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 
 pub mod channel;
+pub mod flow;
 pub mod memfile;
 
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,18 @@ pub enum ToProxy {
         /// What the kernel noted, unless it was lost.
         facts: Option<FlowFacts>,
     },
+    /// Answer to [`ToDatapath::HandOff`].
+    HandOff {
+        /// The question's ticket.
+        ticket: u64,
+        /// Why the sockets are as they were; `None`: they are connected no more.
+        refusal: Option<flow::Refusal>,
+    },
+    /// Flows that the kernel carried and that are over.
+    FlowsEnded {
+        /// A few at a time.
+        flows: Vec<flow::FlowReport>,
+    },
     /// How the kernel side is, every second.
     Status(DatapathStatus),
     /// Take no more flows, let open sessions end, then leave.
@@ -69,6 +82,19 @@ pub enum ToDatapath {
     LookUp {
         /// Comes back in [`ToProxy::Facts`].
         ticket: u64,
+        /// The flow's client.
+        client: ClientAddr,
+        /// The flow's original destination.
+        destination: OriginalDst,
+    },
+    /// Carry this session in the kernel. Descriptors: the connection with the client, and the one
+    /// with the server; the proxy touches neither before it has the answer.
+    HandOff {
+        /// Comes back in [`ToProxy::HandOff`].
+        ticket: u64,
+    },
+    /// End a flow that the kernel carries.
+    EndFlow {
         /// The flow's client.
         client: ClientAddr,
         /// The flow's original destination.

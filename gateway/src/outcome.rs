@@ -113,6 +113,8 @@ pub struct SessionRecord {
     pub from_client: u64,
     /// Octets from the server.
     pub from_server: u64,
+    /// What more is known of a session that the kernel carried in the end.
+    pub handed_off: Option<HandedOff>,
     /// Messages begun.
     pub messages: u32,
     /// Whether AUTH succeeded.
@@ -125,6 +127,16 @@ pub struct SessionRecord {
     pub facts: Option<FlowFacts>,
     /// What the client said of itself when it began TLS.
     pub tls: Option<TlsFacts>,
+}
+
+/// What is known of a session since the kernel carries it. Its octets are counted as they pass:
+/// those that were sent again are counted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOff {
+    /// Packets from the client.
+    pub packets_from_client: u64,
+    /// Packets from the server.
+    pub packets_from_server: u64,
 }
 
 /// How a session ended.

@@ -17,7 +17,7 @@ use crate::handoff::Handoff;
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::{Flow, SessionId};
 use crate::intercept::origin;
-use crate::outcome::{SessionEnd, SessionRecord};
+use crate::outcome::SessionEnd;
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
@@ -27,6 +27,7 @@ use crate::telemetry::{Counter, Limit, Telemetry, Trouble};
 
 mod carry;
 mod copy;
+pub mod direct;
 mod inspect;
 mod linger;
 mod preamble;
@@ -34,6 +35,7 @@ mod record;
 pub mod table;
 mod upstream;
 
+use direct::Direct;
 use table::{Full, OpenSession, SessionTable};
 
 /// What every session of this process shares.
@@ -47,6 +49,8 @@ pub struct Context {
     pub settings: ArcSwap<Settings>,
     /// The splice lane.
     pub handoff: Handoff,
+    /// The sessions that the kernel carries alone.
+    pub direct: Direct,
     /// What the kernel knows of flows.
     pub facts: Facts,
     /// Turns true when sessions are to end now.
@@ -80,11 +84,19 @@ struct Ending {
     lane: &'static str,
     end: SessionEnd,
     authenticated: bool,
+    /// It has not ended: the kernel carries it, in place of a connection between these ends.
+    upstream: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Ending {
+    /// The same, in another lane.
+    const fn named(mut self, lane: &'static str) -> Self {
+        self.lane = lane;
+        self
+    }
+
     const fn of(lane: &'static str, end: SessionEnd) -> Self {
-        Self { lane, end, authenticated: false }
+        Self { lane, end, authenticated: false, upstream: None }
     }
 }
 
@@ -113,22 +125,13 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         Err(full) => return turn_away(stream, full, &settings, &context).await,
     };
     let ending = run(stream, &live, &settings, &context).await;
-    let (from_client, from_server) = live.octets();
-    context.telemetry.session(&SessionRecord {
-        session: flow.id,
-        client: flow.client,
-        destination: flow.destination,
-        lane: ending.lane.to_owned(),
-        helo: live.helo(),
-        from_client,
-        from_server,
-        messages: live.messages(),
-        authenticated: ending.authenticated,
-        time: clock::now().saturating_duration_since(live.opened()),
-        end: ending.end,
-        facts: live.facts(),
-        tls: live.tls(),
-    });
+    let Ending { lane, end, authenticated, upstream } = ending;
+    if let Some(upstream) = upstream {
+        context.telemetry.count(Counter::HandedOff);
+        context.direct.park(live, authenticated, upstream, &context.telemetry);
+        return;
+    }
+    context.telemetry.session(&record::session(&live, lane, end, authenticated, None, clock::now()));
 }
 
 /// Takes the flow through its lane.

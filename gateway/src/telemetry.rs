@@ -133,6 +133,8 @@ impl Telemetry {
             helo = record.helo.as_str(),
             from_client = record.from_client,
             from_server = record.from_server,
+            packets_from_client = record.handed_off.map(|kernel| kernel.packets_from_client),
+            packets_from_server = record.handed_off.map(|kernel| kernel.packets_from_server),
             messages = record.messages,
             authenticated = record.authenticated,
             time_ms = metrics::millis(record.time),
@@ -250,6 +252,7 @@ mod tests {
     use super::*;
     use crate::intercept::address::{ClientAddr, OriginalDst};
     use crate::intercept::flow::SessionId;
+    use crate::ipc::flow::Refusal;
     use crate::outcome::{MessageAction, SessionEnd};
 
     fn telemetry() -> Telemetry {
@@ -285,6 +288,7 @@ mod tests {
             helo: message.helo,
             from_client: 1,
             from_server: 2,
+            handed_off: None,
             messages: 1,
             authenticated: false,
             time: Duration::from_secs(1),
@@ -331,6 +335,8 @@ mod tests {
             Counter::ScannerTooLarge,
             Counter::Takeover,
             Counter::Splice,
+            Counter::HandedOff,
+            Counter::HandoffRefused(Refusal::Busy),
             Counter::Limit(Limit::SpoolSpace),
             Counter::Reload,
             Counter::ReloadRefused,

@@ -6,6 +6,7 @@ mod attachment;
 mod bench;
 mod bridge;
 mod deadlines;
+mod direct;
 mod forwarding;
 mod handoff;
 mod infected;

@@ -36,6 +36,8 @@ pub struct Settings {
     pub limits: Vec<(&'static str, &'static str)>,
     /// Keys of `inspect`.
     pub inspect: Vec<(&'static str, &'static str)>,
+    /// Keys of `splice`.
+    pub splice: Vec<(&'static str, &'static str)>,
     /// Keys of `log`.
     pub log: Vec<(&'static str, &'static str)>,
     /// Rules of `lanes`, each in flow style.
@@ -53,6 +55,7 @@ impl Default for Settings {
             timeouts: Vec::new(),
             limits: Vec::new(),
             inspect: Vec::new(),
+            splice: Vec::new(),
             log: Vec::new(),
             lanes: Vec::new(),
         }
@@ -87,6 +90,7 @@ impl Settings {
             ("timeouts", &self.timeouts),
             ("limits", &self.limits),
             ("inspect", &self.inspect),
+            ("splice", &self.splice),
             ("log", &self.log),
         ] {
             if !keys.is_empty() {

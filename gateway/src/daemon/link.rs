@@ -1,15 +1,19 @@
 //! The proxy's end of the channel to the datapath process.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Config};
+use crate::handoff::kernel;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
+use crate::ipc::flow::{FlowReport, Refusal};
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, memfile};
+use crate::session::direct::FlowName;
 
 /// How often the proxy says that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -17,6 +21,9 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 const RELOAD: Duration = Duration::from_secs(10);
 /// Questions without an answer that are remembered.
 const UNANSWERED: usize = 4096;
+
+/// Handoffs under way at once: so few that neither process waits for room to answer.
+const HANDING_OFF: usize = 64;
 
 /// How the two processes parted.
 pub(super) struct Parted {
@@ -32,7 +39,18 @@ pub(super) struct Link {
     status: watch::Sender<DatapathStatus>,
     unanswered: HashMap<u64, oneshot::Sender<Option<FlowFacts>>>,
     reloading: Vec<oneshot::Sender<Result<(), String>>>,
+    kernel: KernelRequests,
+    handing_off: HashMap<u64, oneshot::Sender<Option<Refusal>>>,
+    ended: Box<dyn Fn(FlowReport) + Send>,
     ticket: u64,
+}
+
+/// What is asked of the kernel program's side.
+pub(super) struct KernelRequests {
+    /// Sessions to be handed off.
+    pub(super) sessions: mpsc::Receiver<kernel::Question>,
+    /// Flows to be ended.
+    pub(super) ends: mpsc::Receiver<FlowName>,
 }
 
 /// Asks for a reload on an operator's behalf.
@@ -54,10 +72,12 @@ impl Reloader {
     }
 }
 
-/// Makes the link, the view of the datapath process and the way to ask for a reload.
+/// Makes the link, which tells `ended` of flows that are over, the view of the datapath process and the way to ask for a reload.
 pub(super) fn make(
     channel: Channel,
     questions: mpsc::Receiver<Question>,
+    kernel: KernelRequests,
+    ended: Box<dyn Fn(FlowReport) + Send>,
 ) -> (Link, watch::Receiver<DatapathStatus>, Reloader) {
     let (status, seen) = watch::channel(DatapathStatus::default());
     let (requests, reloads) = mpsc::channel(8);
@@ -68,6 +88,9 @@ pub(super) fn make(
         status,
         unanswered: HashMap::new(),
         reloading: Vec::new(),
+        kernel,
+        handing_off: HashMap::new(),
+        ended,
         ticket: 0,
     };
     (link, seen, Reloader { requests })
@@ -98,6 +121,10 @@ impl Link {
                     }
                 },
                 Some(question) = self.questions.recv() => self.ask(question).await,
+                Some(question) = self.kernel.sessions.recv(), if self.handing_off.len() < HANDING_OFF => self.hand_off(question).await,
+                Some((client, destination)) = self.kernel.ends.recv() => {
+                    self.send(&ToDatapath::EndFlow { client, destination }).await
+                }
                 Some(done) = self.reloads.recv() => {
                     self.reloading.push(done);
                     self.send(&ToDatapath::ReloadRequest).await
@@ -142,6 +169,19 @@ impl Link {
                 self.answer_reloads(&reload(Err(problems)));
                 true
             }
+            ToProxy::HandOff { ticket, refusal } => {
+                if let Some(answer) = self.handing_off.remove(&ticket) {
+                    // Its session has ended meanwhile, with the whole proxy.
+                    answer.send(refusal).ok();
+                }
+                true
+            }
+            ToProxy::FlowsEnded { flows } => {
+                for flow in flows {
+                    (self.ended)(flow);
+                }
+                true
+            }
             ToProxy::Start { .. } | ToProxy::Drain => true,
         }
     }
@@ -155,6 +195,15 @@ impl Link {
         let Question { client, destination, answer } = question;
         self.unanswered.insert(self.ticket, answer);
         self.send(&ToDatapath::LookUp { ticket: self.ticket, client, destination }).await
+    }
+
+    async fn hand_off(&mut self, question: kernel::Question) -> bool {
+        self.ticket = self.ticket.wrapping_add(1);
+        let ticket = self.ticket;
+        let kernel::Question { client, server, answer } = question;
+        self.handing_off.insert(ticket, answer);
+        let descriptors = [client.as_fd(), server.as_fd()];
+        self.channel.send(&ToDatapath::HandOff { ticket }, &descriptors).await.is_ok()
     }
 
     fn answer_reloads(&mut self, result: &Result<(), String>) {

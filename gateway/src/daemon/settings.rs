@@ -6,6 +6,8 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::config::file::{Origin, Spool};
+use crate::handoff::Handoff;
+use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
@@ -51,6 +53,11 @@ fn spooler(config: &Spool) -> Result<Spooler, spool::Error> {
         }
         opened => opened,
     }
+}
+
+/// Sessions are left to the kernel program where there is one.
+pub(super) fn handoff(config: &Config, kernel: Kernel) -> Handoff {
+    if config.origin == Origin::Assign { Handoff::with(kernel) } else { Handoff::default() }
 }
 
 /// Facts are noted by the kernel program only.

@@ -20,76 +20,11 @@ use std::os::fd::OwnedFd;
 use gateway_common::flow::FlowKey;
 use gateway_common::translation::{End, State, Translation};
 use rustix::thread::{MembarrierCommand, membarrier};
-use serde::{Deserialize, Serialize};
 
 use super::flow_table::{FlowTable, key};
 use super::repair::{Connection, Facts, Taken};
 use crate::clock;
-
-/// Why a session stays with its sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Refusal {
-    /// The program has not seen packets of both directions. It is looked again.
-    Unseen,
-    /// Octets are under way.
-    Busy,
-    /// A side has ended.
-    Ended,
-    /// One side uses timestamps, the other does not.
-    Timestamps,
-    /// One side uses selective acknowledgements, the other does not.
-    Sack,
-    /// One side uses congestion notification, the other does not.
-    Ecn,
-    /// One side may send larger segments than the other takes.
-    Segment,
-    /// The sides are of different IP versions.
-    Family,
-    /// The table of flows is full, or the kernel refuses a step.
-    Kernel,
-    /// Nothing in the kernel can take it: no program, or an older one.
-    Unavailable,
-}
-
-impl Refusal {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Unseen,
-        Self::Busy,
-        Self::Ended,
-        Self::Timestamps,
-        Self::Sack,
-        Self::Ecn,
-        Self::Segment,
-        Self::Family,
-        Self::Kernel,
-        Self::Unavailable,
-    ];
-
-    /// One word, as shown.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unseen => "unseen",
-            Self::Busy => "busy",
-            Self::Ended => "ended",
-            Self::Timestamps => "timestamps",
-            Self::Sack => "sack",
-            Self::Ecn => "ecn",
-            Self::Segment => "segment",
-            Self::Family => "family",
-            Self::Kernel => "kernel",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
-    /// Whether another attempt may succeed.
-    #[must_use]
-    pub const fn passes(self) -> bool {
-        matches!(self, Self::Unseen | Self::Busy)
-    }
-}
+pub use crate::ipc::flow::Refusal;
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
@@ -133,6 +68,12 @@ impl Pair {
             return Err(Refusal::Family);
         }
         Ok(Self { client, server, up: key(up.0, up.1), down: key(down.0, down.1) })
+    }
+
+    /// Under what the client's packets come in.
+    #[must_use]
+    pub const fn up(&self) -> &FlowKey {
+        &self.up
     }
 
     /// Watches it, or looks whether it can be handed off.
@@ -257,7 +198,10 @@ impl Both {
 }
 
 /// Hands off as many of these as can be; an answer for each, in their order.
-pub fn hand_off(pairs: Vec<Result<Pair, Refusal>>, table: &mut FlowTable) -> Vec<Result<(), Refusal>> {
+pub fn hand_off(
+    pairs: impl IntoIterator<Item = Result<Pair, Refusal>>,
+    table: &mut FlowTable,
+) -> Vec<Result<(), Refusal>> {
     let frozen: Vec<Result<Pair, Refusal>> = pairs
         .into_iter()
         .map(|pair| {

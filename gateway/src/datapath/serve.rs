@@ -3,7 +3,7 @@
 //! Owns the loop of the datapath process from the first start of the proxy to the last packet.
 //! Every decision is made where it belongs; here they meet.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -11,6 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
+use super::carrier::{Order, Word};
+use super::handoff::Refusal;
 use super::listener::{self, ControlSocket, Listener};
 use super::source::Source;
 use super::steer::Steering;
@@ -125,7 +127,10 @@ impl Datapath {
                     Request::Reload => self.reload(false).await,
                 },
                 event = self.proxy.event() => self.handle(event).await?,
-                () = interfaces_changed(self.steering.as_mut()) => self.follow().await,
+                event = kernel_event(self.steering.as_mut()) => match event {
+                    None => self.follow().await,
+                    Some(word) => self.pass_on(word).await,
+                },
                 _ = look.tick() => self.follow().await,
                 _ = status.tick() => self.report(),
                 _ = tick.tick() => {
@@ -175,6 +180,22 @@ impl Datapath {
                 self.proxy.mention(&ToProxy::Facts { ticket, facts });
                 Ok(())
             }
+            Event::Brought(ToDatapath::HandOff { ticket }, descriptors) => {
+                self.hand_off(ticket, descriptors);
+                Ok(())
+            }
+            // Without its sockets, or with descriptors that nobody asked for.
+            Event::Said(ToDatapath::HandOff { ticket }) => {
+                self.hand_off(ticket, Vec::new());
+                Ok(())
+            }
+            Event::Brought(..) => Ok(()),
+            Event::Said(ToDatapath::EndFlow { client, destination }) => {
+                if let Some(steering) = &self.steering {
+                    steering.order(Order::End { client, destination });
+                }
+                Ok(())
+            }
             Event::Said(ToDatapath::ReloadRequest) => {
                 self.reload(true).await;
                 Ok(())
@@ -183,6 +204,32 @@ impl Datapath {
                 self.reloaded(ticket, problem).await;
                 Ok(())
             }
+        }
+    }
+
+    /// A proxy that sends other descriptors than it says only harms itself.
+    fn hand_off(&self, ticket: u64, descriptors: Vec<OwnedFd>) {
+        let pair: Result<[OwnedFd; 2], _> = descriptors.try_into();
+        match (&self.steering, pair) {
+            (Some(steering), Ok([client, server])) => {
+                steering.order(Order::HandOff { ticket, client, server });
+            }
+            _ => {
+                let refusal = Some(Refusal::Unavailable);
+                self.proxy.mention(&ToProxy::HandOff { ticket, refusal });
+            }
+        }
+    }
+
+    /// Tells the proxy what the thread that carries flows has said. A session waits for each
+    /// answer, and each report is a session's record: both must arrive.
+    async fn pass_on(&self, word: Word) {
+        let message = match word {
+            Word::Answer { ticket, refusal } => ToProxy::HandOff { ticket, refusal },
+            Word::Ended(flows) => ToProxy::FlowsEnded { flows },
+        };
+        if let Err(error) = self.proxy.tell(&message, &[]).await {
+            debug!(error = chain(&error), "flows without a proxy");
         }
     }
 
@@ -369,9 +416,9 @@ fn ticking(period: Duration) -> Interval {
     ticks
 }
 
-async fn interfaces_changed(steering: Option<&mut Steering>) {
+async fn kernel_event(steering: Option<&mut Steering>) -> Option<Word> {
     match steering {
-        Some(steering) => steering.interfaces_changed().await,
+        Some(steering) => steering.event().await,
         None => std::future::pending().await,
     }
 }

@@ -14,13 +14,14 @@ use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
 use super::attach::{self, Role};
+use super::carrier::{Carrier, Order, Word};
 use super::events::Events;
 use super::interfaces::{self, Link, Watch};
 use super::listener::Listener;
 use super::object::{self, Kernel, Settings};
 use super::probe::{self, State};
 use super::{lanes, route, source};
-use crate::config::file::{Config, LogLevel};
+use crate::config::file::{Config, LogLevel, SpliceEngine};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::DatapathStatus;
@@ -49,6 +50,9 @@ pub enum Error {
     /// The routing.
     #[error(transparent)]
     Route(#[from] route::Error),
+    /// The thread that carries flows.
+    #[error("cannot start a thread")]
+    Carrier(#[source] io::Error),
     /// Interfaces.
     #[error("cannot read the list of interfaces")]
     Interfaces(#[source] io::Error),
@@ -58,6 +62,7 @@ pub enum Error {
 pub struct Steering {
     kernel: Kernel,
     events: Option<Events>,
+    carrier: Option<Carrier>,
     netlink: Handle,
     watch: Watch,
     names: BTreeMap<u32, String>,
@@ -92,9 +97,11 @@ impl Steering {
         let mut events = kernel.events();
         // Those of the test concern nobody.
         while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
+        let carrier = kernel.flow_table().map(Carrier::start).transpose().map_err(Error::Carrier)?;
         let mut steering = Self {
             kernel,
             events,
+            carrier,
             netlink,
             watch,
             names: BTreeMap::new(),
@@ -124,6 +131,7 @@ impl Steering {
         self.kernel.set_client_lanes(&tries.client)?;
         self.kernel.set_server_lanes(&tries.server)?;
         self.kernel.set_ports(&config.intercept.ports)?;
+        self.order(Order::Idle(config.timeouts.idle.duration()));
         Ok(())
     }
 
@@ -148,9 +156,24 @@ impl Steering {
         Ok(self.kernel.clear_listeners()?)
     }
 
-    /// Waits until interfaces have changed; then [`Self::follow`] is due. Cancelled, it loses nothing.
-    pub async fn interfaces_changed(&mut self) {
-        self.watch.changed().await;
+    /// Tells the thread that carries flows what to do.
+    pub fn order(&self, order: Order) {
+        if let Some(carrier) = &self.carrier {
+            carrier.order(order);
+        }
+    }
+
+    /// Waits until interfaces have changed (`None`: then [`Self::follow`] is due), or the thread
+    /// that carries flows has something to say. Cancelled, it loses nothing.
+    pub async fn event(&mut self) -> Option<Word> {
+        let Some(carrier) = &mut self.carrier else {
+            self.watch.changed().await;
+            return None;
+        };
+        tokio::select! {
+            () = self.watch.changed() => None,
+            Some(word) = carrier.word() => Some(word),
+        }
     }
 
     /// Attaches to the interfaces that are meant and detaches from all others. What one interface
@@ -161,7 +184,9 @@ impl Steering {
     /// When the list of interfaces cannot be had.
     pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
         let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
-        let answers = source::servers_answer_clients(config);
+        // A flow that the kernel carries is seen from both sides.
+        let direct = config.splice.engine == SpliceEngine::Handoff;
+        let answers = direct || source::servers_answer_clients(config);
         let wanted = interfaces::wanted(&links, &config.intercept, answers);
         let present: BTreeMap<u32, (String, Role)> = self
             .kernel
@@ -280,8 +305,8 @@ impl Steering {
     /// Takes everything out of the kernel again.
     pub async fn stop(self) {
         // First the program: a packet that is steered without a rule would be lost.
-        let Self { kernel, events, netlink, _lock, .. } = self;
-        drop(events);
+        let Self { kernel, events, carrier, netlink, _lock, .. } = self;
+        drop((events, carrier));
         drop(kernel);
         if let Err(error) = route::remove(&netlink).await {
             warn!(%error, "cannot remove the policy routing");

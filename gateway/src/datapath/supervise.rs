@@ -4,7 +4,7 @@
 //! says is as dead as one that says nothing.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,8 @@ impl Backoff {
 pub enum Event {
     /// It says something.
     Said(ToDatapath),
+    /// It says something and brings descriptors along.
+    Brought(ToDatapath, Vec<OwnedFd>),
     /// It is dead, for this reason. Whatever depends on it comes first, then [`Proxy::bury`].
     Dead(String),
     /// It is time to start it: call [`Proxy::start`].
@@ -190,12 +192,12 @@ impl Proxy {
             // What it said comes before the time that has passed: this process may have slept too.
             biased;
             said = running.channel.receive() => match said {
-                Ok(Some((message, _descriptors))) => {
+                Ok(Some((message, descriptors))) => {
                     running.heard = clock::now();
                     if message == ToDatapath::Ready && running.ready.replace(running.heard).is_some() {
                         return Event::Dead("it said twice that it is ready".to_owned());
                     }
-                    Event::Said(message)
+                    if descriptors.is_empty() { Event::Said(message) } else { Event::Brought(message, descriptors) }
                 }
                 Ok(None) => Event::Dead(match tokio::time::timeout(LAST_WORDS, running.child.wait()).await {
                     Ok(Ok(status)) => ended(status),

@@ -16,7 +16,7 @@ pub(super) async fn pump(
     to: &TcpStream,
     first: Vec<u8>,
     on_read: &(impl Fn(u64) + Sync),
-    on_written: &(impl Fn() + Sync),
+    on_written: &(impl Fn(u64) + Sync),
 ) -> Result<(), Break> {
     write_all(from, to, &first, on_written).await?;
     drop(first);
@@ -43,14 +43,14 @@ async fn write_all(
     from: &TcpStream,
     to: &TcpStream,
     mut bytes: &[u8],
-    on_written: &(impl Fn() + Sync),
+    on_written: &(impl Fn(u64) + Sync),
 ) -> Result<(), Break> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(0) => return Err(Break::Write(io::ErrorKind::WriteZero.into())),
             Ok(count) => {
                 bytes = bytes.get(count..).unwrap_or_default();
-                on_written();
+                on_written(u64::try_from(count).unwrap_or(u64::MAX));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(from, to).await?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

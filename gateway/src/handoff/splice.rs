@@ -42,7 +42,7 @@ pub(super) async fn pump(
     from: &TcpStream,
     to: &TcpStream,
     on_read: &(impl Fn(u64) + Sync),
-    on_written: &(impl Fn() + Sync),
+    on_written: &(impl Fn(u64) + Sync),
 ) -> Result<Spliced, Break> {
     loop {
         from.readable().await.map_err(Break::Read)?;
@@ -77,14 +77,14 @@ async fn drain(
     from: &TcpStream,
     to: &TcpStream,
     left: &mut usize,
-    on_written: &(impl Fn() + Sync),
+    on_written: &(impl Fn(u64) + Sync),
 ) -> Result<Drained, Break> {
     while *left > 0 {
         match to.try_io(Interest::WRITABLE, || move_bytes(&pipe.read, to, *left)) {
             Ok(0) => return Err(Break::Write(io::ErrorKind::WriteZero.into())),
             Ok(moved) => {
                 *left = left.saturating_sub(moved);
-                on_written();
+                on_written(u64::try_from(moved).unwrap_or(u64::MAX));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(from, to).await?,
             Err(error) if is_refusal(&error) => return Ok(Drained::Refused),

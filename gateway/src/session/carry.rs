@@ -1,10 +1,13 @@
 //! Sessions whose octets pass unread.
 
+use std::net::SocketAddr;
+
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
+use crate::config::file::SpliceEngine;
 use crate::handoff::{Ended, Side};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
@@ -18,7 +21,7 @@ pub(super) async fn bypass(
     context: &Context,
 ) -> Ending {
     let flow = live.flow();
-    let connecting = upstream::connect(flow, settings);
+    let connecting = upstream::connect(flow, settings, &context.direct);
     let server = match timeout(settings.config.timeouts.connect.duration(), connecting).await {
         Ok(Ok(server)) => server,
         failed => {
@@ -29,7 +32,7 @@ pub(super) async fn bypass(
             return Ending::of("bypass", SessionEnd::Connect);
         }
     };
-    Ending::of("bypass", carry(client, server, live, settings, context).await)
+    carry(client, server, live, settings, context).await.named("bypass")
 }
 
 /// Moves octets both ways until the session is over.
@@ -39,15 +42,25 @@ pub(super) async fn carry(
     live: &OpenSession,
     settings: &Settings,
     context: &Context,
-) -> SessionEnd {
+) -> Ending {
     live.set_stage(Stage::Splice);
     context.telemetry.count(Counter::Splice);
     let count = |side, octets| count(live, context, side, octets);
     let stopped = stopped(live, context);
     let idle = settings.config.timeouts.idle.duration();
+    let upstream = ends(&server).filter(|_| settings.config.splice.engine == SpliceEngine::Handoff);
+    if let Some(upstream) = upstream {
+        context.direct.reserve(upstream);
+    }
     let engine = settings.config.splice.engine;
     let carried = context.handoff.carry(client, server, engine, idle, count, stopped).await;
-    match carried.ended {
+    if matches!(carried.ended, Ended::HandedOff) {
+        return Ending { upstream, ..Ending::of("splice", SessionEnd::Client) };
+    }
+    if let Some(upstream) = upstream {
+        context.direct.release(upstream);
+    }
+    let end = match carried.ended {
         Ended::Closed { first: Side::Client } | Ended::Broken { side: Side::Client, .. } => {
             SessionEnd::Client
         }
@@ -55,8 +68,14 @@ pub(super) async fn carry(
             SessionEnd::Server
         }
         Ended::Idle => SessionEnd::Timeout,
-        Ended::Stopped => who_stopped(context),
-    }
+        Ended::HandedOff | Ended::Stopped => who_stopped(context),
+    };
+    Ending::of("splice", end)
+}
+
+/// Both ends of a connection.
+fn ends(server: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
+    Some((server.local_addr().ok()?, server.peer_addr().ok()?))
 }
 
 /// Carries a session on that has turned to TLS, and notes what the client says of itself.
@@ -66,7 +85,7 @@ pub(super) async fn after_starttls(
     live: &OpenSession,
     settings: &Settings,
     context: &Context,
-) -> SessionEnd {
+) -> Ending {
     live.set_stage(Stage::Splice);
     let idle = settings.config.timeouts.idle.duration();
     let count = |octets| count(live, context, Side::Client, octets);
@@ -75,7 +94,7 @@ pub(super) async fn after_starttls(
         () = stopped(live, context) => {
             reset(&client);
             reset(&server);
-            return who_stopped(context);
+            return Ending::of("splice", who_stopped(context));
         }
     };
     match hello {
@@ -85,7 +104,7 @@ pub(super) async fn after_starttls(
             }
             carry(client, server, live, settings, context).await
         }
-        Err(end) => end,
+        Err(end) => Ending::of("splice", end),
     }
 }
 

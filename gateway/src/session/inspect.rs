@@ -43,7 +43,7 @@ pub(super) async fn run(
         exchange: Exchange::new(settings.rules.clone(), clock::now()),
         client,
         server: None,
-        connecting: Some(Box::pin(upstream::connect(flow, settings))),
+        connecting: Some(Box::pin(upstream::connect(flow, settings, &context.direct))),
         asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
         message: None,
         splice: false,
@@ -58,13 +58,12 @@ pub(super) async fn run(
     let Driver { client, server, .. } = driver;
     match (end, server) {
         (None, Some(server)) => {
-            let end = carry::after_starttls(client, server, live, settings, context).await;
-            Ending { lane: "splice", end, authenticated }
+            Ending { authenticated, ..carry::after_starttls(client, server, live, settings, context).await }
         }
         (end, server) => {
             drop(server);
             linger::close(client).await;
-            Ending { lane, end: end.unwrap_or(SessionEnd::Error), authenticated }
+            Ending { authenticated, ..Ending::of(lane, end.unwrap_or(SessionEnd::Error)) }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From what the exchange tells to records and counters.
 
+use super::table::LiveSession;
 use crate::intercept::flow::Flow;
-use crate::outcome::{MessageRecord, Verdict};
+use crate::outcome::{HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
 use crate::smtp::exchange::{MessageDone, Note, Tally};
 use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
@@ -30,6 +31,35 @@ pub(super) fn message(
         reply: done.reply,
         scan_time,
         time: now.saturating_duration_since(done.started),
+    }
+}
+
+/// The record of one session.
+pub(super) fn session(
+    live: &LiveSession,
+    lane: &str,
+    end: SessionEnd,
+    authenticated: bool,
+    handed_off: Option<HandedOff>,
+    now: std::time::Instant,
+) -> SessionRecord {
+    let (from_client, from_server) = live.octets();
+    let flow = live.flow();
+    SessionRecord {
+        session: flow.id,
+        client: flow.client,
+        destination: flow.destination,
+        lane: lane.to_owned(),
+        helo: live.helo(),
+        from_client,
+        from_server,
+        handed_off,
+        messages: live.messages(),
+        authenticated,
+        time: now.saturating_duration_since(live.opened()),
+        end,
+        facts: live.facts(),
+        tls: live.tls(),
     }
 }
 

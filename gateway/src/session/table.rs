@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+use super::direct::FlowName;
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
@@ -29,6 +30,8 @@ pub struct LiveSession {
     facts: Mutex<Option<FlowFacts>>,
     tls: Mutex<Option<TlsFacts>>,
     ended: Notify,
+    /// Whom to tell to end the flow, once there is no task to ring for.
+    ender: OnceLock<mpsc::Sender<FlowName>>,
 }
 
 impl LiveSession {
@@ -115,6 +118,21 @@ impl LiveSession {
     #[must_use]
     pub fn tls(&self) -> Option<TlsFacts> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on the session has no task: its end is asked for through `ends`.
+    pub fn end_by(&self, ends: mpsc::Sender<FlowName>) {
+        if self.ender.set(ends).is_err() {
+            tracing::debug!(session = %self.flow.id, "handed off twice");
+        }
+    }
+
+    fn end(&self) {
+        match self.ender.get() {
+            // A full queue is asked for again by the operator.
+            Some(ends) => drop(ends.try_send((self.flow.client, self.flow.destination))),
+            None => self.ended.notify_one(),
+        }
     }
 
     /// Returns when an operator ends the session.
@@ -222,6 +240,7 @@ impl SessionTable {
             facts: Mutex::default(),
             tls: Mutex::default(),
             ended: Notify::new(),
+            ender: OnceLock::new(),
             flow,
         });
         inner.sessions.insert(live.flow.id, Arc::clone(&live));
@@ -255,7 +274,7 @@ impl SessionTable {
     pub fn end(&self, id: SessionId) -> bool {
         let live = self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.get(&id).cloned();
         live.is_some_and(|session| {
-            session.ended.notify_one();
+            session.end();
             true
         })
     }

@@ -5,19 +5,40 @@ use std::net::SocketAddr;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use super::Settings;
+use super::direct::Direct;
 use crate::config::file::{Origin, SourceAddress};
 use crate::intercept::flow::Flow;
 use crate::policy::source::{self, Source};
+
+/// Ports that are tried for one connection. The system knows nothing of those that flows in the
+/// kernel still use.
+const PORTS_TRIED: usize = 32;
 
 /// Connects to the flow's destination, from the address that the operator wants.
 ///
 /// # Errors
 ///
 /// What the kernel says, with the address that could not be used.
-pub(super) async fn connect(flow: &Flow, settings: &Settings) -> io::Result<TcpStream> {
+pub(super) async fn connect(flow: &Flow, settings: &Settings, direct: &Direct) -> io::Result<TcpStream> {
+    for _ in 0..PORTS_TRIED {
+        let (socket, server) = begin(flow, settings)?;
+        let local = socket.local_addr()?.as_socket();
+        if local.is_some_and(|local| direct.takes(local, server)) {
+            // Its first packet went nowhere: the kernel program keeps it from a flow it carries.
+            continue;
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        stream.writable().await?;
+        return stream.take_error()?.map_or(Ok(stream), Err);
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port was found"))
+}
+
+/// Begins to connect.
+fn begin(flow: &Flow, settings: &Settings) -> io::Result<(Socket, SocketAddr)> {
     let config = &settings.config;
     let server = flow.destination.socket();
     let source = source::choose(
@@ -55,5 +76,8 @@ pub(super) async fn connect(flow: &Flow, settings: &Settings) -> io::Result<TcpS
             io::Error::new(error.kind(), format!("cannot use source address {address}: {error}"))
         })?;
     }
-    TcpSocket::from_std_stream(socket.into()).connect(server).await
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
+        _ => Ok((socket, server)),
+    }
 }

@@ -3,6 +3,7 @@
 //! Owns the list; `metrics` owns the numbers and their names outside.
 
 use super::trouble::Trouble;
+use crate::ipc::flow::Refusal;
 
 /// Something that is counted by name. Messages and sessions are counted with their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub enum Counter {
     Takeover,
     /// A session went over to the splice lane.
     Splice,
+    /// The kernel carries a session alone.
+    HandedOff,
+    /// The kernel does not carry a session, though it was asked to.
+    HandoffRefused(Refusal),
     /// A ceiling was reached.
     Limit(Limit),
     /// A configuration was put in force.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counter::{Counter, Limit, ReplyClass};
 use super::trouble::Trouble;
+use crate::ipc::flow::Refusal;
 use crate::outcome::{MessageAction, MessageRecord, SessionEnd, SessionRecord, Verdict};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
@@ -93,6 +94,8 @@ pub(super) struct Metrics {
     scanner_too_large: AtomicU64,
     takeovers: AtomicU64,
     splices: AtomicU64,
+    handoffs: AtomicU64,
+    handoffs_refused: [AtomicU64; Refusal::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
@@ -140,6 +143,8 @@ impl Metrics {
             Counter::ScannerTooLarge => &self.scanner_too_large,
             Counter::Takeover => &self.takeovers,
             Counter::Splice => &self.splices,
+            Counter::HandedOff => &self.handoffs,
+            Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
             Counter::Limit(limit) => &self.limits[limit as usize],
             Counter::Reload => &self.reloads,
             Counter::ReloadRefused => &self.reloads_refused,
@@ -238,6 +243,15 @@ impl Metrics {
         let name = "gateway_auth_total";
         let cells = vec![("succeeded", &self.authenticated), ("failed", &self.auth_failed)];
         visit(Family::new(name, "AUTH exchanges, by outcome.", labelled(name, "outcome", cells)));
+        let name = "gateway_handoffs_total";
+        let refused =
+            Refusal::ALL.iter().map(|kind| (kind.name(), self.cell(Counter::HandoffRefused(*kind))));
+        let cells = std::iter::once(("done", &self.handoffs)).chain(refused).collect();
+        visit(Family::new(
+            name,
+            "Sessions the kernel was asked to carry alone, by outcome.",
+            labelled(name, "outcome", cells),
+        ));
         let name = "gateway_reloads_total";
         let cells = vec![("in-force", &self.reloads), ("refused", &self.reloads_refused)];
         visit(Family::new(name, "Changed configurations, by outcome.", labelled(name, "outcome", cells)));

@@ -138,8 +138,11 @@ impl Default for Splice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpliceEngine {
-    /// The fastest that works here.
+    /// The fastest that is proven: splice(2), else read and write.
     Auto,
+    /// The kernel program carries the session alone, with no socket and no wake-up of the gateway;
+    /// what it refuses goes as with `splice`. Needs `origin: assign`.
+    Handoff,
     /// splice(2) through a pipe.
     Splice,
     /// Read and write.

@@ -1,0 +1,156 @@
+//! Flows that the kernel carried and that are over.
+//!
+//! The table itself is the only list of flows: user space keeps none.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use gateway_common::flow::FlowKey;
+use gateway_common::translation::{State, Translation};
+
+use super::flow_table::FlowTable;
+use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
+
+/// How long a flow stays after both sides have closed it: the last acknowledgement may be lost,
+/// and then the last segment comes again.
+const CLOSED: Duration = Duration::from_secs(3);
+/// How long after a reset. Somebody else may have sent it: then the flow goes on.
+const RESET: Duration = Duration::from_secs(10);
+/// How long a session is watched in whose direction nothing passes.
+const WATCHED: Duration = Duration::from_secs(30);
+
+/// Removes what is over, and reports it. `idle`: how long nothing may pass; zero: for ever.
+pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64) -> Vec<FlowReport> {
+    let keys = table.keys();
+    keys.iter().filter_map(|key| look(table, key, idle, now)).collect()
+}
+
+/// Ends a flow: both sides are reset by each other with the next packet that passes.
+pub fn end(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
+    let up = table.find(key).filter(is_carried)?;
+    let down = table.find(up.peer());
+    Some(remove(table, key, &up, down.as_ref(), FlowEnd::Ended))
+}
+
+/// Removes what a flow that is over has left in the place of a new one.
+pub fn make_room(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
+    let up = table.find(key).filter(is_carried)?;
+    let down = table.find(up.peer());
+    let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).unwrap_or(FlowEnd::Ended);
+    Some(remove(table, key, &up, down.as_ref(), end))
+}
+
+fn is_carried(entry: &Translation) -> bool {
+    entry.is_from_client() && matches!(entry.state(), State::Forwarding | State::Over)
+}
+
+fn look(table: &mut FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<FlowReport> {
+    let entry = table.find(key)?;
+    if !is_carried(&entry) {
+        // The other direction goes with its flow; one that has lost it goes alone.
+        let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
+        let alone = || table.find(entry.peer()).is_none_or(|other| other.peer() != key);
+        if silent && (entry.state() == State::Watched || alone()) {
+            forget(table, key);
+        }
+        return None;
+    }
+    let down = table.find(entry.peer());
+    let end = verdict(&entry, down.as_ref(), idle, now)?;
+    Some(remove(table, key, &entry, down.as_ref(), end))
+}
+
+/// Whether a flow is over, and how; for `now` at the end of time, how it would be.
+fn verdict(up: &Translation, down: Option<&Translation>, idle: Duration, now: u64) -> Option<FlowEnd> {
+    let Some(down) = down else { return Some(FlowEnd::Ended) };
+    let quiet =
+        if now == u64::MAX { Duration::MAX } else { Duration::from_nanos(up.idle(now).min(down.idle(now))) };
+    let over = up.state() == State::Over;
+    if up.has_reset() && (over || quiet >= RESET) {
+        return Some(FlowEnd::ClientReset);
+    }
+    if down.has_reset() && (over || quiet >= RESET) {
+        return Some(FlowEnd::ServerReset);
+    }
+    if over || up.has_fin() && down.has_fin() && quiet >= CLOSED {
+        return Some(FlowEnd::Closed);
+    }
+    (!idle.is_zero() && quiet >= idle).then_some(FlowEnd::Idle)
+}
+
+fn remove(
+    table: &mut FlowTable,
+    key: &FlowKey,
+    up: &Translation,
+    down: Option<&Translation>,
+    end: FlowEnd,
+) -> FlowReport {
+    forget(table, key);
+    if down.is_some() {
+        forget(table, up.peer());
+    }
+    let traffic = |entry: &Translation| Traffic { octets: entry.bytes(), packets: entry.packets() };
+    FlowReport {
+        client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
+        destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),
+        from_client: traffic(up),
+        from_server: down.map(traffic).unwrap_or_default(),
+        end,
+    }
+}
+
+fn forget(table: &mut FlowTable, key: &FlowKey) {
+    if let Err(error) = table.remove(key) {
+        tracing::warn!(%error, "an entry of a flow that is over");
+    }
+}
+
+fn socket(address: [u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from(address), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_common::translation::{End, SEEN_FIN, SEEN_RST};
+    use zerocopy::{FromBytes as _, IntoBytes as _};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn entry(seen: u8) -> Translation {
+        let entry = Translation::watch(FlowKey::default(), true, 0);
+        let entry = entry.forwarding(&End::default(), &End::default());
+        let mut bytes = [0; size_of::<Translation>()];
+        bytes.copy_from_slice(entry.as_bytes());
+        bytes[Translation::SEEN] = seen;
+        Translation::read_from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_flow_is_over_when_both_sides_have_closed_and_are_quiet() {
+        let (open, closed) = (entry(0), entry(SEEN_FIN));
+        let after = |seconds| verdict(&closed, Some(&closed), Duration::ZERO, seconds * SECOND);
+        assert_eq!(after(1), None);
+        assert_eq!(after(4), Some(FlowEnd::Closed));
+        assert_eq!(verdict(&closed, Some(&open), Duration::ZERO, 1_000 * SECOND), None);
+    }
+
+    #[test]
+    fn a_reset_counts_when_nothing_follows_it() {
+        let (open, reset) = (entry(0), entry(SEEN_RST));
+        assert_eq!(verdict(&open, Some(&reset), Duration::ZERO, 2 * SECOND), None);
+        assert_eq!(verdict(&open, Some(&reset), Duration::ZERO, 11 * SECOND), Some(FlowEnd::ServerReset));
+        assert_eq!(verdict(&reset, Some(&open), Duration::ZERO, 11 * SECOND), Some(FlowEnd::ClientReset));
+    }
+
+    #[test]
+    fn silence_ends_a_flow_only_where_there_is_a_limit() {
+        let open = entry(0);
+        let limit = Duration::from_secs(60);
+        assert_eq!(verdict(&open, Some(&open), limit, 59 * SECOND), None);
+        assert_eq!(verdict(&open, Some(&open), limit, 61 * SECOND), Some(FlowEnd::Idle));
+        assert_eq!(verdict(&open, Some(&open), Duration::ZERO, 1_000_000 * SECOND), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! What the two processes say about sessions that the kernel carries alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::intercept::address::{ClientAddr, OriginalDst};
+
+/// Why a session stays with its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The program has not seen packets of both directions. It is looked again.
+    Unseen,
+    /// Octets are under way.
+    Busy,
+    /// A side has ended.
+    Ended,
+    /// One side uses timestamps, the other does not.
+    Timestamps,
+    /// One side uses selective acknowledgements, the other does not.
+    Sack,
+    /// One side uses congestion notification, the other does not.
+    Ecn,
+    /// One side may send larger segments than the other takes.
+    Segment,
+    /// The sides are of different IP versions.
+    Family,
+    /// The table of flows is full, or the kernel refuses a step.
+    Kernel,
+    /// Nothing in the kernel can take it: no program, or an older one.
+    Unavailable,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Unseen,
+        Self::Busy,
+        Self::Ended,
+        Self::Timestamps,
+        Self::Sack,
+        Self::Ecn,
+        Self::Segment,
+        Self::Family,
+        Self::Kernel,
+        Self::Unavailable,
+    ];
+
+    /// One word, as shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Busy => "busy",
+            Self::Ended => "ended",
+            Self::Timestamps => "timestamps",
+            Self::Sack => "sack",
+            Self::Ecn => "ecn",
+            Self::Segment => "segment",
+            Self::Family => "family",
+            Self::Kernel => "kernel",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Whether another attempt may succeed.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Unseen | Self::Busy)
+    }
+}
+
+/// What passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Octets of text, those that were sent again counted again.
+    pub octets: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// How a flow ended that the kernel carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowEnd {
+    /// Both sides closed in good order.
+    Closed,
+    /// The client reset it.
+    ClientReset,
+    /// The server reset it.
+    ServerReset,
+    /// Nothing passed for as long as the idle limit.
+    Idle,
+    /// An operator, or the end of the gateway, ended it.
+    Ended,
+}
+
+/// What became of a flow that the kernel carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowReport {
+    /// Its client.
+    pub client: ClientAddr,
+    /// Where the client meant it to go.
+    pub destination: OriginalDst,
+    /// What the client sent since the handoff.
+    pub from_client: Traffic,
+    /// What the server sent.
+    pub from_server: Traffic,
+    /// How it ended.
+    pub end: FlowEnd,
+}

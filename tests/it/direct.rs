@@ -1,0 +1,149 @@
+//! Sessions that the gateway leaves to the kernel after STARTTLS, seen from outside.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::{process, wait};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn settings(source_address: &'static str) -> Settings {
+    Settings { source_address, splice: vec![("engine", "handoff")], ..Settings::default() }
+}
+
+/// A server that says 220 to STARTTLS, and from then on returns what it gets, turned by one bit.
+fn echo(lab: &Lab, address: SocketAddr) -> anyhow::Result<()> {
+    let listener = lab.server().enter(|| TcpListener::bind(address))??;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(&stream));
+        }
+    });
+    Ok(())
+}
+
+fn serve(stream: &TcpStream) -> std::io::Result<()> {
+    let mut stream = stream;
+    stream.write_all(b"220 server.example ESMTP\r\n")?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line)?;
+        let reply: &[u8] = match line.split_whitespace().next() {
+            Some("EHLO") => b"250-server.example\r\n250 STARTTLS\r\n",
+            Some("STARTTLS") => break,
+            _ => return Ok(()),
+        };
+        stream.write_all(reply)?;
+    }
+    stream.write_all(b"220 go ahead\r\n")?;
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let octets = stream.read(&mut buffer)?;
+        if octets == 0 {
+            return stream.shutdown(Shutdown::Write);
+        }
+        buffer[..octets].iter_mut().for_each(|octet| *octet ^= 1);
+        stream.write_all(&buffer[..octets])?;
+    }
+}
+
+/// A client that has its 220 to STARTTLS.
+fn started(lab: &Lab, server: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = lab.client().enter(|| TcpStream::connect_timeout(&server, PATIENCE))??;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let mut lines = BufReader::new(&stream);
+    let mut reply = |command: &str| {
+        (&stream).write_all(command.as_bytes())?;
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line)?;
+            if line.as_bytes().get(3) == Some(&b' ') {
+                return anyhow::Ok(line);
+            }
+        }
+    };
+    reply("")?;
+    reply("EHLO client.example\r\n")?;
+    let answer = reply("STARTTLS\r\n")?;
+    ensure!(answer.starts_with("220"), "{answer}");
+    Ok(stream)
+}
+
+/// One octet there and back.
+fn ping(mut stream: &TcpStream, octet: u8) -> anyhow::Result<()> {
+    stream.write_all(&[octet])?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer == [octet ^ 1], "{answer:?}");
+    Ok(())
+}
+
+/// Octets there and back, both ways at once.
+fn bulk(stream: &TcpStream, octets: usize) -> anyhow::Result<()> {
+    let bytes: Vec<u8> = (0..octets).map(|place| (place * 31 ^ place >> 9) as u8).collect();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut to = stream;
+            to.write_all(&bytes)
+        });
+        let mut answer = vec![0; octets];
+        let mut from = stream;
+        from.read_exact(&mut answer)?;
+        writer.join().expect("does not panic")?;
+        ensure!(
+            answer.iter().zip(&bytes).all(|(answer, byte)| *answer == byte ^ 1),
+            "other octets came back"
+        );
+        Ok(())
+    })
+}
+
+/// The router's sockets from or to port 25, listeners aside.
+fn sockets(lab: &Lab) -> anyhow::Result<usize> {
+    let mut ss = lab.router().command("ss");
+    ss.args(["-H", "-t", "-n", "-o", "state", "connected", "( sport = :25 or dport = :25 )"]);
+    Ok(process::done(&mut ss)?.lines().count())
+}
+
+/// Waits until a session that speaks now and then has no socket left on the router.
+fn wait_until_direct(lab: &Lab, stream: &TcpStream) -> anyhow::Result<()> {
+    wait::until(PATIENCE, "handoff", || {
+        ping(stream, 7)?;
+        thread::sleep(Duration::from_millis(20));
+        Ok((sockets(lab)? == 0).then_some(()))
+    })
+}
+
+#[test]
+fn a_session_loses_its_sockets_passes_megabytes_and_leaves_one_record() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    for family in FAMILIES {
+        echo(&lab, family.smtp())?;
+    }
+    for source in ["preserve", "gateway"] {
+        let mut gateway = Gateway::start(&lab, &settings(source))?;
+        for family in FAMILIES {
+            let stream = started(&lab, family.smtp())?;
+            wait_until_direct(&lab, &stream).with_context(|| format!("{source} {family:?}"))?;
+            bulk(&stream, 4_000_000)?;
+            stream.shutdown(Shutdown::Write)?;
+            ensure!((&stream).read(&mut [0])? == 0);
+        }
+        wait::until(PATIENCE, "two records", || {
+            let log = gateway.log();
+            let records = log.lines().filter(|line| line.contains("packets_from_client"));
+            Ok((records.filter(|line| line.contains("splice")).count() == 2).then_some(()))
+        })?;
+        gateway.stop()?;
+        gateway.daemon().forget_log()?;
+    }
+    Ok(())
+}
