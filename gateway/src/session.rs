@@ -122,7 +122,7 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     let opened = context.table.open(flow.clone(), clock::now(), limits.sessions, limits.sessions_per_client);
     let live = match opened {
         Ok(live) => live,
-        Err(full) => return turn_away(stream, full, &settings, &context).await,
+        Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,
     };
     let ending = run(stream, &live, &settings, &context).await;
     let Ending { lane, end, authenticated, upstream } = ending;
@@ -134,7 +134,8 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     context.telemetry.session(&record::session(&live, lane, end, authenticated, None, clock::now()));
 }
 
-/// Takes the flow through its lane.
+/// Takes the flow through its lane. Each lane's state is allocated when it is entered: a session
+/// costs the memory of the lane it is in.
 async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context: &Context) -> Ending {
     let flow = live.flow();
     if settings.lanes.ask_for_interface()
@@ -147,9 +148,9 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     let time = local_time();
     match settings.lanes.choose(flow.client, flow.destination, interface, time) {
         Lane::Inspect => Box::pin(inspect::run(stream, live, settings, context)).await,
-        Lane::Bypass => carry::bypass(stream, live, settings, context).await,
+        Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,
         Lane::Reject => {
-            linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.name)).await;
+            Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.name))).await;
             Ending::of("reject", SessionEnd::Gateway)
         }
         Lane::Block => {

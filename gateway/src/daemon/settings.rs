@@ -27,8 +27,7 @@ pub(super) fn name(config: &Config) -> String {
 /// Makes the settings of `config`; only inside a runtime, since scanners are watched.
 pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
     let scans = config.scan.clamd.is_some();
-    let spooler =
-        if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config.spool)?) } else { None };
+    let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
     Ok(Settings {
         rules: Arc::new(Rules::new(&config, name(&config))),
         lanes: Lanes::new(config.lanes.clone()),
@@ -38,18 +37,19 @@ pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
     })
 }
 
-/// The default folder is made by root or by a package; started without either, as in a container,
-/// the gateway keeps its copies in a folder of its own below the temporary one.
-fn spooler(config: &Spool) -> Result<Spooler, spool::Error> {
-    match Spooler::open(config) {
-        Err(spool::Error::Folder { path, source }) if config.directory == Spool::default().directory => {
+/// The default folder is made by root or by a package; without either, as with `origin: fixed` in a
+/// container, the gateway keeps its copies in a folder of its own below the temporary one.
+fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
+    let makeshift = config.origin == Origin::Fixed && config.spool.directory == Spool::default().directory;
+    match Spooler::open(&config.spool) {
+        Err(spool::Error::Folder { path, source }) if makeshift => {
             let directory = std::env::temp_dir().join(format!("gateway-{}", nix::unistd::geteuid()));
             warn!(
                 folder = %directory.display(),
                 error = format!("{}: {source}", path.display()),
                 "copies of messages go to the temporary folder; name a place for them in `spool.directory`"
             );
-            Spooler::open(&Spool { directory, ..config.clone() })
+            Spooler::open(&Spool { directory, ..config.spool.clone() })
         }
         opened => opened,
     }

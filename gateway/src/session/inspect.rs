@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
 use super::copy::MessageCopy;
-use super::table::OpenSession;
+use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, carry, linger, record, upstream};
 use crate::clock;
 use crate::intercept::flow::FlowFacts;
@@ -22,8 +22,10 @@ use crate::smtp::refusal::Refusal;
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
 
-/// Octets read at once from either side.
-const READ: usize = 16 * 1024;
+/// Octets read at once: commands and replies are short, and most sessions have no more.
+const READ: usize = 2 * 1024;
+/// Octets read at once from a client that sends a message.
+const READ_TEXT: usize = 32 * 1024;
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
 type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
@@ -58,11 +60,12 @@ pub(super) async fn run(
     let Driver { client, server, .. } = driver;
     match (end, server) {
         (None, Some(server)) => {
-            Ending { authenticated, ..carry::after_starttls(client, server, live, settings, context).await }
+            let carried = Box::pin(carry::after_starttls(client, server, live, settings, context)).await;
+            Ending { authenticated, ..carried }
         }
         (end, server) => {
             drop(server);
-            linger::close(client).await;
+            Box::pin(linger::close(client)).await;
             Ending { authenticated, ..Ending::of(lane, end.unwrap_or(SessionEnd::Error)) }
         }
     }
@@ -175,8 +178,9 @@ impl Driver<'_> {
         if !self.exchange.wants_client() {
             return;
         }
+        let room = if self.exchange.stage() == Stage::Data { READ_TEXT } else { READ };
         let buffer = self.exchange.client_buffer();
-        buffer.reserve(READ);
+        buffer.reserve(room);
         match self.client.try_read_buf(buffer) {
             Ok(0) => self.exchange.client_ended(now),
             Ok(octets) => {

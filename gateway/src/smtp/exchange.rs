@@ -340,9 +340,11 @@ impl Exchange {
         if self.client_closed {
             self.client_left(now);
         }
-        if self.client_in.is_empty() {
-            // An idle session holds no buffer.
-            self.client_in = BytesMut::new();
+        // An idle session holds no buffers.
+        for buffer in [&mut self.client_in, &mut self.server_in, &mut self.content] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
         }
     }
 
