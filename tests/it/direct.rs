@@ -1,14 +1,16 @@
 //! Sessions that the gateway leaves to the kernel after STARTTLS, seen from outside.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::{process, wait};
+use gateway_tests::{message, postfix, process, wait};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -145,5 +147,109 @@ fn a_session_loses_its_sockets_passes_megabytes_and_leaves_one_record() -> anyho
         gateway.stop()?;
         gateway.daemon().forget_log()?;
     }
+    Ok(())
+}
+
+#[test]
+fn tls_with_a_real_server_is_handed_off_and_a_large_message_arrives() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let server = Family::V4.second_smtp();
+    let postfix = postfix::Postfix::start(lab.server(), server, lab.directory())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+
+    // Kept open long enough to see that it has no socket on the router, then closed by QUIT.
+    let mut openssl = lab.client().command("openssl");
+    openssl.args(["s_client", "-quiet", "-starttls", "smtp", "-connect", &server.to_string()]);
+    let mut session = openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut input = session.stdin.take().context("no standard input")?;
+    let mut output = BufReader::new(session.stdout.take().context("no standard output")?);
+    let mut ask = |command: &str| {
+        input.write_all(command.as_bytes())?;
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        anyhow::Ok(line)
+    };
+    wait::until(PATIENCE, "handoff of TLS", || {
+        ask("NOOP\r\n")?;
+        thread::sleep(Duration::from_millis(50));
+        Ok((sockets(&lab)? == 0).then_some(()))
+    })?;
+    let answer = ask("NOOP\r\n")?;
+    ensure!(answer.starts_with("250"), "{answer}");
+    let answer = ask("QUIT\r\n")?;
+    ensure!(answer.starts_with("221"), "{answer}");
+    ensure!(session.wait()?.success());
+
+    let letter = lab.directory().join("letter.eml");
+    let lines = [vec![b'x'; 60], b"\r\n".to_vec()].concat().repeat(80_000);
+    fs::write(&letter, [message::infected("by the kernel").to_vec(), lines].concat())?;
+    let mut swaks = lab.client().command("swaks");
+    swaks.args(["--server", &server.ip().to_string(), "--tls", "--helo", "client.example"]);
+    swaks.args(["--from", "sender@client.example", "--to", "recipient@server.example", "--data"]);
+    process::done(swaks.arg(format!("@{}", letter.display())))?;
+    wait::until(PATIENCE, "arrival of the message", || {
+        Ok(postfix.has("by-the-kernel@client.example").then_some(()))
+    })?;
+    wait::until(PATIENCE, "record of the handed-off session", || {
+        Ok(gateway.log().lines().any(|line| line.contains("packets_from_client")).then_some(()))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn an_operator_ends_a_session_that_the_kernel_carries() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    let (listed, text) = gateway.control_command("sessions")?;
+    ensure!(listed, "{text}");
+    let id = text.lines().nth(1).and_then(|line| line.split_whitespace().next()).context(text.clone())?;
+    let mut kill = std::process::Command::new(gateway_tests::gateway::binary()?);
+    kill.args(["sessions", "kill", id, "--socket"]).arg(gateway.control());
+    process::done(&mut kill)?;
+    gateway.wait_for_log("operator")?;
+    // With the next packet the two ends reset each other.
+    wait::until(PATIENCE, "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))?;
+    let (_, text) = gateway.control_command("sessions")?;
+    ensure!(!text.contains(id), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_the_kernel_refuses_goes_on_with_splice_and_is_counted() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    lab.server().sysctl("ipv4/tcp_timestamps", "0")?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait::until(PATIENCE, "the refusal", || {
+        ping(&stream, 3)?;
+        thread::sleep(Duration::from_millis(50));
+        let (_, status) = gateway.control_command("status")?;
+        Ok((status.contains("handoffs") && status.contains("timestamps")).then_some(()))
+    })?;
+    bulk(&stream, 1_000_000)?;
+    ensure!(sockets(&lab)? == 2);
+    Ok(())
+}
+
+#[test]
+fn a_session_in_the_kernel_outlives_the_proxy_that_left_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    let proxy = gateway.proxy()?;
+    nix::sys::signal::kill(proxy, nix::sys::signal::Signal::SIGKILL)?;
+    bulk(&stream, 2_000_000)?;
+    wait::until(PATIENCE, "another proxy", || {
+        Ok(gateway.proxy().ok().filter(|pid| *pid != proxy).map(drop))
+    })?;
+    bulk(&stream, 2_000_000)?;
+    stream.shutdown(Shutdown::Write)?;
+    ensure!((&stream).read(&mut [0])? == 0);
     Ok(())
 }

@@ -372,3 +372,202 @@ fn a_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Res
 fn ten_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Result<()> {
     hand_off_dialogues(10_000)
 }
+
+/// Hands off a session from the client's own address.
+fn directly(router: &mut Router<'_>, family: lab::Family) -> anyhow::Result<Direct> {
+    let server = serve(router.lab, family)?;
+    let session = router.session(&server, family, family.client())?;
+    router.direct(session)
+}
+
+/// What a read or a write at the end of a connection fails with, once it does.
+fn failure(mut end: &TcpStream) -> anyhow::Result<std::io::ErrorKind> {
+    wait::until(PATIENCE, "an error", || {
+        Ok(end.write_all(b"x").and_then(|()| end.read(&mut [0])).err().map(|error| error.kind()))
+    })
+}
+
+#[test]
+fn a_reset_reaches_the_other_end() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for family in FAMILIES {
+            for by_client in [true, false] {
+                let Direct { client, served } = directly(&mut router, family)?;
+                let (resets, meets) = if by_client { (client, served) } else { (served, client) };
+                socket2::SockRef::from(&resets).set_linger(Some(Duration::ZERO))?;
+                drop(resets);
+                ensure!(failure(&meets)? == std::io::ErrorKind::ConnectionReset);
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn both_ends_may_close_in_any_order_or_at_once() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for family in FAMILIES {
+            for client_first in [true, false] {
+                directly(&mut router, family)?.close(client_first)?;
+            }
+            let Direct { client, served } = directly(&mut router, family)?;
+            std::thread::scope(|scope| {
+                let ends = [&client, &served].map(|end| {
+                    scope.spawn(move || {
+                        let mut end = end;
+                        end.shutdown(Shutdown::Write)?;
+                        end.read(&mut [0])
+                    })
+                });
+                for end in ends {
+                    ensure!(end.join().expect("does not panic")? == 0, "no end");
+                }
+                anyhow::Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_receiver_that_does_not_read_stops_the_sender_and_loses_nothing() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let direct = directly(&mut router, lab::Family::V4)?;
+        let bytes = noise(12_000_000, 3);
+        for (from, to) in [(&direct.client, &direct.served), (&direct.served, &direct.client)] {
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    let mut from = from;
+                    from.write_all(&bytes)
+                });
+                // Long enough for the window to close and for a probe of it.
+                std::thread::sleep(Duration::from_millis(700));
+                let mut read = vec![0; bytes.len()];
+                let mut to = to;
+                to.read_exact(&mut read)?;
+                writer.join().expect("does not panic")?;
+                ensure!(read == bytes, "other octets came out");
+                anyhow::Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn lost_packets_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for netns in [router.lab.client(), router.lab.server()] {
+            let mut nft = netns.command("nft");
+            nft.arg(
+                "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; \
+                 add rule inet loss in meta l4proto tcp numgen inc mod 61 == 7 drop",
+            );
+            gateway_tests::process::done(&mut nft)?;
+        }
+        for family in FAMILIES {
+            for source in [family.client(), family.router()] {
+                let server = serve(router.lab, family)?;
+                let session = router.session(&server, family, source)?;
+                let direct = router.direct(session)?;
+                direct.stream(6_000_000, 11)?;
+                direct.close(true)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A session that is refused for `reason`, and goes on.
+fn refused(set_up: impl FnOnce(&Lab) -> anyhow::Result<()> + Send, reason: Refusal) -> anyhow::Result<()> {
+    on_router(|mut router| {
+        set_up(router.lab)?;
+        for family in FAMILIES {
+            let server = serve(router.lab, family)?;
+            let session = router.session(&server, family, family.client())?;
+            let answer = router.hand_off(&session)?;
+            ensure!(answer == Err(reason), "{answer:?}");
+            session.pass()?;
+            let Session { client, upstream, served, .. } = session;
+            drop((client, upstream, served));
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn timestamps_on_one_side_only_are_refused() -> anyhow::Result<()> {
+    refused(|lab| lab.server().sysctl("ipv4/tcp_timestamps", "0"), Refusal::Timestamps)?;
+    refused(|lab| lab.client().sysctl("ipv4/tcp_timestamps", "0"), Refusal::Timestamps)
+}
+
+#[test]
+fn selective_acknowledgements_on_one_side_only_are_refused() -> anyhow::Result<()> {
+    refused(|lab| lab.server().sysctl("ipv4/tcp_sack", "0"), Refusal::Sack)?;
+    refused(|lab| lab.client().sysctl("ipv4/tcp_sack", "0"), Refusal::Sack)
+}
+
+#[test]
+fn a_side_that_takes_only_smaller_segments_is_refused() -> anyhow::Result<()> {
+    refused(|lab| lab.server().ip("link set eth0 mtu 1400").map(drop), Refusal::Segment)?;
+    refused(|lab| lab.client().ip("link set eth0 mtu 1400").map(drop), Refusal::Segment)
+}
+
+#[test]
+fn a_session_in_the_middle_of_a_burst_is_refused_and_loses_nothing() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let family = lab::Family::V4;
+        let server = serve(router.lab, family)?;
+        let session = router.session(&server, family, family.client())?;
+        let bytes = noise(3_000_000, 5);
+        std::thread::scope(|scope| {
+            let burst = scope.spawn(|| {
+                let mut client = &session.client;
+                client.write_all(&bytes)
+            });
+            // The first piece may not have come yet.
+            session.accepted.peek(&mut [0])?;
+            for _ in 0..20 {
+                let answer = router.hand_off(&session)?;
+                ensure!(answer == Err(Refusal::Busy), "{answer:?}");
+            }
+            let mut read = vec![0; bytes.len()];
+            let mut accepted = &session.accepted;
+            accepted.read_exact(&mut read)?;
+            burst.join().expect("does not panic")?;
+            ensure!(read == bytes, "other octets came out");
+            anyhow::Ok(())
+        })?;
+        session.pass()
+    })
+}
+
+#[test]
+fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()> {
+    let both = |key: &'static str| {
+        move |lab: &Lab| {
+            lab.client().sysctl(key, "0")?;
+            lab.server().sysctl(key, "0")
+        }
+    };
+    let kinds: [&(dyn Fn(&Lab) -> anyhow::Result<()> + Sync); 5] = [
+        &both("ipv4/tcp_timestamps"),
+        &both("ipv4/tcp_sack"),
+        &|lab| lab.client().sysctl("ipv4/tcp_window_scaling", "0"),
+        &|lab| lab.server().sysctl("ipv4/tcp_window_scaling", "0"),
+        // Another scale than the router's.
+        &|lab| lab.server().sysctl("ipv4/tcp_rmem", "4096 131072 200000"),
+    ];
+    for set_up in kinds {
+        on_router(|mut router| {
+            set_up(router.lab)?;
+            for family in FAMILIES {
+                let direct = directly(&mut router, family)?;
+                direct.stream(3_000_000, 17)?;
+                direct.close(true)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -50,6 +50,10 @@ fn describe(status: &Status, colours: bool) -> String {
     row("verdicts", or_none(counts(&telemetry.by_label("gateway_messages_total", "verdict"))));
     let bytes = |from: &str| size(telemetry.sum("gateway_bytes_total", &[("from", from)]));
     row("bytes", format!("{} from clients, {} from servers", bytes("client"), bytes("server")));
+    let handoffs = counts(&telemetry.by_label("gateway_handoffs_total", "outcome"));
+    if !handoffs.is_empty() {
+        row("handoffs", handoffs);
+    }
     let limits = counts(&telemetry.by_label("gateway_limits_hit_total", "limit"));
     if !limits.is_empty() {
         row("limits hit", limits);

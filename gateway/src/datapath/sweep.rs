@@ -15,8 +15,8 @@ use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
 /// How long a flow stays after both sides have closed it: the last acknowledgement may be lost,
 /// and then the last segment comes again.
 const CLOSED: Duration = Duration::from_secs(3);
-/// How long after a reset. Somebody else may have sent it: then the flow goes on.
-const RESET: Duration = Duration::from_secs(10);
+/// How long after a reset of an open flow. Somebody else may have sent it: then the flow goes on.
+const RESET: Duration = Duration::from_secs(30);
 /// How long a session is watched in whose direction nothing passes.
 const WATCHED: Duration = Duration::from_secs(30);
 
@@ -67,10 +67,12 @@ fn verdict(up: &Translation, down: Option<&Translation>, idle: Duration, now: u6
     let quiet =
         if now == u64::MAX { Duration::MAX } else { Duration::from_nanos(up.idle(now).min(down.idle(now))) };
     let over = up.state() == State::Over;
-    if up.has_reset() && (over || quiet >= RESET) {
+    let closing = up.has_fin() || down.has_fin();
+    let believed = over || quiet >= if closing { CLOSED } else { RESET };
+    if believed && up.has_reset() {
         return Some(FlowEnd::ClientReset);
     }
-    if down.has_reset() && (over || quiet >= RESET) {
+    if believed && down.has_reset() {
         return Some(FlowEnd::ServerReset);
     }
     if over || up.has_fin() && down.has_fin() && quiet >= CLOSED {
@@ -141,8 +143,10 @@ mod tests {
     fn a_reset_counts_when_nothing_follows_it() {
         let (open, reset) = (entry(0), entry(SEEN_RST));
         assert_eq!(verdict(&open, Some(&reset), Duration::ZERO, 2 * SECOND), None);
-        assert_eq!(verdict(&open, Some(&reset), Duration::ZERO, 11 * SECOND), Some(FlowEnd::ServerReset));
-        assert_eq!(verdict(&reset, Some(&open), Duration::ZERO, 11 * SECOND), Some(FlowEnd::ClientReset));
+        assert_eq!(verdict(&open, Some(&reset), Duration::ZERO, 31 * SECOND), Some(FlowEnd::ServerReset));
+        let closing = entry(SEEN_FIN);
+        assert_eq!(verdict(&closing, Some(&reset), Duration::ZERO, 4 * SECOND), Some(FlowEnd::ServerReset));
+        assert_eq!(verdict(&reset, Some(&open), Duration::ZERO, 31 * SECOND), Some(FlowEnd::ClientReset));
     }
 
     #[test]
