@@ -128,6 +128,15 @@ impl Gateway {
     ///
     /// When it is not ready within 15 s: then with the end of its log.
     pub fn start(lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
+        Self::start_binary(&binary()?, lab, settings)
+    }
+
+    /// The same with another binary than the one built beside this program.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_binary(binary: &Path, lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
         let home = lab.directory().join("gateway");
         fs::create_dir_all(home.join("spool"))?;
         fs::set_permissions(home.join("spool"), fs::Permissions::from_mode(0o700))?;
@@ -135,7 +144,7 @@ impl Gateway {
         chown(&home.join("spool"), Some(account.uid), Some(account.gid))?;
         fs::write(home.join("gateway.yaml"), settings.yaml(&home))?;
 
-        let mut command = lab.router().command(binary()?.to_str().context("a path that is not text")?);
+        let mut command = lab.router().command(binary.to_str().context("a path that is not text")?);
         command.arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
         daemon.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains(READY))?;

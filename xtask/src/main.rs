@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ci;
 mod demo;
 mod ebpf;
@@ -53,6 +54,18 @@ enum Verb {
         #[arg(long)]
         checks_only: bool,
     },
+    /// Measure the gateway beside its peers.
+    Bench {
+        /// What to measure.
+        #[arg(value_enum, default_value = "all")]
+        family: bench::Family,
+        /// Fewer and shorter rounds.
+        #[arg(long)]
+        quick: bool,
+        /// Write the results to this file, for machines.
+        #[arg(long, value_name = "FILE")]
+        json: Option<std::path::PathBuf>,
+    },
     /// Build the gateway and run it: `cargo xtask run -- run -c FILE`.
     Run {
         /// Do not ask for root: `origin: fixed` on a free port needs none.
@@ -72,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Demo { watch } => demo::run(watch),
         Verb::Test => test::run(),
         Verb::Ci { checks_only } => ci::run(checks_only),
+        Verb::Bench { family, quick, json } => bench::run(family, quick, json.as_deref()),
         Verb::Run { unprivileged, arguments } => run::run(unprivileged, &arguments),
     };
     match done {

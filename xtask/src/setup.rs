@@ -17,6 +17,14 @@ pub(crate) fn all() -> anyhow::Result<()> {
     build_tools()
 }
 
+/// Installs what the bench compares the gateway with.
+pub(crate) fn peers() -> anyhow::Result<()> {
+    if packages_wanted() {
+        packages::install(&[Group::new("a peer for the bench", &["haproxy"])])?;
+    }
+    Ok(())
+}
+
 /// Installs what building the eBPF object needs.
 pub(crate) fn build_tools() -> anyhow::Result<()> {
     if ebpf::is_current() {

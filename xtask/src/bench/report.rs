@@ -1,0 +1,162 @@
+//! What was measured, for people and for machines.
+
+use serde_json::{Map, Value, json};
+
+/// One family: rows of one unit, and the row that the others are compared with.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The family's name.
+    pub(crate) family: &'static str,
+    /// What a row's values are.
+    pub(crate) unit: &'static str,
+    /// The yardstick's name.
+    pub(crate) yardstick: &'static str,
+    /// The rows, in the order of a round.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One thing measured in every round.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// A value for each round.
+    pub(crate) values: Vec<f64>,
+    /// Processor seconds of user space and kernel for a gigabyte, for each round.
+    pub(crate) cpu: Vec<f64>,
+    /// Sockets of the session on the router.
+    pub(crate) sockets: usize,
+}
+
+impl Row {
+    /// A row that has no values yet.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, values: Vec::new(), cpu: Vec::new(), sockets: 0 }
+    }
+
+    fn median(&self) -> f64 {
+        median(&self.values)
+    }
+}
+
+impl Report {
+    /// A row's median over the yardstick's, of the same round each.
+    fn ratio(&self, row: &Row) -> f64 {
+        let Some(yardstick) = self.rows.iter().find(|other| other.name == self.yardstick) else {
+            return f64::NAN;
+        };
+        let ratios: Vec<_> =
+            row.values.iter().zip(&yardstick.values).map(|(value, other)| value / other).collect();
+        median(&ratios)
+    }
+
+    /// Lines for people.
+    pub(crate) fn table(&self) -> Vec<String> {
+        let mut lines = vec![
+            String::new(),
+            format!(
+                "{} ({}; medians of {} rounds)",
+                self.family,
+                self.unit,
+                self.rows.first().map_or(0, |row| row.values.len())
+            ),
+            format!(
+                "{:<12} {:>8} {:>15} {:>7} {:>10} {:>8}",
+                "", "median", "spread", "ratio", "CPU s/GB", "sockets"
+            ),
+        ];
+        for row in &self.rows {
+            let (low, high) = spread(&row.values);
+            lines.push(format!(
+                "{:<12} {:>8.2} {:>15} {:>7.2} {:>10.3} {:>8}",
+                row.name,
+                row.median(),
+                format!("{low:.2} to {high:.2}"),
+                self.ratio(row),
+                median(&row.cpu),
+                row.sockets
+            ));
+        }
+        lines
+    }
+}
+
+/// All families as one object: `splice.handoff.ratio` and so on.
+pub(crate) fn json(reports: &[Report]) -> String {
+    let families: Map<String, Value> = reports
+        .iter()
+        .map(|report| {
+            let rows: Map<String, Value> = report
+                .rows
+                .iter()
+                .map(|row| {
+                    let (low, high) = spread(&row.values);
+                    let value = json!({
+                        "unit": report.unit,
+                        "median": row.median(),
+                        "spread": [low, high],
+                        "ratio": report.ratio(row),
+                        "cpu_seconds_per_gigabyte": median(&row.cpu),
+                        "sockets": row.sockets,
+                        "rounds": row.values,
+                    });
+                    (row.name.to_owned(), value)
+                })
+                .collect();
+            (report.family.to_owned(), Value::Object(rows))
+        })
+        .collect();
+    format!("{:#}\n", Value::Object(families))
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle.wrapping_sub(1)), values.get(middle)) {
+        (Some(below), Some(above)) if values.len().is_multiple_of(2) => f64::midpoint(*below, *above),
+        (_, Some(value)) => *value,
+        _ => f64::NAN,
+    }
+}
+
+fn spread(values: &[f64]) -> (f64, f64) {
+    let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+    (fold(f64::min), fold(f64::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let row = |name, values: &[f64]| Row { values: values.to_vec(), cpu: vec![0.5], ..Row::new(name) };
+        Report {
+            family: "splice",
+            unit: "Gbit/s",
+            yardstick: "forwarding",
+            rows: vec![row("forwarding", &[10.0, 20.0, 10.0]), row("copy", &[5.0, 5.0, 4.0])],
+        }
+    }
+
+    #[test]
+    fn rounds_are_compared_with_the_yardstick_of_the_same_round() {
+        let report = report();
+        assert!((report.ratio(&report.rows[1]) - 0.4).abs() < 1e-9);
+        assert!((report.ratio(&report.rows[0]) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn machines_find_a_ratio_by_family_and_row() {
+        let read: Value = serde_json::from_str(&json(&[report()])).unwrap();
+        assert_eq!(read["splice"]["copy"]["ratio"], 0.4);
+        assert_eq!(read["splice"]["forwarding"]["unit"], "Gbit/s");
+    }
+
+    #[test]
+    fn medians_of_even_and_odd_numbers() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!(median(&[]).is_nan());
+    }
+}
