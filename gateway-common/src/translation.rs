@@ -253,10 +253,12 @@ impl Translation {
     }
 
     /// How long before `now` (nanoseconds of `CLOCK_MONOTONIC`) the last packet came, in
-    /// nanoseconds; right for 52 days, and to about a millisecond.
+    /// nanoseconds; right for 26 days, and to about a millisecond. A packet that came after `now` came
+    /// just then.
     #[must_use]
     pub const fn idle(&self, now: u64) -> u64 {
-        (moment(now).wrapping_sub(self.last) as u64) << MOMENT
+        let moments = moment(now).wrapping_sub(self.last);
+        if moments > u32::MAX / 2 { 0 } else { (moments as u64) << MOMENT }
     }
 }
 
@@ -329,5 +331,6 @@ mod tests {
         let end = u64::from(u32::MAX) << MOMENT;
         let entry = Translation::watch(FlowKey::default(), false, end);
         assert_eq!(entry.idle(end + (3 << MOMENT)), 3 << MOMENT);
+        assert_eq!(entry.idle(end - (3 << MOMENT)), 0);
     }
 }

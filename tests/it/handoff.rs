@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use gateway::config::file::Intercept;
+use gateway::config::file::{Attach, Intercept};
 use gateway::datapath::attach::Role;
 use gateway::datapath::flow_table::FlowTable;
 use gateway::datapath::handoff::{self, Pair, Refusal};
@@ -45,20 +45,27 @@ struct Direct {
 }
 
 fn on_router(work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+    on_router_with(&Settings::from(&Intercept::default()), work)
+}
+
+fn on_router_with(
+    settings: &Settings,
+    work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
     let lab = Lab::new()?;
     lab.router().enter(|| {
-        let router = Router::start(&lab)?;
+        let router = Router::start(&lab, settings)?;
         work(router)
     })?
 }
 
 impl<'lab> Router<'lab> {
-    fn start(lab: &'lab Lab) -> anyhow::Result<Self> {
+    fn start(lab: &'lab Lab, settings: &Settings) -> anyhow::Result<Self> {
         for (family, local) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
             lab.router().ip(&format!("{family} rule add priority 1025 fwmark 0x2500/0xff00 lookup 2525"))?;
             lab.router().ip(&format!("{family} route add local {local} dev lo table 2525"))?;
         }
-        let mut kernel = Kernel::load(&Settings::from(&Intercept::default()))?;
+        let mut kernel = Kernel::load(settings)?;
         kernel.set_ports(&[25])?;
         kernel.attach(LAN, Role { client: true, bridge_mac: None })?;
         kernel.attach(WAN, Role::default())?;
@@ -570,4 +577,73 @@ fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()>
         })?;
     }
     Ok(())
+}
+
+/// Both ways, from the client's own address and from the router's.
+fn streams(router: &mut Router<'_>, client: IpAddr, family: lab::Family) -> anyhow::Result<()> {
+    let server = serve(router.lab, family)?;
+    for source in [client, family.router()] {
+        let session = router.session(&server, family, source)?;
+        let direct = router.direct(session)?;
+        direct.stream(3_000_000, 23).with_context(|| format!("from {source}"))?;
+        direct.close(true)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn filters_in_a_qdisc_do_the_same_as_links() -> anyhow::Result<()> {
+    let clsact = Settings { attach: Attach::Clsact, ..Settings::from(&Intercept::default()) };
+    on_router_with(&clsact, |mut router| {
+        for family in FAMILIES {
+            streams(&mut router, family.client(), family)?;
+        }
+        let lab = router.lab;
+        drop(router);
+        for interface in [LAN, WAN] {
+            let mut tc = lab.router().command("tc");
+            let left = gateway_tests::process::done(tc.args(["qdisc", "show", "dev", interface, "clsact"]))?;
+            ensure!(left.is_empty(), "{left}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stateful_firewall_that_takes_nothing_invalid_does_not_get_in_the_way() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let rules = router.lab.directory().join("rules.nft");
+        std::fs::write(&rules, crate::neighbours::FIREWALL)?;
+        gateway_tests::process::done(router.lab.router().command("nft").arg("-f").arg(&rules))?;
+        for family in FAMILIES {
+            let direct = directly(&mut router, family)?;
+            direct.stream(3_000_000, 29)?;
+            direct.close(false)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_whose_addresses_are_translated_behind_the_gateway_keeps_its_sockets() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let family = lab::Family::V4;
+        router.lab.router().ip(&format!("address add 198.51.100.9/24 dev {WAN}"))?;
+        let mut nft = router.lab.router().command("nft");
+        nft.arg(
+            "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; \
+             add rule ip nat out oifname wan0 snat to 198.51.100.9",
+        );
+        gateway_tests::process::done(&mut nft)?;
+        let server = serve(router.lab, family)?;
+        let session = router.session(&server, family, family.router())?;
+        ensure!(session.served.peer_addr()?.ip() == IpAddr::from([198, 51, 100, 9]));
+        wait::until(PATIENCE, "a quiet instant", || match router.hand_off(&session)? {
+            Err(Refusal::Busy) => Ok(None),
+            Err(Refusal::Unseen) => Ok(Some(())),
+            answer => bail!("{answer:?}"),
+        })?;
+        session.pass()?;
+        Ok(())
+    })
 }

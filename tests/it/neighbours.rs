@@ -13,7 +13,7 @@ use crate::router::{
 
 /// What a router with address translation mostly has: a stateful firewall that takes nothing
 /// invalid, and translation of whatever leaves towards the servers, but for the gateway's own.
-const FIREWALL: &str = "
+pub(crate) const FIREWALL: &str = "
 table inet lab {
     chain prerouting { type filter hook prerouting priority -150; ct state invalid drop; }
     chain input { type filter hook input priority 0; policy drop;

@@ -6,7 +6,7 @@
 //! | step | |
 //! | --- | --- |
 //! | watch | entries count packets, so that it is known that the program sees them all |
-//! | look | nothing unread or unacknowledged, nothing that cannot be translated |
+//! | look | nothing unread, nothing unacknowledged even when asked for, nothing that cannot be translated |
 //! | freeze | the program drops the packets of both directions; TCP repairs that |
 //! | wait | until every packet that was past the program has reached its socket |
 //! | look again | with the sockets in repair mode, when nothing can change any more |
@@ -16,6 +16,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use gateway_common::flow::FlowKey;
 use gateway_common::translation::{End, State, Translation};
@@ -39,6 +40,9 @@ impl From<super::object::Error> for Refusal {
         Self::Kernel
     }
 }
+
+/// How long a peer may take to answer a probe before the session is left for another time.
+const PROBED: Duration = Duration::from_millis(1);
 
 /// The two connections of a session.
 #[derive(Debug)]
@@ -86,7 +90,16 @@ impl Pair {
             table.set(&self.up, self.watching(true))?;
             return Err(Refusal::Unseen);
         };
-        check(&self.client.facts()?, &self.server.facts()?)?;
+        let (client, server) = (self.client.facts()?, self.server.facts()?);
+        let checked = check(&client, &server);
+        if checked == Err(Refusal::Busy) {
+            for (connection, facts) in [(&self.client, client), (&self.server, server)] {
+                if !facts.sent {
+                    connection.probe()?;
+                }
+            }
+        }
+        checked?;
         if up.packets() == 0 || down.packets() == 0 {
             return Err(Refusal::Unseen);
         }
@@ -202,11 +215,27 @@ pub fn hand_off(
     pairs: impl IntoIterator<Item = Result<Pair, Refusal>>,
     table: &mut FlowTable,
 ) -> Vec<Result<(), Refusal>> {
-    let frozen: Vec<Result<Pair, Refusal>> = pairs
+    let mut looked: Vec<(Result<Pair, Refusal>, Result<(), Refusal>)> = pairs
         .into_iter()
         .map(|pair| {
+            let answer = pair.as_ref().map_or_else(|refusal| Err(*refusal), |pair| pair.look(table));
+            (pair, answer)
+        })
+        .collect();
+    if looked.iter().any(|(_, answer)| *answer == Err(Refusal::Busy)) {
+        // Those were probed, and peers that are near have answered by then.
+        std::thread::sleep(PROBED);
+        for (pair, answer) in &mut looked {
+            if let (Ok(pair), Err(Refusal::Busy)) = (pair, &answer) {
+                *answer = pair.look(table);
+            }
+        }
+    }
+    let frozen: Vec<Result<Pair, Refusal>> = looked
+        .into_iter()
+        .map(|(pair, answer)| {
             let pair = pair?;
-            pair.look(table)?;
+            answer?;
             if let Err(refusal) = pair.freeze(table) {
                 Pair::thaw(&pair.up, &pair.down, table);
                 return Err(refusal);

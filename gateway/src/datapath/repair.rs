@@ -78,6 +78,8 @@ sockopt_impl!(
 
 /// Values of `TCP_REPAIR` and `TCP_REPAIR_QUEUE` (linux/tcp.h).
 const ON: libc::c_int = 1;
+/// Off, with a probe of the peer's window.
+const OFF_WITH_PROBE: libc::c_int = 0;
 /// Off, without a probe of the peer's window.
 const OFF_SILENTLY: libc::c_int = -1;
 const RECEIVE_QUEUE: libc::c_int = 1;
@@ -144,6 +146,19 @@ impl Connection {
     /// The kernel refuses.
     pub fn acknowledge(&self) -> io::Result<()> {
         SockRef::from(&self.0).set_tcp_quickack(true)
+    }
+
+    /// Has its peer acknowledge at once what it may have received and means to acknowledge with its
+    /// next words: a probe of the window must be answered (RFC 9293 section 3.10.7.4).
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn probe(&self) -> io::Result<()> {
+        let reuse = getsockopt(&self.0, sockopt::ReuseAddr)?;
+        setsockopt(&self.0, Repair, &ON)?;
+        setsockopt(&self.0, Repair, &OFF_WITH_PROBE)?;
+        Ok(setsockopt(&self.0, sockopt::ReuseAddr, &reuse)?)
     }
 
     /// How it stands.

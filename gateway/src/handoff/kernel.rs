@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_millis(5);
 /// The first pause before another look, and the longest.
 const PAUSES: [Duration; 2] = [QUIET, Duration::from_millis(500)];
 /// How often it is asked for at most.
-const ASKED: u32 = 16;
+const ASKED: u32 = 32;
 /// How long it is tried at most.
 const TRIED: Duration = Duration::from_secs(60);
 
@@ -136,11 +136,9 @@ impl Attempts {
     /// It was refused; says whether for good.
     pub(super) fn refused(&mut self, refusal: Refusal) -> bool {
         self.asked = self.asked.saturating_add(1);
-        if refusal == Refusal::Unseen {
-            // As at the beginning: only now is there something to be seen.
-            let [shortest, _] = PAUSES;
-            self.pause = shortest;
-        }
+        // At once again: in the meantime the peers were asked to acknowledge what they have.
+        let [shortest, _] = PAUSES;
+        self.pause = shortest.saturating_mul(1 << (self.asked / 4).min(7));
         self.later();
         if !refusal.passes() || self.asked >= ASKED {
             self.at = None;
