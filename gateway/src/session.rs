@@ -128,7 +128,7 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     let Ending { lane, end, authenticated, upstream } = ending;
     if let Some(upstream) = upstream {
         context.telemetry.count(Counter::HandedOff);
-        context.direct.park(live, authenticated, upstream, &context.telemetry);
+        context.direct.park(live, lane, authenticated, upstream, &context.telemetry);
         return;
     }
     context.telemetry.session(&record::session(&live, lane, end, authenticated, None, clock::now()));

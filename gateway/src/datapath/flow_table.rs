@@ -45,9 +45,8 @@ impl FlowTable {
     }
 
     /// All keys. Entries that come and go meanwhile may be missed or seen twice.
-    #[must_use]
-    pub fn keys(&self) -> Vec<FlowKey> {
-        self.0.keys().map_while(Result::ok).collect()
+    pub fn keys(&self) -> impl Iterator<Item = FlowKey> {
+        self.0.keys().map_while(Result::ok)
     }
 }
 

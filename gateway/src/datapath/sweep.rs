@@ -20,10 +20,34 @@ const RESET: Duration = Duration::from_secs(30);
 /// How long a session is watched in whose direction nothing passes.
 const WATCHED: Duration = Duration::from_secs(30);
 
+/// What is to become of an entry.
+enum Fate {
+    /// Nobody misses it.
+    Forget,
+    /// Its flow is over.
+    Over(FlowEnd),
+}
+
 /// Removes what is over, and reports it. `idle`: how long nothing may pass; zero: for ever.
 pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64) -> Vec<FlowReport> {
-    let keys = table.keys();
-    keys.iter().filter_map(|key| look(table, key, idle, now)).collect()
+    // Only what is over is kept in mind: there may be very many flows.
+    let over: Vec<(FlowKey, Fate)> =
+        table.keys().filter_map(|key| Some((key, fate(table, &key, idle, now)?))).collect();
+    over.into_iter().filter_map(|(key, fate)| carry_out(table, &key, &fate)).collect()
+}
+
+fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowReport> {
+    match fate {
+        Fate::Forget => {
+            forget(table, key);
+            None
+        }
+        Fate::Over(end) => {
+            let up = table.find(key)?;
+            let down = table.find(up.peer());
+            Some(remove(table, key, &up, down.as_ref(), *end))
+        }
+    }
 }
 
 /// Ends a flow: both sides are reset by each other with the next packet that passes.
@@ -45,20 +69,16 @@ fn is_carried(entry: &Translation) -> bool {
     entry.is_from_client() && matches!(entry.state(), State::Forwarding | State::Over)
 }
 
-fn look(table: &mut FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<FlowReport> {
+fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fate> {
     let entry = table.find(key)?;
-    if !is_carried(&entry) {
-        // The other direction goes with its flow; one that has lost it goes alone.
-        let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
-        let alone = || table.find(entry.peer()).is_none_or(|other| other.peer() != key);
-        if silent && (entry.state() == State::Watched || alone()) {
-            forget(table, key);
-        }
-        return None;
+    if is_carried(&entry) {
+        let down = table.find(entry.peer());
+        return verdict(&entry, down.as_ref(), idle, now).map(Fate::Over);
     }
-    let down = table.find(entry.peer());
-    let end = verdict(&entry, down.as_ref(), idle, now)?;
-    Some(remove(table, key, &entry, down.as_ref(), end))
+    // The other direction goes with its flow; one that has lost it goes alone.
+    let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
+    let alone = || table.find(entry.peer()).is_none_or(|other| other.peer() != key);
+    (silent && (entry.state() == State::Watched || alone())).then_some(Fate::Forget)
 }
 
 /// Whether a flow is over, and how; for `now` at the end of time, how it would be.

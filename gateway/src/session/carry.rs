@@ -48,9 +48,10 @@ pub(super) async fn carry(
     let count = |side, octets| count(live, context, side, octets);
     let stopped = stopped(live, context);
     let idle = settings.config.timeouts.idle.duration();
+    let name = (live.flow().client, live.flow().destination);
     let upstream = ends(&server).filter(|_| settings.config.splice.engine == SpliceEngine::Handoff);
     if let Some(upstream) = upstream {
-        context.direct.reserve(upstream);
+        context.direct.expect(name, upstream);
     }
     let engine = settings.config.splice.engine;
     let carried = context.handoff.carry(client, server, engine, idle, count, stopped).await;
@@ -58,7 +59,7 @@ pub(super) async fn carry(
         return Ending { upstream, ..Ending::of("splice", SessionEnd::Client) };
     }
     if let Some(upstream) = upstream {
-        context.direct.release(upstream);
+        context.direct.release(name, upstream);
     }
     let end = match carried.ended {
         Ended::Closed { first: Side::Client } | Ended::Broken { side: Side::Client, .. } => {

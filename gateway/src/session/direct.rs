@@ -16,9 +16,6 @@ use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
 use crate::outcome::{HandedOff, SessionEnd};
 use crate::telemetry::{Counter, Telemetry};
 
-/// Reports of flows that are over before their session is here.
-const EARLY: usize = 1024;
-
 /// Who speaks to whom, as the client sees it.
 pub type FlowName = (ClientAddr, OriginalDst);
 
@@ -32,7 +29,9 @@ pub struct Direct {
 #[derive(Debug, Default)]
 struct Inner {
     parked: HashMap<FlowName, Parked>,
-    early: HashMap<FlowName, FlowReport>,
+    /// Sessions that may be handed off at any moment, and how their flows ended if that was before
+    /// they were here.
+    expected: HashMap<FlowName, Option<FlowReport>>,
     /// Local and remote end of connections to servers that are no sockets any more: the system
     /// would give them out again.
     taken: HashSet<(SocketAddr, SocketAddr)>,
@@ -41,6 +40,7 @@ struct Inner {
 #[derive(Debug)]
 struct Parked {
     session: OpenSession,
+    lane: &'static str,
     authenticated: bool,
     upstream: (SocketAddr, SocketAddr),
 }
@@ -63,19 +63,26 @@ impl Direct {
         self.lock().taken.contains(&(local, remote))
     }
 
-    /// Keeps these ends from being used, before it is known whether the kernel takes them.
-    pub(super) fn reserve(&self, upstream: (SocketAddr, SocketAddr)) {
-        self.lock().taken.insert(upstream);
+    /// Expects a session, and keeps the ends of its connection from being used, before it is known
+    /// whether the kernel takes it.
+    pub(super) fn expect(&self, name: FlowName, upstream: (SocketAddr, SocketAddr)) {
+        let mut inner = self.lock();
+        inner.taken.insert(upstream);
+        inner.expected.insert(name, None);
     }
 
-    pub(super) fn release(&self, upstream: (SocketAddr, SocketAddr)) {
-        self.lock().taken.remove(&upstream);
+    /// The session ends with its sockets.
+    pub(super) fn release(&self, name: FlowName, upstream: (SocketAddr, SocketAddr)) {
+        let mut inner = self.lock();
+        inner.taken.remove(&upstream);
+        inner.expected.remove(&name);
     }
 
     /// Takes in a session that was handed off.
     pub(super) fn park(
         &self,
         session: OpenSession,
+        lane: &'static str,
         authenticated: bool,
         upstream: (SocketAddr, SocketAddr),
         telemetry: &Telemetry,
@@ -83,8 +90,8 @@ impl Direct {
         let name = (session.flow().client, session.flow().destination);
         session.end_by(self.ends.clone());
         let mut inner = self.lock();
-        inner.parked.insert(name, Parked { session, authenticated, upstream });
-        let early = inner.early.remove(&name);
+        inner.parked.insert(name, Parked { session, lane, authenticated, upstream });
+        let early = inner.expected.remove(&name).flatten();
         drop(inner);
         if let Some(report) = early {
             self.ended(report, telemetry);
@@ -95,15 +102,23 @@ impl Direct {
     pub fn ended(&self, report: FlowReport, telemetry: &Telemetry) {
         let name = (report.client, report.destination);
         let mut inner = self.lock();
-        let Some(parked) = inner.parked.remove(&name) else {
-            if inner.early.len() < EARLY {
-                inner.early.insert(name, report);
-            }
-            return;
-        };
-        inner.taken.remove(&parked.upstream);
-        drop(inner);
-        finish(&parked, &report, None, telemetry);
+        if let Some(parked) = inner.parked.remove(&name) {
+            inner.taken.remove(&parked.upstream);
+            drop(inner);
+            finish(&parked, &report, None, telemetry);
+        } else if let Some(early) = inner.expected.get_mut(&name) {
+            *early = Some(report);
+        } else {
+            drop(inner);
+            tracing::info!(
+                client = %report.client,
+                destination = %report.destination,
+                from_client = report.from_client.octets,
+                from_server = report.from_server.octets,
+                end = ?report.end,
+                "a session that an earlier proxy process left to the kernel is over"
+            );
+        }
     }
 
     /// The gateway stops: all of them are over.
@@ -123,7 +138,7 @@ impl Direct {
 }
 
 fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemetry: &Telemetry) {
-    let Parked { session, authenticated, .. } = parked;
+    let Parked { session, lane, authenticated, .. } = parked;
     session.add_from_client(report.from_client.octets);
     session.add_from_server(report.from_server.octets);
     telemetry.add(Counter::ClientOctets, report.from_client.octets);
@@ -138,6 +153,6 @@ fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemet
         packets_from_client: report.from_client.packets,
         packets_from_server: report.from_server.packets,
     };
-    let record = record::session(session, "splice", end, *authenticated, Some(handed_off), clock::now());
+    let record = record::session(session, lane, end, *authenticated, Some(handed_off), clock::now());
     telemetry.session(&record);
 }

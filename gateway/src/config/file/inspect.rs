@@ -141,7 +141,8 @@ pub enum SpliceEngine {
     /// The fastest that is proven: splice(2), else read and write.
     Auto,
     /// The kernel program carries the session alone, with no socket and no wake-up of the gateway;
-    /// what it refuses goes as with `splice`. Needs `origin: assign`.
+    /// what it refuses goes as with `splice`. Needs `origin: assign`. Messages of routers behind the
+    /// gateway that a packet is too large for a link do not reach such a session yet.
     Handoff,
     /// splice(2) through a pipe.
     Splice,
