@@ -90,7 +90,7 @@ fn ping(mut stream: &TcpStream, octet: u8) -> anyhow::Result<()> {
 
 /// Octets there and back, both ways at once.
 fn bulk(stream: &TcpStream, octets: usize) -> anyhow::Result<()> {
-    let bytes: Vec<u8> = (0..octets).map(|place| (place * 31 ^ place >> 9) as u8).collect();
+    let bytes: Vec<u8> = (0..octets).map(|place| ((place * 31) ^ (place >> 9)).to_le_bytes()[0]).collect();
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut to = stream;

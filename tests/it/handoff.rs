@@ -549,6 +549,9 @@ fn a_session_in_the_middle_of_a_burst_is_refused_and_loses_nothing() -> anyhow::
     })
 }
 
+/// What is different in a lab.
+type SetUp = dyn Fn(&Lab) -> anyhow::Result<()> + Sync;
+
 #[test]
 fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()> {
     let both = |key: &'static str| {
@@ -557,7 +560,7 @@ fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()>
             lab.server().sysctl(key, "0")
         }
     };
-    let kinds: [&(dyn Fn(&Lab) -> anyhow::Result<()> + Sync); 5] = [
+    let kinds: [&SetUp; 5] = [
         &both("ipv4/tcp_timestamps"),
         &both("ipv4/tcp_sack"),
         &|lab| lab.client().sysctl("ipv4/tcp_window_scaling", "0"),
