@@ -295,3 +295,18 @@ fn hundreds_of_sessions_at_once_are_handed_off_and_none_is_lost() -> anyhow::Res
     ensure!(done > WORKERS * SESSIONS / 2, "{row}");
     Ok(())
 }
+
+#[test]
+fn a_gateway_that_stops_writes_the_record_and_the_two_ends_are_told() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let mut gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    gateway.stop()?;
+    let log = gateway.log();
+    let record = log.lines().find(|line| line.contains("packets_from_client")).context(log.clone())?;
+    ensure!(record.contains("end=shutdown") && record.contains("lane=splice"), "{record}");
+    // Nobody renumbers any more, and no end knows what the other one says.
+    wait::until(PATIENCE, "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))
+}

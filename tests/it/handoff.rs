@@ -650,3 +650,27 @@ fn a_connection_whose_addresses_are_translated_behind_the_gateway_keeps_its_sock
         Ok(())
     })
 }
+
+#[test]
+fn a_link_that_becomes_narrower_tells_the_sender_who_then_sends_less() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for family in FAMILIES {
+            let direct = directly(&mut router, family)?;
+            direct.stream(1_000_000, 31)?;
+            // Towards the server the client must be told, towards the client the server.
+            for (interface, behind) in [(WAN, router.lab.server()), (LAN, router.lab.client())] {
+                let narrow = |mtu| {
+                    router.lab.router().ip(&format!("link set {interface} mtu {mtu}"))?;
+                    behind.ip(&format!("link set eth0 mtu {mtu}"))
+                };
+                let before = router.count("too_large")?;
+                narrow(1400)?;
+                direct.stream(2_000_000, 37).context("over the narrow link")?;
+                narrow(1500)?;
+                ensure!(router.count("too_large")? > before, "nobody was told at {interface}");
+            }
+            direct.close(true)?;
+        }
+        Ok(())
+    })
+}
