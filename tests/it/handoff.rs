@@ -370,12 +370,6 @@ impl Router<'_> {
 }
 
 #[test]
-fn a_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Result<()> {
-    hand_off_dialogues(1_000)
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn ten_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::Result<()> {
     hand_off_dialogues(10_000)
 }
