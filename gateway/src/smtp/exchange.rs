@@ -256,8 +256,9 @@ impl Exchange {
     /// The operator or the gateway's stop ends the session.
     pub fn end(&mut self, end: SessionEnd, now: Instant) {
         if self.finished(now).is_none() {
-            self.abort_message("the session was ended");
-            self.say(&Refusal::ShuttingDown, now);
+            let refusal = if end == SessionEnd::Operator { Refusal::Ended } else { Refusal::ShuttingDown };
+            self.abort_message(&refusal.to_string());
+            self.say(&refusal, now);
             self.finish(end, now);
         }
     }

@@ -110,9 +110,12 @@ pub enum Refusal {
     /// `limits.sessions-per-client` is reached.
     #[error("too many sessions of this client")]
     TooManySessionsOfClient,
-    /// The gateway stops, or an operator ended the session.
-    #[error("the gateway ends the session")]
+    /// The gateway stops.
+    #[error("the gateway stops")]
     ShuttingDown,
+    /// An operator ended the session.
+    #[error("an operator ended the session")]
+    Ended,
     /// The flow's lane is `reject`.
     #[error("the lane is closed")]
     LaneRejects,
@@ -193,6 +196,7 @@ impl Refusal {
                 (421, "4.7.0", "Too many connections from your host, try again later")
             }
             Self::ShuttingDown => (421, "4.3.2", "Service shutting down, try again later"),
+            Self::Ended => (421, "4.3.2", "The session was ended by the operator, try again later"),
             Self::LaneRejects => (554, "5.7.1", "No SMTP service for you here"),
         };
         (code, status, text.to_owned())
