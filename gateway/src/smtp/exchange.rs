@@ -119,7 +119,8 @@ impl Exchange {
     /// A session that was accepted at `now` and whose server is being connected to.
     #[must_use]
     pub fn new(rules: Arc<Rules>, now: Instant) -> Self {
-        let client_lines = LineDecoder::new(rules.limits.command_line.as_len());
+        // AUTH may be this long; others are measured when they are known.
+        let client_lines = LineDecoder::new(rules.limits.command_line.as_len().max(AUTH_LINE));
         Self {
             rules,
             phase: Phase::Connect,

@@ -34,11 +34,6 @@ impl LineDecoder {
         Self { limit, searched: 0, overflow: false }
     }
 
-    /// Changes the limit, from the next octet on.
-    pub const fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-    }
-
     /// Takes the next line from `input`; `None` when its end has not come yet.
     pub fn next(&mut self, input: &mut BytesMut) -> Option<Line> {
         let unsearched = input.get(self.searched..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{AUTH_LINE, Exchange, Input, Note};
+use super::{Exchange, Input, Note};
 use crate::smtp::command::{Command, Secret};
 use crate::smtp::line::Line;
 use crate::smtp::refusal::Refusal;
@@ -23,7 +23,6 @@ impl Exchange {
         match reply.code() {
             334 => {
                 self.input = Input::AuthResponse;
-                self.client_lines.set_limit(AUTH_LINE);
                 return;
             }
             235 => {
@@ -35,7 +34,7 @@ impl Exchange {
                 self.count_error(now);
             }
         }
-        self.leave_auth();
+        self.input = Input::Command;
     }
 
     /// Relays a line of the client's, which answers a challenge.
@@ -51,13 +50,8 @@ impl Exchange {
             // 501 answers the client.
             Line::TooLong | Line::Illegal => self.send_server(b"*\r\n", now),
         }
-        self.leave_auth();
+        self.input = Input::Command;
         self.queue.push(Expected::Auth, true, now);
         true
-    }
-
-    fn leave_auth(&mut self) {
-        self.input = Input::Command;
-        self.client_lines.set_limit(self.rules.limits.command_line.as_len());
     }
 }

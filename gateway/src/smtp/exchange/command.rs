@@ -22,6 +22,7 @@ impl Exchange {
         self.clocks.command = now;
         match line {
             Line::Text(line) if matches!(self.phase, Phase::Takeover(_)) => self.read_takeover(&line, now),
+            Line::Text(line) if self.is_too_long(&line) => self.refuse_command(&Refusal::LineTooLong, now),
             Line::Text(line) => match Command::parse(&line) {
                 Ok(command) if self.needs_all_replies(&command) && !self.queue.is_empty() => {
                     self.deferred = Some(command);
@@ -33,6 +34,12 @@ impl Exchange {
             Line::Illegal => self.refuse_command(&Refusal::IllegalOctets, now),
         }
         true
+    }
+
+    /// Whether a line is beyond `limits.command-line`, which AUTH may be: its argument is a token.
+    fn is_too_long(&self, line: &[u8]) -> bool {
+        let is_auth = line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        !is_auth && line.len().saturating_add(2) > self.rules.limits.command_line.as_len()
     }
 
     /// Commands that can be judged only when the server's view of the session is known.
