@@ -17,7 +17,8 @@ pub struct Limits {
     pub message_size: ByteCount,
     /// Recipients of one message; RFC 5321 section 4.5.3.1.8 asks for at least 100.
     pub recipients: usize,
-    /// Longest command line; RFC 5321 section 4.5.3.1.4 asks for at least 512 bytes.
+    /// Longest command line; RFC 5321 section 4.5.3.1.4 asks for at least 512 bytes. AUTH may have
+    /// 12,288 (RFC 4954 section 4) in any case.
     pub command_line: ByteCount,
     /// Errors of a client in one session after which each reply is delayed by `error-delay`.
     pub soft_errors: u32,
