@@ -3,24 +3,21 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use gateway::config::file::{Attach, Intercept};
-use gateway::datapath::attach::Role;
 use gateway::datapath::flow_table::FlowTable;
 use gateway::datapath::handoff::{self, Pair, Refusal};
-use gateway::datapath::maps::Family;
 use gateway::datapath::object::{Kernel, Settings};
 use gateway_tests::lab::{self, LAN, Lab, WAN};
 use gateway_tests::netns::Netns;
 use gateway_tests::wait;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
-const FAMILIES: [lab::Family; 2] = [lab::Family::V4, lab::Family::V6];
+use crate::router::{self, FAMILIES, OWN_MARK, listen_on_server, transparent};
+
 const PATIENCE: Duration = Duration::from_secs(10);
-const OWN_MARK: u32 = 0x2600;
 
 /// A router with the program, and the test as its proxy.
 struct Router<'lab> {
@@ -45,47 +42,24 @@ struct Direct {
 }
 
 fn on_router(work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
-    on_router_with(&Settings::from(&Intercept::default()), work)
+    on_router_with(&router::settings(), work)
 }
 
 fn on_router_with(
     settings: &Settings,
     work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    lab.router().enter(|| {
-        let router = Router::start(&lab, settings)?;
-        work(router)
-    })?
+    router::on_router(settings, |router| {
+        let router::Router { lab, mut kernel, listeners } = router;
+        for listener in &listeners {
+            listener.set_read_timeout(Some(PATIENCE))?;
+        }
+        let table = kernel.flow_table().context("the table is taken")?;
+        work(Router { lab, kernel, table, listeners })
+    })
 }
 
-impl<'lab> Router<'lab> {
-    fn start(lab: &'lab Lab, settings: &Settings) -> anyhow::Result<Self> {
-        for (family, local) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
-            lab.router().ip(&format!("{family} rule add priority 1025 fwmark 0x2500/0xff00 lookup 2525"))?;
-            lab.router().ip(&format!("{family} route add local {local} dev lo table 2525"))?;
-        }
-        let mut kernel = Kernel::load(settings)?;
-        kernel.set_ports(&[25])?;
-        kernel.attach(LAN, Role { client: true, bridge_mac: None })?;
-        kernel.attach(WAN, Role::default())?;
-        let listen = |family, address: IpAddr| {
-            let socket = transparent(address)?;
-            socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(address, 0).into())?;
-            socket.listen(1024)?;
-            kernel.set_listener(family, socket.as_fd())?;
-            anyhow::Ok(socket)
-        };
-        let mut listen = listen;
-        let listeners = [
-            listen(Family::V4, IpAddr::from([127, 0, 0, 1]))?,
-            listen(Family::V6, IpAddr::from(std::net::Ipv6Addr::LOCALHOST))?,
-        ];
-        let table = kernel.flow_table().context("the table is taken")?;
-        Ok(Self { lab, kernel, table, listeners })
-    }
-
+impl Router<'_> {
     /// A session whose upstream connection comes from `source`, with octets passed both ways.
     fn session(
         &mut self,
@@ -170,23 +144,8 @@ impl Direct {
     }
 }
 
-fn transparent(address: IpAddr) -> anyhow::Result<Socket> {
-    let domain = Domain::for_address(SocketAddr::new(address, 0));
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_ip_transparent_v6(true)?
-    } else {
-        socket.set_ip_transparent_v4(true)?
-    }
-    Ok(socket)
-}
-
 fn connect(netns: &Netns, family: lab::Family) -> anyhow::Result<TcpStream> {
     netns.enter(|| Ok(TcpStream::connect_timeout(&family.smtp(), PATIENCE)?))?
-}
-
-fn serve(lab: &Lab, family: lab::Family) -> anyhow::Result<TcpListener> {
-    Ok(lab.server().enter(|| TcpListener::bind(family.smtp()))??)
 }
 
 /// Octets that look random, the same for the same seed (xorshift).
@@ -229,7 +188,7 @@ fn sockets(lab: &Lab) -> anyhow::Result<usize> {
 fn octets_pass_both_ways_and_no_socket_is_left() -> anyhow::Result<()> {
     on_router(|mut router| {
         for family in FAMILIES {
-            let server = serve(router.lab, family)?;
+            let server = listen_on_server(router.lab, family)?;
             for source in [family.client(), family.router()] {
                 let session = router.session(&server, family, source)?;
                 ensure!(sockets(router.lab)? == 2);
@@ -309,7 +268,8 @@ fn hand_off_dialogues(number: usize) -> anyhow::Result<()> {
     const WIDTH: usize = 25;
     on_router(|mut router| {
         let (mut direct, mut seed) = (0, 1);
-        let servers = [serve(router.lab, FAMILIES[0])?, serve(router.lab, FAMILIES[1])?];
+        let servers =
+            [listen_on_server(router.lab, FAMILIES[0])?, listen_on_server(router.lab, FAMILIES[1])?];
         while direct < number {
             let family = FAMILIES[direct / WIDTH % 2];
             let dialogues = (0..WIDTH)
@@ -376,7 +336,7 @@ fn ten_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::R
 
 /// Hands off a session from the client's own address.
 fn directly(router: &mut Router<'_>, family: lab::Family) -> anyhow::Result<Direct> {
-    let server = serve(router.lab, family)?;
+    let server = listen_on_server(router.lab, family)?;
     let session = router.session(&server, family, family.client())?;
     router.direct(session)
 }
@@ -468,7 +428,7 @@ fn lost_packets_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
         }
         for family in FAMILIES {
             for source in [family.client(), family.router()] {
-                let server = serve(router.lab, family)?;
+                let server = listen_on_server(router.lab, family)?;
                 let session = router.session(&server, family, source)?;
                 let direct = router.direct(session)?;
                 direct.stream(6_000_000, 11)?;
@@ -484,7 +444,7 @@ fn refused(set_up: impl FnOnce(&Lab) -> anyhow::Result<()> + Send, reason: Refus
     on_router(|mut router| {
         set_up(router.lab)?;
         for family in FAMILIES {
-            let server = serve(router.lab, family)?;
+            let server = listen_on_server(router.lab, family)?;
             let session = router.session(&server, family, family.client())?;
             let answer = router.hand_off(&session)?;
             ensure!(answer == Err(reason), "{answer:?}");
@@ -518,7 +478,7 @@ fn a_side_that_takes_only_smaller_segments_is_refused() -> anyhow::Result<()> {
 fn a_session_in_the_middle_of_a_burst_is_refused_and_loses_nothing() -> anyhow::Result<()> {
     on_router(|mut router| {
         let family = lab::Family::V4;
-        let server = serve(router.lab, family)?;
+        let server = listen_on_server(router.lab, family)?;
         let session = router.session(&server, family, family.client())?;
         let bytes = noise(3_000_000, 5);
         std::thread::scope(|scope| {
@@ -578,7 +538,7 @@ fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()>
 
 /// Both ways, from the client's own address and from the router's.
 fn streams(router: &mut Router<'_>, client: IpAddr, family: lab::Family) -> anyhow::Result<()> {
-    let server = serve(router.lab, family)?;
+    let server = listen_on_server(router.lab, family)?;
     for source in [client, family.router()] {
         let session = router.session(&server, family, source)?;
         let direct = router.direct(session)?;
@@ -632,7 +592,7 @@ fn a_connection_whose_addresses_are_translated_behind_the_gateway_keeps_its_sock
              add rule ip nat out oifname wan0 snat to 198.51.100.9",
         );
         gateway_tests::process::done(&mut nft)?;
-        let server = serve(router.lab, family)?;
+        let server = listen_on_server(router.lab, family)?;
         let session = router.session(&server, family, family.router())?;
         ensure!(session.served.peer_addr()?.ip() == IpAddr::from([198, 51, 100, 9]));
         wait::until(PATIENCE, "a quiet instant", || match router.hand_off(&session)? {
