@@ -4,10 +4,9 @@
 //! Every decision is made where it belongs; here they meet.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
@@ -23,58 +22,23 @@ use crate::config::file::Origin;
 use crate::ipc::{self, DatapathStatus, ToDatapath, ToProxy, memfile};
 use crate::telemetry::log::Logging;
 
+mod drain;
+mod notify;
+mod reload;
+mod signals;
+
+pub(super) use signals::Signals;
+
+use notify::notify;
+use reload::Reload;
+use signals::Request;
+
 /// How often the small duties are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How often the proxy is told how the kernel side is.
 const STATUS: Duration = Duration::from_secs(1);
 /// How often interfaces are looked at without word of a change.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long the proxy may take to let open sessions end when the gateway stops.
-const DRAIN: Duration = Duration::from_secs(20);
-/// How long the proxy may take to answer a reload.
-const RELOAD: Duration = Duration::from_secs(10);
-/// Octets of a list of problems that fit into a message whatever they are.
-const PROBLEMS: usize = 16 * 1024;
-
-/// The signals an operator or a service manager sends.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    /// Catches them from here on.
-    pub(super) fn listen() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(Error::Signals);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Request {
-        tokio::select! {
-            _ = self.terminate.recv() => Request::Stop,
-            _ = self.interrupt.recv() => Request::Stop,
-            _ = self.hang_up.recv() => Request::Reload,
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Request {
-    Stop,
-    Reload,
-}
-
-/// A reload that the proxy has not answered.
-struct Reload {
-    ticket: u64,
-    source: Source,
-    deadline: Instant,
-}
 
 /// Everything a running gateway holds.
 pub(super) struct Datapath {
@@ -288,117 +252,6 @@ impl Datapath {
         }
         self.proxy.mention(&ToProxy::Status(status));
     }
-
-    /// Reads the configuration again and hands a good one to the proxy; what is wrong with a bad
-    /// one goes to the log, and to the operator who `asked` over the control socket.
-    async fn reload(&mut self, asked: bool) {
-        let new = match self.source.reread() {
-            Ok(new) => new,
-            Err(error) => {
-                let problems = shorten(chain(&error));
-                error!(problems, "the configuration is refused; the old one stays in force");
-                if asked {
-                    self.proxy.mention(&ToProxy::ReloadRefused { problems });
-                }
-                return;
-            }
-        };
-        if !self.proxy.is_ready() {
-            // The next proxy starts with it.
-            self.adopt(new).await;
-            return;
-        }
-        notify_reloading();
-        self.tickets = self.tickets.wrapping_add(1);
-        let ticket = self.tickets;
-        if let Err(error) = self.hand_over(ticket, &new).await {
-            error!(error = chain(&error), "the new configuration does not reach the proxy process");
-            notify(&[NotifyState::Ready]);
-            return;
-        }
-        self.reload = Some(Reload { ticket, source: new, deadline: clock::now() + RELOAD });
-    }
-
-    async fn hand_over(&self, ticket: u64, source: &Source) -> Result<(), Error> {
-        let text = memfile::seal(&source.text)?;
-        let descriptors = [text.as_fd()];
-        Ok(self.proxy.tell(&ToProxy::Reload { ticket }, &descriptors).await?)
-    }
-
-    async fn reloaded(&mut self, ticket: u64, problem: Option<String>) {
-        let Some(reload) = self.reload.take_if(|reload| reload.ticket == ticket) else { return };
-        match problem {
-            None => self.adopt(reload.source).await,
-            Some(problem) => {
-                error!(problem, "the proxy process refuses the configuration; the old one stays in force");
-            }
-        }
-        notify(&[NotifyState::Ready]);
-    }
-
-    /// Puts this process's part of a configuration in force.
-    async fn adopt(&mut self, new: Source) {
-        if let Some(steering) = &mut self.steering
-            && let Err(error) = steering.configure(&new.config)
-        {
-            error!(error = chain(&error), "the kernel refuses a part of the configuration");
-        }
-        if let Err(error) = self.logging.reload(&new.config.log) {
-            warn!(%error, "cannot change the log level");
-        }
-        for warning in &new.warnings.list {
-            warn!(line = warning.line, message = warning.message, "configuration");
-        }
-        self.source = new;
-        self.follow().await;
-        info!(path = %self.source.path.display(), "the configuration is in force");
-    }
-
-    fn give_up_reload(&mut self) {
-        if self.reload.take_if(|reload| reload.deadline <= clock::now()).is_some() {
-            error!("the proxy process does not answer to the new configuration; the old one stays in force");
-            notify(&[NotifyState::Ready]);
-        }
-    }
-
-    /// Lets open sessions end, for a while and unless a second request to stop comes; then takes
-    /// everything away.
-    pub(super) async fn stop(mut self, signals: &mut Signals) {
-        notify(&[NotifyState::Stopping]);
-        self.close();
-        if self.proxy.is_ready() {
-            info!("stopping: open sessions may end");
-            self.drain(signals).await;
-        }
-        self.proxy.kill().await;
-        if let Some(steering) = self.steering.take() {
-            steering.stop().await;
-        }
-        drop(self.control.take());
-        info!("stopped");
-    }
-
-    async fn drain(&mut self, signals: &mut Signals) {
-        if self.proxy.tell(&ToProxy::Drain, &[]).await.is_err() {
-            return;
-        }
-        let mut deadline = std::pin::pin!(tokio::time::sleep(DRAIN));
-        let mut tick = ticking(TICK);
-        loop {
-            tokio::select! {
-                Request::Stop = signals.next() => {
-                    info!("stopping at once");
-                    return;
-                }
-                () = &mut deadline => {
-                    warn!("some sessions did not end in time");
-                    return;
-                }
-                _ = tick.tick() => notify(&[NotifyState::Watchdog]),
-                () = self.proxy.ended() => return,
-            }
-        }
-    }
 }
 
 /// The word of an origin in the configuration.
@@ -421,27 +274,4 @@ async fn kernel_event(steering: Option<&mut Steering>) -> Option<Word> {
         Some(steering) => steering.event().await,
         None => std::future::pending().await,
     }
-}
-
-/// Tells systemd, where it wants to know (`sd_notify(3)`).
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "cannot notify systemd");
-    }
-}
-
-fn notify_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => debug!(%error, "cannot notify systemd"),
-    }
-}
-
-/// A text that fits into a message.
-fn shorten(mut text: String) -> String {
-    if text.len() > PROBLEMS {
-        text.truncate(text.floor_char_boundary(PROBLEMS));
-        text.push_str("\n…");
-    }
-    text
 }

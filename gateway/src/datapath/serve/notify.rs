@@ -1,0 +1,18 @@
+//! What systemd is told, where it wants to know (`sd_notify(3)`).
+
+use sd_notify::NotifyState;
+use tracing::debug;
+
+/// Tells systemd, where it wants to know (`sd_notify(3)`).
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(%error, "cannot notify systemd");
+    }
+}
+
+pub(super) fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => debug!(%error, "cannot notify systemd"),
+    }
+}

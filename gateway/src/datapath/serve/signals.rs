@@ -1,0 +1,38 @@
+//! Signals to the datapath process, and what they ask for.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::datapath::Error;
+
+/// The signals an operator or a service manager sends.
+pub(in crate::datapath) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Catches them from here on.
+    pub(in crate::datapath) fn listen() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.terminate.recv() => Request::Stop,
+            _ = self.interrupt.recv() => Request::Stop,
+            _ = self.hang_up.recv() => Request::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+pub(super) enum Request {
+    Stop,
+    Reload,
+}
