@@ -19,6 +19,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -41,8 +42,11 @@ pub enum Side {
 }
 
 /// How bytes were moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Engine {
+    /// By the kernel program, from some moment on.
+    Handoff,
     /// splice(2) through a pipe, in both directions.
     Splice,
     /// Read and write, in one direction at least.
@@ -54,6 +58,7 @@ impl Engine {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Handoff => "handoff",
             Self::Splice => "splice",
             Self::Copy => "copy",
         }
@@ -216,9 +221,10 @@ impl Handoff {
     ) -> Result<(), Break> {
         let read = |octets| tally.read(side, octets);
         let written = |octets| tally.written(octets);
-        let spliced = match tally.engine() {
-            Engine::Splice => splice::pump(&self.pipes, from, to, &read, &written).await?,
-            Engine::Copy => splice::Spliced::Refused(Vec::new()),
+        let spliced = if tally.is_copied() {
+            splice::Spliced::Refused(Vec::new())
+        } else {
+            splice::pump(&self.pipes, from, to, &read, &written).await?
         };
         if let splice::Spliced::Refused(rest) = spliced {
             tally.copies();
@@ -303,8 +309,8 @@ impl<F: Fn(Side, u64)> Tally<F> {
         }
     }
 
-    fn engine(&self) -> Engine {
-        if self.copies.load(Ordering::Relaxed) == 0 { Engine::Splice } else { Engine::Copy }
+    fn is_copied(&self) -> bool {
+        self.copies.load(Ordering::Relaxed) != 0
     }
 
     fn copies(&self) {
@@ -361,10 +367,14 @@ impl<F: Fn(Side, u64)> Tally<F> {
 
     fn carried(&self, ended: Ended) -> Carried {
         Carried {
+            engine: match ended {
+                Ended::HandedOff => Engine::Handoff,
+                _ if self.is_copied() => Engine::Copy,
+                _ => Engine::Splice,
+            },
             ended,
             from_client: self.from_client.load(Ordering::Relaxed),
             from_server: self.from_server.load(Ordering::Relaxed),
-            engine: self.engine(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::tls::TlsFacts;
@@ -113,6 +114,8 @@ pub struct SessionRecord {
     pub from_client: u64,
     /// Octets from the server.
     pub from_server: u64,
+    /// How its octets were moved once nobody read them.
+    pub engine: Option<Engine>,
     /// What more is known of a session that the kernel carried in the end.
     pub handed_off: Option<HandedOff>,
     /// Messages begun.

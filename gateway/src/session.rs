@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
 use crate::config::file::{Config, Lane};
-use crate::handoff::Handoff;
+use crate::handoff::{Engine, Handoff};
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::{Flow, SessionId};
 use crate::intercept::origin;
@@ -84,6 +84,8 @@ struct Ending {
     lane: &'static str,
     end: SessionEnd,
     authenticated: bool,
+    /// How its octets were moved once nobody read them.
+    engine: Option<Engine>,
     /// It has not ended: the kernel carries it, in place of a connection between these ends.
     upstream: Option<(SocketAddr, SocketAddr)>,
 }
@@ -96,7 +98,7 @@ impl Ending {
     }
 
     const fn of(lane: &'static str, end: SessionEnd) -> Self {
-        Self { lane, end, authenticated: false, upstream: None }
+        Self { lane, end, authenticated: false, engine: None, upstream: None }
     }
 }
 
@@ -125,13 +127,14 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,
     };
     let ending = run(stream, &live, &settings, &context).await;
-    let Ending { lane, end, authenticated, upstream } = ending;
+    let Ending { lane, end, authenticated, engine, upstream } = ending;
     if let Some(upstream) = upstream {
         context.telemetry.count(Counter::HandedOff);
         context.direct.park(live, lane, authenticated, upstream, &context.telemetry);
         return;
     }
-    context.telemetry.session(&record::session(&live, lane, end, authenticated, None, clock::now()));
+    let record = record::session(&live, lane, end, authenticated, engine, None);
+    context.telemetry.session(&record);
 }
 
 /// Takes the flow through its lane. Each lane's state is allocated when it is entered: a session

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::config::file::LogAddresses;
+use crate::handoff::Engine;
 use crate::outcome::{MessageRecord, SessionRecord, Verdict};
 
 pub mod counter;
@@ -133,6 +134,7 @@ impl Telemetry {
             helo = record.helo.as_str(),
             from_client = record.from_client,
             from_server = record.from_server,
+            engine = record.engine.map(Engine::name),
             packets_from_client = record.handed_off.map(|kernel| kernel.packets_from_client),
             packets_from_server = record.handed_off.map(|kernel| kernel.packets_from_server),
             messages = record.messages,
@@ -288,6 +290,7 @@ mod tests {
             helo: message.helo,
             from_client: 1,
             from_server: 2,
+            engine: None,
             handed_off: None,
             messages: 1,
             authenticated: false,

@@ -21,7 +21,7 @@ use super::listener::Listener;
 use super::object::{self, Kernel, Settings};
 use super::probe::{self, State};
 use super::{lanes, route, source};
-use crate::config::file::{Config, LogLevel, SpliceEngine};
+use crate::config::file::{Config, LogLevel};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::DatapathStatus;
@@ -185,7 +185,7 @@ impl Steering {
     pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
         let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
         // A flow that the kernel carries is seen from both sides.
-        let direct = config.splice.engine == SpliceEngine::Handoff;
+        let direct = config.splice.engine.hands_off();
         let answers = direct || source::servers_answer_clients(config);
         let wanted = interfaces::wanted(&links, &config.intercept, answers);
         let present: BTreeMap<u32, (String, Role)> = self

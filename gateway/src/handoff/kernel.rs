@@ -100,12 +100,8 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn new(engine: SpliceEngine) -> Self {
         let now = clock::now();
-        let wanted = match engine {
-            SpliceEngine::Handoff => true,
-            SpliceEngine::Auto | SpliceEngine::Splice | SpliceEngine::Copy => false,
-        };
         let [pause, _] = PAUSES;
-        Self { at: wanted.then_some(now), until: now + TRIED, pause, asked: 0 }
+        Self { at: engine.hands_off().then_some(now), until: now + TRIED, pause, asked: 0 }
     }
 
     /// Whether it is still to be asked.

@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
-use crate::config::file::SpliceEngine;
 use crate::handoff::{Ended, Side};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
@@ -49,14 +48,15 @@ pub(super) async fn carry(
     let stopped = stopped(live, context);
     let idle = settings.config.timeouts.idle.duration();
     let name = (live.flow().client, live.flow().destination);
-    let upstream = ends(&server).filter(|_| settings.config.splice.engine == SpliceEngine::Handoff);
+    let upstream = ends(&server).filter(|_| settings.config.splice.engine.hands_off());
     if let Some(upstream) = upstream {
         context.direct.expect(name, upstream);
     }
     let engine = settings.config.splice.engine;
     let carried = context.handoff.carry(client, server, engine, idle, count, stopped).await;
     if matches!(carried.ended, Ended::HandedOff) {
-        return Ending { upstream, ..Ending::of("splice", SessionEnd::Client) };
+        let engine = Some(carried.engine);
+        return Ending { upstream, engine, ..Ending::of("splice", SessionEnd::Client) };
     }
     if let Some(upstream) = upstream {
         context.direct.release(name, upstream);
@@ -71,7 +71,7 @@ pub(super) async fn carry(
         Ended::Idle => SessionEnd::Timeout,
         Ended::HandedOff | Ended::Stopped => who_stopped(context),
     };
-    Ending::of("splice", end)
+    Ending { engine: Some(carried.engine), ..Ending::of("splice", end) }
 }
 
 /// Both ends of a connection.

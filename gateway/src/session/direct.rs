@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::record;
 use super::table::OpenSession;
-use crate::clock;
+use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
 use crate::outcome::{HandedOff, SessionEnd};
@@ -153,6 +153,6 @@ fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemet
         packets_from_client: report.from_client.packets,
         packets_from_server: report.from_server.packets,
     };
-    let record = record::session(session, lane, end, *authenticated, Some(handed_off), clock::now());
+    let record = record::session(session, lane, end, *authenticated, Some(Engine::Handoff), Some(handed_off));
     telemetry.session(&record);
 }

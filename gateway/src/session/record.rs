@@ -1,6 +1,8 @@
 //! From what the exchange tells to records and counters.
 
 use super::table::LiveSession;
+use crate::clock;
+use crate::handoff::Engine;
 use crate::intercept::flow::Flow;
 use crate::outcome::{HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
 use crate::smtp::exchange::{MessageDone, Note, Tally};
@@ -40,8 +42,8 @@ pub(super) fn session(
     lane: &str,
     end: SessionEnd,
     authenticated: bool,
+    engine: Option<Engine>,
     handed_off: Option<HandedOff>,
-    now: std::time::Instant,
 ) -> SessionRecord {
     let (from_client, from_server) = live.octets();
     let flow = live.flow();
@@ -53,10 +55,11 @@ pub(super) fn session(
         helo: live.helo(),
         from_client,
         from_server,
+        engine,
         handed_off,
         messages: live.messages(),
         authenticated,
-        time: now.saturating_duration_since(live.opened()),
+        time: clock::now().saturating_duration_since(live.opened()),
         end,
         facts: live.facts(),
         tls: live.tls(),

@@ -138,14 +138,21 @@ impl Default for Splice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpliceEngine {
-    /// The fastest that is proven: splice(2), else read and write.
+    /// `handoff` wherever the kernel allows, else `splice`, else `copy`.
     Auto,
     /// The kernel program carries the session alone, with no socket and no wake-up of the gateway;
-    /// what it refuses goes as with `splice`. Needs `origin: assign`. Messages of routers behind the
-    /// gateway that a packet is too large for a link do not reach such a session yet.
+    /// what it refuses goes as with `splice`. Needs `origin: assign`.
     Handoff,
     /// splice(2) through a pipe.
     Splice,
     /// Read and write.
     Copy,
+}
+
+impl SpliceEngine {
+    /// Whether sessions are left to the kernel where it takes them.
+    #[must_use]
+    pub const fn hands_off(self) -> bool {
+        matches!(self, Self::Auto | Self::Handoff)
+    }
 }
