@@ -6,6 +6,7 @@
 //! the one in the object file.
 #![no_std]
 
+pub mod caught;
 pub mod event;
 pub mod flow;
 pub mod interface;
@@ -19,4 +20,4 @@ pub mod translation;
 mod user;
 
 /// Version of everything in this crate that the kernel program and the loader must agree on.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -26,3 +26,5 @@ pub const TRANSLATIONS: &str = "TRANSLATIONS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Ring buffer of [`crate::event::Event`].
 pub const EVENTS: &str = "EVENTS";
+/// Ring buffer of [`crate::caught::Caught`].
+pub const CAUGHT: &str = "CAUGHT";

@@ -93,6 +93,8 @@ reasons! {
     Unwritable = "unwritable",
     /// Dropped on its way out: sent by the gateway's own stack for a flow that was handed off.
     Stray = "stray",
+    /// Dropped: its flow was condemned, by an operator, a limit or a lock.
+    Condemned = "condemned",
 }
 
 #[cfg(test)]

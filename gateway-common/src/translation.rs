@@ -30,16 +30,32 @@ pub enum State {
     Forwarding,
     /// Nothing: the flow is over, and somebody else may have its addresses and ports.
     Over,
+    /// Dropped: the gateway has ended the flow.
+    Condemned,
+}
+
+/// How the gateway ends a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Its packets are dropped, and its ends find out by themselves.
+    Drop,
+    /// Both ends are reset.
+    Reset,
 }
 
 const FROZEN: u8 = 1;
 const FORWARDING: u8 = 2;
 const OVER: u8 = 3;
+const CONDEMNED: u8 = 4;
 
 /// In `kind`: the packets are the client's.
 const FROM_CLIENT: u8 = 1;
 /// In `kind`: both ends use timestamps.
 const TIMESTAMPS: u8 = 2;
+/// In `kind`: the flow is condemned, and both ends are to be reset.
+const RESETS: u8 = 4;
+/// In `kind`: the flow is condemned, and the operator has its record.
+const REPORTED: u8 = 8;
 
 /// In `seen`: a packet with FIN.
 pub const SEEN_FIN: u8 = 1;
@@ -47,6 +63,8 @@ pub const SEEN_FIN: u8 = 1;
 pub const SEEN_RST: u8 = 2;
 /// In `seen`: a timestamp; `timestamp` is the difference from then on.
 pub const SEEN_TIMESTAMP: u8 = 4;
+/// In `seen`: a packet of a condemned flow, of which user space was told.
+pub const SEEN_TOLD: u8 = 8;
 
 /// One of the gateway's two connections at the moment it was given up. Nothing was under way on
 /// it: all that was sent is acknowledged, all that was received is read.
@@ -140,6 +158,37 @@ impl Translation {
         self
     }
 
+    /// The same, but its packets are dropped, and both ends may be reset.
+    #[must_use]
+    pub const fn condemned(mut self, cut: Cut) -> Self {
+        self.state = CONDEMNED;
+        self.kind = match cut {
+            Cut::Drop => self.kind & !RESETS | REPORTED,
+            Cut::Reset => self.kind | RESETS,
+        };
+        self.seen &= !SEEN_TOLD;
+        self
+    }
+
+    /// Whether user space is to be told of its next packet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn tells(&self) -> bool {
+        self.kind & RESETS != 0 && self.seen & SEEN_TOLD == 0
+    }
+
+    /// Whether both its ends are being reset.
+    #[must_use]
+    pub const fn resets(&self) -> bool {
+        self.kind & RESETS != 0
+    }
+
+    /// Whether the operator has the record of its flow.
+    #[must_use]
+    pub const fn is_reported(&self) -> bool {
+        self.kind & REPORTED != 0
+    }
+
     /// The number by which the kernel program marks an entry as over.
     #[must_use]
     pub const fn over() -> u8 {
@@ -154,6 +203,7 @@ impl Translation {
             FROZEN => State::Frozen,
             FORWARDING => State::Forwarding,
             OVER => State::Over,
+            CONDEMNED => State::Condemned,
             _ => State::Watched,
         }
     }
@@ -324,6 +374,18 @@ mod tests {
         let difference = up.first_timestamp(0xffff_fff0);
         assert_eq!(0xffff_fff0u32.wrapping_add(difference), 900 + SLACK);
         assert!(!entry(&CLIENT, &End { clock: None, ..SERVER }).has_timestamps());
+    }
+
+    #[test]
+    fn a_condemned_flow_is_told_of_once_and_again_when_it_is_asked_for() {
+        let condemned = entry(&CLIENT, &SERVER).condemned(Cut::Reset);
+        assert_eq!(condemned.state(), State::Condemned);
+        assert!(condemned.tells() && condemned.resets() && !condemned.is_reported());
+        let told = Translation { seen: SEEN_TOLD, ..condemned };
+        assert!(!told.tells() && told.condemned(Cut::Reset).tells());
+        assert_eq!(told.sequence(CLIENT.expected), SERVER.write);
+        let dropped = entry(&CLIENT, &SERVER).condemned(Cut::Drop);
+        assert!(!dropped.tells() && dropped.is_reported());
     }
 
     #[test]

@@ -34,6 +34,13 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
     match entry.get().state() {
         State::Forwarding if packet.opens() && translate::give_way(entry) => None,
         State::Frozen | State::Forwarding => Some(Reason::Stray),
+        State::Condemned => {
+            if packet.opens() {
+                translate::give_way(entry);
+            }
+            // Otherwise it is what resets the two ends.
+            None
+        }
         State::Watched | State::Over => None,
     }
 }

@@ -50,6 +50,12 @@ impl Entry {
         self.set(Translation::LAST, moment(now));
     }
 
+    /// Notes when a packet came that does not count.
+    #[inline(always)]
+    pub(crate) fn touch(self, now: u64) {
+        self.set(Translation::LAST, moment(now));
+    }
+
     /// Notes what has been seen.
     #[inline(always)]
     pub(crate) fn note(self, seen: u8) {

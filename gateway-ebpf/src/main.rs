@@ -43,6 +43,7 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::SocketVanished
         | Reason::Frozen
         | Reason::Unwritable
+        | Reason::Condemned
         | Reason::Stray => DROP,
         Reason::Redirected => REDIRECT,
         Reason::Own

@@ -16,6 +16,8 @@ use crate::header::Packet;
 const DEFAULT_FLOWS: u32 = 65_536;
 /// Octets of the ring buffer.
 const EVENT_BYTES: u32 = 64 * 1024;
+/// Octets of that of condemned flows: about 4,000 packets.
+const CAUGHT_BYTES: u32 = 256 * 1024;
 /// Memory is taken entry by entry, because most of the room is never used (linux/bpf.h).
 const NO_PREALLOCATION: u32 = 1;
 
@@ -46,6 +48,9 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT,
 pub(crate) static LAST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+/// Packets of condemned flows.
+#[map]
+pub(crate) static CAUGHT: RingBuf = RingBuf::with_byte_size(CAUGHT_BYTES, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 

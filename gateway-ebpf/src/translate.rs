@@ -4,10 +4,11 @@
 //! packet and replaced.
 
 use aya_ebpf::programs::TcContext;
+use gateway_common::caught::Caught;
 use gateway_common::flow::FlowKey;
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
-use gateway_common::translation::{SEEN_FIN, SEEN_RST, State};
+use gateway_common::translation::{SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
 
 use crate::entry::Entry;
 use crate::header::{Metadata, Packet};
@@ -44,6 +45,13 @@ pub(crate) fn judge(
             None
         }
         State::Frozen => Some(Reason::Frozen),
+        State::Condemned => {
+            if packet.opens() && give_way(entry) {
+                return None;
+            }
+            catch(ctx, packet, entry);
+            Some(Reason::Condemned)
+        }
         State::Forwarding => {
             if packet.opens() && give_way(entry) {
                 return None;
@@ -58,8 +66,27 @@ pub(crate) fn judge(
     }
 }
 
-/// Ends a flow that is closed, because somebody uses its addresses and ports again; not one that
-/// is still open, as far as anybody can tell.
+/// Tells user space of a packet of a condemned flow, unless it was told of one just before.
+#[inline(never)]
+fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
+    entry.touch(map::now());
+    let translation = entry.get();
+    if !translation.tells() {
+        return;
+    }
+    let (length, headers) = (length(ctx, packet), packet.headers());
+    let octets = if length < headers { 0 } else { length - headers };
+    let [_, _, _, _, _, _, _, _, a0, a1, a2, a3, _, flags, ..] = packet.header;
+    let ack = u32::from_be_bytes([a0, a1, a2, a3]);
+    let caught = Caught::new(packet.flow, packet.sequence(), ack, octets, flags);
+    // Without room in the buffer, the next packet is told of.
+    if map::CAUGHT.output::<Caught>(caught, 0).is_ok() {
+        entry.note(translation.seen() | SEEN_TOLD);
+    }
+}
+
+/// Ends a flow that is closed, or that the gateway has ended, because somebody uses its addresses
+/// and ports again; not one that is still open, as far as anybody can tell.
 #[inline(never)]
 pub(crate) fn give_way(entry: Entry) -> bool {
     let translation = entry.get();
@@ -67,7 +94,7 @@ pub(crate) fn give_way(entry: Entry) -> bool {
     let other = peer.get();
     let reset = translation.has_reset() || other.has_reset();
     let closed = translation.has_fin() && other.has_fin();
-    if !reset && !closed {
+    if !reset && !closed && !matches!(translation.state(), State::Condemned) {
         return false;
     }
     entry.end();

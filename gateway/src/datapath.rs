@@ -9,6 +9,7 @@
 //! | [`lanes`] | the lane list as the kernel understands it |
 //! | [`steer`] | all of those together |
 //! | [`carrier`], [`handoff`], [`repair`], [`sweep`] | sessions that the kernel carries alone |
+//! | [`reset`], [`segment`] | ends those that must not go on |
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | `serve` | what happens while the gateway runs |
@@ -41,7 +42,9 @@ pub mod object;
 pub mod probe;
 mod qdisc;
 pub mod repair;
+pub mod reset;
 pub mod route;
+pub mod segment;
 pub mod selftest;
 mod serve;
 pub mod source;

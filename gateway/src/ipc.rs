@@ -93,7 +93,7 @@ pub enum ToDatapath {
         /// Comes back in [`ToProxy::HandOff`].
         ticket: u64,
     },
-    /// End a flow that the kernel carries.
+    /// End a flow that the kernel carries, at once: both ends are reset.
     EndFlow {
         /// The flow's client.
         client: ClientAddr,

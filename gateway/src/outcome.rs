@@ -162,6 +162,8 @@ pub enum SessionEnd {
     Protocol,
     /// An operator ended it.
     Operator,
+    /// Its client was locked.
+    Locked,
     /// The gateway stops.
     Shutdown,
     /// The gateway's own trouble: files, memory, sockets.

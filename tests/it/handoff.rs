@@ -20,15 +20,15 @@ use crate::router::{self, FAMILIES, OWN_MARK, listen_on_server, transparent};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A router with the program, and the test as its proxy.
-struct Router<'lab> {
-    lab: &'lab Lab,
-    kernel: Kernel,
-    table: FlowTable,
-    listeners: [Socket; 2],
+pub(crate) struct Router<'lab> {
+    pub(crate) lab: &'lab Lab,
+    pub(crate) kernel: Kernel,
+    pub(crate) table: FlowTable,
+    pub(crate) listeners: [Socket; 2],
 }
 
 /// The four ends of a session: the client's, the gateway's two, and the server's.
-struct Session {
+pub(crate) struct Session {
     client: TcpStream,
     accepted: TcpStream,
     upstream: TcpStream,
@@ -36,16 +36,16 @@ struct Session {
 }
 
 /// The two that are left when it is handed off.
-struct Direct {
-    client: TcpStream,
-    served: TcpStream,
+pub(crate) struct Direct {
+    pub(crate) client: TcpStream,
+    pub(crate) served: TcpStream,
 }
 
-fn on_router(work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+pub(crate) fn on_router(work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
     on_router_with(&router::settings(), work)
 }
 
-fn on_router_with(
+pub(crate) fn on_router_with(
     settings: &Settings,
     work: impl FnOnce(Router<'_>) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<()> {
@@ -61,7 +61,7 @@ fn on_router_with(
 
 impl Router<'_> {
     /// A session whose upstream connection comes from `source`, with octets passed both ways.
-    fn session(
+    pub(crate) fn session(
         &mut self,
         server: &TcpListener,
         family: lab::Family,
@@ -93,7 +93,7 @@ impl Router<'_> {
     }
 
     /// Hands a session off, at the first quiet instant.
-    fn direct(&mut self, session: Session) -> anyhow::Result<Direct> {
+    pub(crate) fn direct(&mut self, session: Session) -> anyhow::Result<Direct> {
         wait::until(PATIENCE, "a quiet instant", || match self.hand_off(&session)? {
             Ok(()) => Ok(Some(())),
             Err(Refusal::Busy) => Ok(None),
@@ -122,7 +122,7 @@ impl Session {
 
 impl Direct {
     /// Seeded octets both ways at once.
-    fn stream(&self, octets: usize, seed: u64) -> anyhow::Result<()> {
+    pub(crate) fn stream(&self, octets: usize, seed: u64) -> anyhow::Result<()> {
         let (up, down) = (noise(octets, seed), noise(octets, !seed));
         std::thread::scope(|scope| {
             let upward = scope.spawn(|| carry(&self.client, &self.served, &up));
@@ -335,7 +335,7 @@ fn ten_thousand_handoffs_in_the_middle_of_a_dialogue_lose_nothing() -> anyhow::R
 }
 
 /// Hands off a session from the client's own address.
-fn directly(router: &mut Router<'_>, family: lab::Family) -> anyhow::Result<Direct> {
+pub(crate) fn directly(router: &mut Router<'_>, family: lab::Family) -> anyhow::Result<Direct> {
     let server = listen_on_server(router.lab, family)?;
     let session = router.session(&server, family, family.client())?;
     router.direct(session)

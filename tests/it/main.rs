@@ -5,6 +5,7 @@
 mod attachment;
 mod bench;
 mod bridge;
+mod condemned;
 mod deadlines;
 mod direct;
 mod forwarding;

@@ -1,21 +1,26 @@
-//! The thread that hands sessions off and sweeps those that are over.
+//! The thread that hands sessions off, ends those that must not go on, and sweeps those that are
+//! over.
 //!
 //! A thread, because a handoff waits for the kernel; one, because one wait serves all that are due.
+//! It sleeps until there is an order, a packet of a flow that is being ended, or something due.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self as orders, RecvTimeoutError};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self as orders, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc;
 
-use super::flow_table::{FlowTable, key};
+use super::events::CaughtPackets;
+use super::flow_table::FlowTable;
 use super::handoff::{self, Pair, Refusal};
+use super::reset::{Cut, Resets, Whose};
 use super::sweep;
 use crate::clock;
-use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::flow::FlowReport;
+use crate::ipc::flow::{FlowEnd, FlowReport};
 
 /// Handoffs that share one wait.
 const BATCH: usize = 64;
@@ -25,6 +30,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const SWEEP_SHARE: u32 = 20;
 /// Reports in one message.
 pub const REPORTS: usize = 64;
+/// Packets of flows that are being ended that are looked at in one go.
+const CAUGHT: usize = 1024;
 /// Answers and reports that wait for the rest of this process.
 const WAITING: usize = 4096;
 
@@ -40,15 +47,22 @@ pub enum Order {
         /// The connection with the server.
         server: OwnedFd,
     },
-    /// End a flow.
-    End {
-        /// Its client.
-        client: ClientAddr,
-        /// Its original destination.
-        destination: OriginalDst,
+    /// End flows at once.
+    Condemn {
+        /// Which.
+        whose: Whose,
+        /// Whether their ends are told.
+        cut: Cut,
+        /// What their records say.
+        end: FlowEnd,
     },
-    /// How long nothing may pass in a flow; zero: for ever.
-    Idle(Duration),
+    /// What is configured.
+    Configure {
+        /// How long nothing may pass in a flow; zero: for ever.
+        idle: Duration,
+        /// The mark of the gateway's own packets.
+        own_mark: u32,
+    },
 }
 
 /// What the thread has to say.
@@ -69,7 +83,36 @@ pub enum Word {
 #[derive(Debug)]
 pub struct Carrier {
     orders: orders::Sender<Order>,
+    bell: Bell,
     words: mpsc::Receiver<Word>,
+}
+
+/// Wakes the thread: an eventfd(2).
+#[derive(Clone, Debug)]
+struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?)))
+    }
+
+    fn ring(&self) {
+        // It fails only where it has been rung four thousand million times, which is loud enough.
+        rustix::io::write(&*self.0, &1u64.to_ne_bytes()).ok();
+    }
+
+    fn hush(&self) {
+        // Nothing to read: somebody was faster.
+        rustix::io::read(&*self.0, &mut [0; 8]).ok();
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // The thread looks, and finds that nobody gives orders any more.
+        drop(std::mem::replace(&mut self.orders, orders::channel().0));
+        self.bell.ring();
+    }
 }
 
 impl Carrier {
@@ -78,12 +121,21 @@ impl Carrier {
     /// # Errors
     ///
     /// The system has no thread left.
-    pub fn start(table: FlowTable) -> io::Result<Self> {
+    pub fn start(table: FlowTable, caught: CaughtPackets) -> io::Result<Self> {
         let (sender, receiver) = orders::channel();
         let (words, heard) = mpsc::channel(WAITING);
-        let worker = Worker { table, orders: receiver, words, idle: Duration::ZERO };
+        let bell = Bell::new()?;
+        let worker = Worker {
+            table,
+            caught,
+            resets: Resets::new(),
+            orders: receiver,
+            bell: bell.clone(),
+            words,
+            idle: Duration::ZERO,
+        };
         thread::Builder::new().name("carrier".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { orders: sender, words: heard })
+        Ok(Self { orders: sender, bell, words: heard })
     }
 
     /// Tells the thread what to do.
@@ -91,6 +143,7 @@ impl Carrier {
         if self.orders.send(order).is_err() {
             tracing::error!("the thread that carries flows has ended");
         }
+        self.bell.ring();
     }
 
     /// What it has to say next. Cancelled, it loses nothing.
@@ -101,40 +154,70 @@ impl Carrier {
 
 struct Worker {
     table: FlowTable,
+    caught: CaughtPackets,
+    resets: Resets,
     orders: orders::Receiver<Order>,
+    bell: Bell,
     words: mpsc::Sender<Word>,
     idle: Duration,
 }
 
-/// Nobody listens any more.
+/// Nobody listens any more, or nobody gives orders.
 struct Deaf;
 
 impl Worker {
     fn run(mut self) {
-        let mut due = clock::now() + SWEEP;
-        loop {
-            let first = match self.orders.recv_timeout(due.saturating_duration_since(clock::now())) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let heard = first.map_or(Ok(()), |order| self.carry_out(order));
-            let swept = if due <= clock::now() { self.sweep(&mut due) } else { Ok(()) };
-            if heard.and(swept).is_err() {
-                return;
-            }
+        self.resets.adopt(&self.table);
+        let mut sweep = clock::now() + SWEEP;
+        while self.turn(&mut sweep).is_ok() {}
+    }
+
+    fn turn(&mut self, sweep: &mut Instant) -> Result<(), Deaf> {
+        self.wait(self.resets.due().map_or(*sweep, |due| due.min(*sweep)));
+        self.carry_out()?;
+        self.reset()?;
+        if *sweep <= clock::now() { self.sweep(sweep) } else { Ok(()) }
+    }
+
+    /// Sleeps until `due`, or until something happens.
+    fn wait(&self, due: Instant) {
+        let left = due.saturating_duration_since(clock::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut wakers = [
+            PollFd::new(&*self.bell.0, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.caught.as_fd(), PollFlags::IN),
+        ];
+        // An interrupted wait is one that ends early.
+        poll(&mut wakers, Some(&timeout)).ok();
+        self.bell.hush();
+    }
+
+    /// Resets the ends of flows that are condemned.
+    fn reset(&mut self) -> Result<(), Deaf> {
+        let mut reports = Vec::new();
+        for caught in std::iter::from_fn(|| self.caught.pop()).take(CAUGHT) {
+            reports.extend(self.resets.caught(&mut self.table, &caught));
         }
+        reports.extend(self.resets.ask(&mut self.table, clock::now()));
+        self.report(reports)
     }
 
     fn say(&self, word: Word) -> Result<(), Deaf> {
         self.words.blocking_send(word).map_err(|_| Deaf)
     }
 
-    /// Carries out an order, and those that came with it.
-    fn carry_out(&mut self, first: Order) -> Result<(), Deaf> {
+    /// Carries out what was ordered.
+    fn carry_out(&mut self) -> Result<(), Deaf> {
         let mut batch = Vec::new();
-        let mut next = Some(first);
-        while let Some(order) = next {
+        while batch.len() < BATCH {
+            let order = match self.orders.try_recv() {
+                Ok(order) => order,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(Deaf),
+            };
             match order {
                 Order::HandOff { ticket, client, server } => {
                     let pair = Pair::new(client, server);
@@ -143,14 +226,19 @@ impl Worker {
                     self.report(room.into_iter().collect())?;
                     batch.push((ticket, pair));
                 }
-                Order::End { client, destination } => {
-                    let flow = key(client.socket(), destination.socket());
-                    let ended = sweep::end(&mut self.table, &flow);
-                    self.report(ended.into_iter().collect())?;
+                Order::Condemn { whose, cut, end } => {
+                    let ended = self.resets.condemn(&mut self.table, &whose, cut, end);
+                    self.report(ended)?;
                 }
-                Order::Idle(limit) => self.idle = limit,
+                Order::Configure { idle, own_mark } => {
+                    self.idle = idle;
+                    self.resets.mark(own_mark);
+                }
             }
-            next = if batch.len() < BATCH { self.orders.try_recv().ok() } else { None };
+        }
+        if batch.len() == BATCH {
+            // There may be more.
+            self.bell.ring();
         }
         let (tickets, pairs): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let answers = handoff::hand_off(pairs, &mut self.table);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
+use gateway_common::caught::Caught;
 use gateway_common::event::Event;
 use gateway_common::name;
 use tracing::debug;
@@ -45,6 +46,32 @@ impl AsFd for Events {
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// Packets of condemned flows. The descriptor is readable while there are any.
+pub struct CaughtPackets(RingBuf<MapData>);
+
+impl CaughtPackets {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        maps::take(ebpf, name::CAUGHT).map(Self)
+    }
+
+    /// The next packet, if there is one.
+    pub fn pop(&mut self) -> Option<Caught> {
+        self.0.next().and_then(|bytes| Caught::read_from_bytes(&bytes).ok())
+    }
+}
+
+impl fmt::Debug for CaughtPackets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CaughtPackets").field(&self.0.as_raw_fd()).finish()
+    }
+}
+
+impl AsFd for CaughtPackets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use gateway_common::{ABI_VERSION, name};
 
 use super::attach::{Attached, Attachments, Role};
-use super::events::{Events, Log};
+use super::events::{CaughtPackets, Events, Log};
 use super::flow_table::FlowTable;
 use super::maps::Maps;
 use super::selftest::{self, Verdict};
@@ -174,6 +174,7 @@ pub struct Kernel {
     /// What it was loaded or last configured with.
     pub(super) settings: Settings,
     events: Option<Events>,
+    caught: Option<CaughtPackets>,
     log: Option<Log>,
     flow_table: Option<FlowTable>,
 }
@@ -195,6 +196,7 @@ impl Kernel {
         let mut maps = Maps::take(&mut ebpf)?;
         maps.configure(&settings.shared())?;
         let events = Some(Events::take(&mut ebpf)?);
+        let caught = Some(CaughtPackets::take(&mut ebpf)?);
         let log = if settings.debug { Some(Log::take(&mut ebpf)?) } else { None };
         program(&mut ebpf)?.load()?;
         egress_program(&mut ebpf)?.load()?;
@@ -205,6 +207,7 @@ impl Kernel {
             maps,
             settings: settings.clone(),
             events,
+            caught,
             log,
             flow_table,
         })
@@ -270,6 +273,11 @@ impl Kernel {
     /// What the program tells as it happens: the first call gets it.
     pub const fn events(&mut self) -> Option<Events> {
         self.events.take()
+    }
+
+    /// Packets of condemned flows: the first call gets them.
+    pub const fn caught(&mut self) -> Option<CaughtPackets> {
+        self.caught.take()
     }
 
     /// The entries of handed-off flows: the first call gets them.

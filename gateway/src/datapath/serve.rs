@@ -13,12 +13,14 @@ use tracing::{debug, error, info, warn};
 use super::carrier::{Order, Word};
 use super::handoff::Refusal;
 use super::listener::{self, ControlSocket, Listener};
+use super::reset::{Cut, Whose};
 use super::source::Source;
 use super::steer::Steering;
 use super::supervise::{Event, Proxy};
 use super::{Error, chain};
 use crate::clock;
 use crate::config::file::Origin;
+use crate::ipc::flow::FlowEnd;
 use crate::ipc::{self, DatapathStatus, ToDatapath, ToProxy, memfile};
 use crate::telemetry::log::Logging;
 
@@ -156,7 +158,8 @@ impl Datapath {
             Event::Brought(..) => Ok(()),
             Event::Said(ToDatapath::EndFlow { client, destination }) => {
                 if let Some(steering) = &self.steering {
-                    steering.order(Order::End { client, destination });
+                    let whose = Whose::Flow { client, destination };
+                    steering.order(Order::Condemn { whose, cut: Cut::Reset, end: FlowEnd::Ended });
                 }
                 Ok(())
             }

@@ -97,7 +97,9 @@ impl Steering {
         let mut events = kernel.events();
         // Those of the test concern nobody.
         while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
-        let carrier = kernel.flow_table().map(Carrier::start).transpose().map_err(Error::Carrier)?;
+        let carrier = kernel.flow_table().zip(kernel.caught());
+        let carrier = carrier.map(|(table, caught)| Carrier::start(table, caught));
+        let carrier = carrier.transpose().map_err(Error::Carrier)?;
         let mut steering = Self {
             kernel,
             events,
@@ -131,7 +133,9 @@ impl Steering {
         self.kernel.set_client_lanes(&tries.client)?;
         self.kernel.set_server_lanes(&tries.server)?;
         self.kernel.set_ports(&config.intercept.ports)?;
-        self.order(Order::Idle(config.timeouts.idle.duration()));
+        let routing = &config.intercept.routing;
+        let own_mark = routing.own_mark & routing.mask;
+        self.order(Order::Configure { idle: config.timeouts.idle.duration(), own_mark });
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
 const CLOSED: Duration = Duration::from_secs(3);
 /// How long after a reset of an open flow. Somebody else may have sent it: then the flow goes on.
 const RESET: Duration = Duration::from_secs(30);
+/// How long a flow stays whose packets are dropped, after the last one: retransmissions come up to
+/// two minutes apart (`TCP_RTO_MAX` of Linux).
+const DROPPED: Duration = Duration::from_secs(150);
 /// How long a session is watched in whose direction nothing passes.
 const WATCHED: Duration = Duration::from_secs(30);
 
@@ -50,13 +53,6 @@ fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowRe
     }
 }
 
-/// Ends a flow: both sides are reset by each other with the next packet that passes.
-pub fn end(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
-    let up = table.find(key).filter(is_carried)?;
-    let down = table.find(up.peer());
-    Some(remove(table, key, &up, down.as_ref(), FlowEnd::Ended))
-}
-
 /// Removes what a flow that is over has left in the place of a new one.
 pub fn make_room(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
     let up = table.find(key).filter(is_carried)?;
@@ -66,7 +62,7 @@ pub fn make_room(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
 }
 
 fn is_carried(entry: &Translation) -> bool {
-    entry.is_from_client() && matches!(entry.state(), State::Forwarding | State::Over)
+    entry.is_from_client() && !entry.is_reported() && matches!(entry.state(), State::Forwarding | State::Over)
 }
 
 fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fate> {
@@ -75,10 +71,16 @@ fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fa
         let down = table.find(entry.peer());
         return verdict(&entry, down.as_ref(), idle, now).map(Fate::Over);
     }
+    if entry.state() == State::Condemned {
+        // Those whose ends are reset are in other hands.
+        let other = table.find(entry.peer()).map_or(u64::MAX, |other| other.idle(now));
+        let quiet = Duration::from_nanos(entry.idle(now).min(other));
+        return (!entry.resets() && quiet >= DROPPED).then_some(Fate::Forget);
+    }
     // The other direction goes with its flow; one that has lost it goes alone.
     let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
     let alone = || table.find(entry.peer()).is_none_or(|other| other.peer() != key);
-    (silent && (entry.state() == State::Watched || alone())).then_some(Fate::Forget)
+    (silent && (entry.state() == State::Watched || entry.is_reported() || alone())).then_some(Fate::Forget)
 }
 
 /// Whether a flow is over, and how; for `now` at the end of time, how it would be.
@@ -101,7 +103,8 @@ fn verdict(up: &Translation, down: Option<&Translation>, idle: Duration, now: u6
     (!idle.is_zero() && quiet >= idle).then_some(FlowEnd::Idle)
 }
 
-fn remove(
+/// Removes a flow, and reports it.
+pub(super) fn remove(
     table: &mut FlowTable,
     key: &FlowKey,
     up: &Translation,
@@ -112,6 +115,16 @@ fn remove(
     if down.is_some() {
         forget(table, up.peer());
     }
+    report(key, up, down, end)
+}
+
+/// What became of a flow.
+pub(super) fn report(
+    key: &FlowKey,
+    up: &Translation,
+    down: Option<&Translation>,
+    end: FlowEnd,
+) -> FlowReport {
     let traffic = |entry: &Translation| Traffic { octets: entry.bytes(), packets: entry.packets() };
     FlowReport {
         client: ClientAddr::new(socket(key.client_addr(), key.client_port())),

@@ -92,6 +92,10 @@ pub enum FlowEnd {
     Idle,
     /// An operator, or the end of the gateway, ended it.
     Ended,
+    /// A limit of its client's was reached.
+    Limit,
+    /// Its client was locked.
+    Locked,
 }
 
 /// What became of a flow that the kernel carried.

@@ -148,6 +148,8 @@ fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemet
         FlowEnd::ServerReset => SessionEnd::Server,
         FlowEnd::Idle => SessionEnd::Timeout,
         FlowEnd::Ended => SessionEnd::Operator,
+        FlowEnd::Limit => SessionEnd::Gateway,
+        FlowEnd::Locked => SessionEnd::Locked,
     });
     let handed_off = HandedOff {
         packets_from_client: report.from_client.packets,

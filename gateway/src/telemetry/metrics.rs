@@ -15,7 +15,7 @@ use crate::ipc::flow::Refusal;
 use crate::outcome::{MessageAction, MessageRecord, SessionEnd, SessionRecord, Verdict};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
-const ENDS: [SessionEnd; 10] = [
+const ENDS: [SessionEnd; 11] = [
     SessionEnd::Quit,
     SessionEnd::Client,
     SessionEnd::Server,
@@ -24,6 +24,7 @@ const ENDS: [SessionEnd; 10] = [
     SessionEnd::Gateway,
     SessionEnd::Protocol,
     SessionEnd::Operator,
+    SessionEnd::Locked,
     SessionEnd::Shutdown,
     SessionEnd::Error,
 ];
@@ -63,6 +64,7 @@ pub const fn end_name(end: SessionEnd) -> &'static str {
         SessionEnd::Gateway => "gateway",
         SessionEnd::Protocol => "protocol",
         SessionEnd::Operator => "operator",
+        SessionEnd::Locked => "locked",
         SessionEnd::Shutdown => "shutdown",
         SessionEnd::Error => "error",
     }
