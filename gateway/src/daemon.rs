@@ -23,6 +23,7 @@ use crate::control::{self, Control, ScannerHealth};
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
+use crate::privilege;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging};
 
@@ -85,6 +86,7 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
 
 async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()> {
     let Inheritance { config_path, config, listeners, control } = inheritance;
+    privilege::resources::limit(&config.process)?;
     let telemetry = Arc::new(Telemetry::new(config.log.addresses, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
     let name = settings::name(&config);

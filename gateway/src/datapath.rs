@@ -12,6 +12,7 @@
 //! | [`reset`], [`segment`] | ends those that must not go on |
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
+//! | [`pid_file`] | the process number, for scripts |
 //! | `serve` | what happens while the gateway runs |
 //! | [`probe`] | whether this machine can do all this |
 //!
@@ -39,6 +40,7 @@ pub mod listener;
 pub mod maps;
 mod netlink;
 pub mod object;
+pub mod pid_file;
 pub mod probe;
 mod qdisc;
 pub mod repair;
@@ -53,6 +55,7 @@ pub mod supervise;
 pub mod sweep;
 
 use listener::ControlSocket;
+use pid_file::PidFile;
 use serve::{Datapath, Signals};
 use source::Source;
 use steer::Steering;
@@ -85,6 +88,15 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
+    /// `process.pid-file`.
+    #[error("cannot write the pid file {path}; make its folder, or change `process.pid-file`")]
+    PidFile {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The spool folder.
     #[error("cannot make the spool folder {path}")]
     Spool {
@@ -120,6 +132,9 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
         Origin::Assign => Some(Steering::start(config, &listeners).await?),
         Origin::Netfilter | Origin::Fixed => None,
     };
+    let path = &config.process.pid_file;
+    let _pid_file =
+        PidFile::write(path).map_err(|source| Error::PidFile { path: path.display().to_string(), source })?;
     let proxy = Proxy::new(account, source::keep(config));
     let mut datapath = Datapath::new(source, logging, listeners, control, steering, proxy);
     let ran = datapath.run(&mut signals).await;
@@ -135,7 +150,7 @@ const STAND_IN: &str = "nobody";
 /// A container is often root without any account of its own. Where the kernel side is not touched,
 /// `nobody` stands in for the default one.
 fn account(config: &Config) -> Result<Account, Error> {
-    match Account::find(&config.user) {
+    match Account::find(&config.user).and_then(|account| account.with_group(&config.process.group)) {
         Err(privilege::user::Error::Missing(name))
             if config.origin == Origin::Fixed && name == Config::default().user =>
         {

@@ -8,6 +8,7 @@ use std::io;
 use rustix::process::DumpableBehavior;
 
 pub mod capabilities;
+pub mod resources;
 pub mod user;
 
 pub use user::Account;

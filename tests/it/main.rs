@@ -21,6 +21,7 @@ mod odd_packets;
 mod packet;
 mod packets;
 mod preflight;
+mod process;
 mod reload;
 mod router;
 mod scan;

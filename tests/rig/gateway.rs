@@ -42,6 +42,8 @@ pub struct Settings {
     pub log: Vec<(&'static str, &'static str)>,
     /// Rules of `lanes`, each in flow style.
     pub lanes: Vec<&'static str>,
+    /// Further sections, as they stand in the file.
+    pub more: String,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             splice: Vec::new(),
             log: Vec::new(),
             lanes: Vec::new(),
+            more: String::new(),
         }
     }
 }
@@ -104,6 +107,7 @@ impl Settings {
                 writeln!(yaml, "  - {rule}").ok();
             }
         }
+        yaml.push_str(&self.more);
         yaml
     }
 }

@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// The account to become, if started as root.
     #[arg(long)]
     account: Option<String>,
+    /// Its first group, if not its own.
+    #[arg(long, requires = "account", default_value = "")]
+    group: String,
     /// Keep what sockets with foreign addresses need.
     #[arg(long)]
     transparent_sockets: bool,
@@ -30,7 +33,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // `ps` shall not call it by the name it was started under, /proc/self/exe.
     rustix::thread::set_name(c"gateway-proxy").context("cannot name the process")?;
     leave_signals_to_parent()?;
-    let account = args.account.as_deref().map(Account::find).transpose()?;
+    let find = |name| Account::find(name)?.with_group(&args.group);
+    let account = args.account.as_deref().map(find).transpose()?;
     let keep = if args.transparent_sockets { Keep::TransparentSockets } else { Keep::Nothing };
     privilege::give_up(account.as_ref(), keep, probe::makes_maps)?;
     // After the change of account, which takes this back. Without its parent, steered flows reach

@@ -21,6 +21,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let source = Source::read(&args.config.config)?;
     // Limits and capabilities before the log, which starts a thread: threads keep what they had.
     datapath::raise_descriptor_limit();
+    privilege::resources::set_priority(&source.config.process)?;
     privilege::narrow()?;
     let logging = telemetry::log::start(&source.config.log, None)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

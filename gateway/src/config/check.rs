@@ -7,6 +7,7 @@ mod dialogue;
 mod lanes;
 mod limits;
 mod network;
+mod process;
 mod scan;
 
 use super::file::Config;
@@ -21,6 +22,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     dialogue::check(config, &mut findings);
     limits::check(config, &mut findings);
     scan::check(config, &mut findings);
+    process::check(config, &mut findings);
     for finding in findings.list {
         problems.add(finding.severity, text, finding.place, &finding.message);
     }

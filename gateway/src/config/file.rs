@@ -13,6 +13,7 @@ mod intercept;
 mod lanes;
 mod limits;
 mod operator;
+mod process;
 mod scan;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
@@ -21,6 +22,7 @@ pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress,
 pub use lanes::{Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
+pub use process::Process;
 pub use scan::{Clamd, LeaveOn, OnFailure, Scan, ScannerAddress, Spool};
 
 /// The whole of `gateway.yaml`.
@@ -67,6 +69,8 @@ pub struct Config {
     /// Account of the process that reads the mail. Ignored when the gateway is not started as
     /// root. With `origin: fixed`, `nobody` stands in for a `gateway` that does not exist.
     pub user: String,
+    /// The processes themselves, where no service manager sees to it.
+    pub process: Process,
 }
 
 impl Default for Config {
@@ -92,6 +96,7 @@ impl Default for Config {
             control: Control::default(),
             log: Log::default(),
             user: "gateway".to_owned(),
+            process: Process::default(),
         }
     }
 }

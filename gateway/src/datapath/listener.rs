@@ -19,9 +19,6 @@ use super::maps::Family;
 use crate::config::file::{Config, Control, Origin};
 use crate::privilege::Account;
 
-/// Connections that may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
 /// Why a socket could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -123,7 +120,7 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<Socket> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(config.limits.backlog).unwrap_or(i32::MAX))?;
     Ok(socket)
 }
 

@@ -120,6 +120,8 @@ fn fixed_key(old: &Config, new: &Config) -> Option<&'static str> {
         ("user", old.user != new.user),
         ("source-address", keep(old) != keep(new)),
         ("control", old.control != new.control),
+        ("process", old.process != new.process),
+        ("limits.backlog", old.limits.backlog != new.limits.backlog),
         ("intercept.attach", old.intercept.attach != new.intercept.attach),
         ("intercept.routing", old.intercept.routing != new.intercept.routing),
         ("intercept.flow-table-size", old.intercept.flow_table_size != new.intercept.flow_table_size),

@@ -162,6 +162,9 @@ impl Proxy {
         }
         if let Some(account) = &self.account {
             command.args(["--account", account.name()]);
+            if let Some(group) = account.group() {
+                command.args(["--group", group]);
+            }
         }
         command.env_clear();
         for name in ENVIRONMENT {

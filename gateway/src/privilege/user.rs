@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Group, Uid, User};
 
 /// Why an account cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum Error {
     /// Root, or in root's group.
     #[error("the account `{0}` has the power of root; the gateway must run as an account of its own")]
     Root(String),
+    /// The group is not in the group database.
+    #[error("there is no group `{0}`; make it with `groupadd --system {0}`, or change `process.group`")]
+    NoGroup(String),
     /// The user database cannot be read.
     #[error("cannot look up the account `{name}`")]
     LookUp {
@@ -45,6 +48,7 @@ pub struct Account {
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
+    group: Option<String>,
 }
 
 impl Account {
@@ -63,7 +67,34 @@ impl Account {
         if user.uid.is_root() || groups.iter().any(|gid| gid.as_raw() == 0) {
             return Err(Error::Root(name.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), uid: user.uid, gid: user.gid, groups })
+        Ok(Self { name: name.to_owned(), uid: user.uid, gid: user.gid, groups, group: None })
+    }
+
+    /// The same, with `group` for its first group; an empty name changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoGroup`], and [`Error::Root`] for root's own group.
+    pub fn with_group(mut self, group: &str) -> Result<Self, Error> {
+        if group.is_empty() {
+            return Ok(self);
+        }
+        let failed = |source| Error::LookUp { name: group.to_owned(), source };
+        let found = Group::from_name(group).map_err(failed)?;
+        let found = found.ok_or_else(|| Error::NoGroup(group.to_owned()))?;
+        if found.gid.as_raw() == 0 {
+            return Err(Error::Root(self.name));
+        }
+        self.gid = found.gid;
+        self.groups.push(found.gid);
+        self.group = Some(found.name);
+        Ok(self)
+    }
+
+    /// The name of the group it was given in place of its own.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.group.as_deref()
     }
 
     /// Its name.
@@ -126,5 +157,17 @@ mod tests {
         let account = Account::find("nobody").unwrap();
         assert_ne!(account.uid(), 0);
         assert!(account.groups.contains(&account.gid));
+    }
+
+    #[test]
+    fn another_first_group_is_one_of_its_groups() {
+        let plain = Account::find("nobody").unwrap();
+        assert_eq!(plain.clone().with_group("").unwrap(), plain);
+        let mail = plain.clone().with_group("mail").unwrap();
+        assert_eq!(mail.group(), Some("mail"));
+        assert_ne!(mail.gid(), plain.gid());
+        assert!(mail.groups.contains(&mail.gid) && mail.groups.contains(&plain.gid));
+        assert!(matches!(plain.clone().with_group("root"), Err(Error::Root(_))));
+        assert!(matches!(plain.with_group("no-such-group"), Err(Error::NoGroup(_))));
     }
 }

@@ -13,6 +13,9 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of one client address open at the same time; 0: no limit of its own.
     pub sessions_per_client: usize,
+    /// Connections that the kernel keeps until they are accepted (listen(2)); not more than the
+    /// sysctl `net.core.somaxconn`.
+    pub backlog: u32,
     /// Largest message, header included; a larger one is refused with 552. 0: the server decides.
     pub message_size: ByteCount,
     /// Recipients of one message; RFC 5321 section 4.5.3.1.8 asks for at least 100.
@@ -36,6 +39,7 @@ impl Default for Limits {
         Self {
             sessions: 10_000,
             sessions_per_client: 0,
+            backlog: 4_096,
             message_size: ByteCount::new(0),
             recipients: 1_000,
             command_line: ByteCount::kib(2),
