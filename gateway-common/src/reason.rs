@@ -87,7 +87,8 @@ reasons! {
     Redirected = "redirected",
     /// Passed: renumbered, and left to the stack to forward.
     Translated = "translated",
-    /// Passed as it came: too large for the way it would take, which the stack tells its sender.
+    /// Passed as it came: too large for the way it would take, or under way for too long, which the
+    /// stack tells its sender.
     TooLarge = "too_large",
     /// Dropped: the kernel does not let the program renumber it.
     Unwritable = "unwritable",
@@ -95,6 +96,13 @@ reasons! {
     Stray = "stray",
     /// Dropped: its flow was condemned, by an operator, a limit or a lock.
     Condemned = "condemned",
+    /// Forwarded: an ICMP error about a handed-off flow, translated back for the sender of what it
+    /// quotes, and sent straight to the neighbour.
+    IcmpRedirected = "icmp_redirected",
+    /// Passed: the same, left to the stack to forward.
+    IcmpTranslated = "icmp_translated",
+    /// Steered: an ICMP error about a connection of the gateway's.
+    IcmpSteered = "icmp_steered",
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use gateway_common::translation::State;
 
 use crate::entry::Entry;
 use crate::header::{self, Metadata};
-use crate::{map, translate};
+use crate::{icmp, map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]
@@ -21,7 +21,12 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
     }
     let interface = map::interface(metadata.interface)?;
     let packet = map::packet()?;
-    header::parse(ctx, &metadata, interface, packet).ok()?;
+    if header::parse(ctx, &metadata, interface, packet).is_err() {
+        if packet.icmp {
+            icmp::judge_own(ctx, packet);
+        }
+        return None;
+    }
     if !map::is_intercepted(packet.flow.server_port()) && !map::is_intercepted(packet.flow.client_port()) {
         return None;
     }

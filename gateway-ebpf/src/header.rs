@@ -36,10 +36,12 @@ const TCP_HEADER: usize = 20;
 
 /// Protocol numbers (IANA).
 const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
+const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
@@ -108,8 +110,12 @@ pub(crate) struct Packet {
     pub(crate) ttl: u8,
     /// Where the IP header begins.
     pub(crate) ip: usize,
-    /// Where the TCP header begins.
+    /// Where the TCP header begins, or the ICMP header.
     pub(crate) tcp: usize,
+    /// Whether it is ICMP.
+    pub(crate) icmp: bool,
+    /// Where the TCP header begins that an ICMP error quotes.
+    pub(crate) quoted: usize,
     /// The TCP header without options.
     pub(crate) header: [u8; TCP_HEADER],
     /// As whose it goes out; filled when it is renumbered.
@@ -165,6 +171,13 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_readdressed(&self) -> bool {
         self.flow.client_addr() != self.out.client_addr() || self.flow.server_addr() != self.out.server_addr()
+    }
+
+    /// Whether the stack is to answer it as it goes out, when it can go nowhere: as it came in it is
+    /// for this machine. All others are answered as they came.
+    #[inline(always)]
+    pub(crate) fn is_answered_translated(&self, from_client: bool) -> bool {
+        !from_client && self.is_readdressed()
     }
 
     /// Whether routers may not divide it.
@@ -229,6 +242,7 @@ pub(crate) fn parse(
     packet: &mut Packet,
 ) -> Result<(), Reason> {
     packet.v6 = false;
+    packet.icmp = false;
     packet.ip = 0;
     packet.link = Link::default();
     packet.options = SynOptions::default();
@@ -310,7 +324,12 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     if header[6] & 0x3f != 0 || header[7] != 0 {
         return Err(Reason::Fragment);
     }
-    if header[9] != TCP {
+    let [_, _, _, _, _, _, _, _, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+    packet.ttl = ttl;
+    packet.tcp = packet.ip + length;
+    packet.flow = FlowKey::new((mapped([s0, s1, s2, s3]), [0; 2]), (mapped([d0, d1, d2, d3]), [0; 2]));
+    packet.icmp = protocol == ICMP;
+    if protocol != TCP {
         return Err(Reason::NotTcp);
     }
     let total = u16::from_be_bytes([header[2], header[3]]) as usize;
@@ -318,10 +337,6 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     if total != 0 && total < length + TCP_HEADER {
         return Err(Reason::Truncated);
     }
-    let [_, _, _, _, _, _, _, _, ttl, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
-    packet.ttl = ttl;
-    packet.tcp = packet.ip + length;
-    packet.flow = FlowKey::new((mapped([s0, s1, s2, s3]), [0; 2]), (mapped([d0, d1, d2, d3]), [0; 2]));
     Ok(())
 }
 
@@ -347,6 +362,8 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         kind = next;
         at += (length as usize + 1) * 8;
     }
+    packet.tcp = at;
+    packet.icmp = kind == ICMPV6;
     match kind {
         TCP => {}
         FRAGMENT => return Err(Reason::Fragment),
@@ -360,7 +377,6 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     if payload != 0 && payload + packet.ip + IPV6_HEADER < at + TCP_HEADER {
         return Err(Reason::Truncated);
     }
-    packet.tcp = at;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use gateway_common::settings::Settings;
 
 use crate::header::{self, Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{counter, map, translate};
+use crate::{counter, icmp, map, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
@@ -37,7 +37,12 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
     }
     let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
     let packet = map::packet().ok_or(Reason::UnknownInterface)?;
-    header::parse(ctx, &metadata, interface, packet)?;
+    if let Err(reason) = header::parse(ctx, &metadata, interface, packet) {
+        if packet.icmp {
+            return Ok(icmp::judge(ctx, &metadata, settings, interface, packet));
+        }
+        return Err(reason);
+    }
     let to_server = map::is_intercepted(packet.flow.server_port());
     if !to_server && !map::is_intercepted(packet.flow.client_port()) {
         return Err(Reason::OtherPort);
@@ -65,6 +70,16 @@ fn log(ctx: &TcContext, packet: &Packet, reason: u32) {
         packet.flow.server_port(),
         reason
     );
+}
+
+/// Has the stack take the packet for one to this machine.
+#[inline(always)]
+pub(crate) fn divert(ctx: &TcContext, metadata: &Metadata, settings: &Settings, interface: Interface) {
+    ctx.set_mark(settings.steer(metadata.mark));
+    if let Some(mac) = interface.bridge_mac() {
+        // A frame that keeps its address is sent on by the bridge: not inspected, not lost.
+        ctx.store(0, &mac, 0).ok();
+    }
 }
 
 /// Where a packet is while it is looked at.
@@ -155,11 +170,7 @@ impl Here<'_> {
     #[inline(always)]
     fn steer(&self, socket: Socket) -> Result<(), i32> {
         socket.take(self.ctx)?;
-        self.ctx.set_mark(self.settings.steer(self.metadata.mark));
-        if let Some(mac) = self.interface.bridge_mac() {
-            // A frame that keeps its address is sent on by the bridge: not inspected, not lost.
-            self.ctx.store(0, &mac, 0).ok();
-        }
+        divert(self.ctx, &self.metadata, self.settings, self.interface);
         Ok(())
     }
 

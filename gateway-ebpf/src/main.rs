@@ -15,6 +15,7 @@ mod counter;
 mod egress;
 mod entry;
 mod header;
+mod icmp;
 mod ingress;
 mod map;
 mod rewrite;
@@ -45,7 +46,7 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::Unwritable
         | Reason::Condemned
         | Reason::Stray => DROP,
-        Reason::Redirected => REDIRECT,
+        Reason::Redirected | Reason::IcmpRedirected => REDIRECT,
         Reason::Own
         | Reason::OwnReturned
         | Reason::Steered
@@ -65,6 +66,8 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::Bypassed
         | Reason::Translated
         | Reason::TooLarge
+        | Reason::IcmpTranslated
+        | Reason::IcmpSteered
         | Reason::DownPassed => PASS,
     }
 }

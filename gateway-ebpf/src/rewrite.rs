@@ -38,12 +38,19 @@ impl Difference {
             + u64::from(u32::from_ne_bytes(new).rotate_left(8));
     }
 
+    /// An address, or anything else of even length.
     #[inline(always)]
-    fn add_all<const N: usize>(&mut self, old: [u8; N], new: [u8; N]) {
+    pub(crate) fn add_all<const N: usize>(&mut self, old: [u8; N], new: [u8; N]) {
         let (old, new) = (old.as_chunks().0.iter(), new.as_chunks().0.iter());
         for (old, new) in old.zip(new) {
             self.add(*old, *new);
         }
+    }
+
+    /// Another change of the same.
+    #[inline(always)]
+    pub(crate) fn join(&mut self, other: Self) {
+        self.0 += other.0;
     }
 
     /// As the kernel's helpers want it.
@@ -52,12 +59,18 @@ impl Difference {
         let once = (self.0 & 0xffff_ffff) + (self.0 >> 32);
         (once & 0xffff_ffff) + (once >> 32)
     }
-}
 
-/// Corrects the TCP checksum by what has changed in the TCP header.
-#[inline(always)]
-pub(crate) fn correct(ctx: &TcContext, packet: &Packet) -> bool {
-    ctx.l4_csum_replace(packet.tcp + 16, 0, packet.change.fold(), 0).is_ok()
+    /// Corrects a checksum over an IPv4 header.
+    #[inline(always)]
+    pub(crate) fn in_header(self, ctx: &TcContext, checksum: usize) -> bool {
+        ctx.l3_csum_replace(checksum, 0, self.fold(), 0).is_ok()
+    }
+
+    /// Corrects a checksum over what is behind the IP header, by a change in there.
+    #[inline(always)]
+    pub(crate) fn in_segment(self, ctx: &TcContext, checksum: usize) -> bool {
+        ctx.l4_csum_replace(checksum, 0, self.fold(), 0).is_ok()
+    }
 }
 
 /// Replaces source and destination address by those it goes out with.
@@ -79,7 +92,7 @@ pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
     let [.., a, b, c, d] = packet.out.client_addr();
     let [.., e, f, g, h] = packet.out.server_addr();
     ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0).is_ok()
-        && ctx.l3_csum_replace(packet.ip + 10, 0, change, 0).is_ok()
+        && packet.change.in_header(ctx, packet.ip + 10)
         && ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok()
 }
 
@@ -92,16 +105,15 @@ pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> bool {
     }
     let mut change = Difference::NONE;
     change.add([packet.ttl, 6, 0, 0], [left, 6, 0, 0]);
-    ctx.store(packet.ip + 8, &left, 0).is_ok()
-        && ctx.l3_csum_replace(packet.ip + 10, 0, change.fold(), 0).is_ok()
+    ctx.store(packet.ip + 8, &left, 0).is_ok() && change.in_header(ctx, packet.ip + 10)
 }
 
 /// Where a packet goes.
 pub(crate) enum Way {
     /// To the neighbour that the packet's notes name.
     Neighbour,
-    /// Nowhere whole: it is larger than the link takes.
-    TooLarge,
+    /// Nowhere: it is larger than the link takes, or has been under way for too long.
+    Nowhere,
     /// Wherever the stack says.
     Stack,
 }
@@ -118,7 +130,7 @@ pub(crate) fn way(ctx: &TcContext, packet: &mut Packet, length: u16, interface: 
     // SAFETY: `route` lives on the stack and has the length given.
     let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
     if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-        return Way::TooLarge;
+        return Way::Nowhere;
     }
     if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
         return Way::Stack;

@@ -170,6 +170,13 @@ impl Owner {
     }
 }
 
+/// Whether packets with these addresses and ports are for a connection of the gateway's.
+#[inline(never)]
+pub(crate) fn is_gateways(ctx: &TcContext, packet: &Packet, settings: &Settings) -> bool {
+    let Some(socket) = Socket::look_up(ctx, &packet.tuple) else { return false };
+    socket.state() != BPF_TCP_LISTEN && socket.is_own(settings)
+}
+
 /// Addresses and ports as the kernel wants them for look-ups: `bpf_sock_tuple`, whose two forms
 /// begin at the same place.
 pub(crate) struct Tuple {

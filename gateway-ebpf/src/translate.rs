@@ -109,13 +109,13 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
     prepare(packet, entry);
     let octets = length(ctx, packet);
     let way = way(ctx, metadata, packet, octets);
-    if matches!(way, Way::TooLarge) && packet.keeps_whole(ctx) {
+    if matches!(way, Way::Nowhere) && !packet.is_answered_translated(entry.get().is_from_client()) {
         return Reason::TooLarge;
     }
     note(metadata, packet, entry, octets);
     let written = renumber(ctx, packet, entry)
         && (packet.header_length() <= 20 || options(ctx, packet, entry))
-        && rewrite::correct(ctx, packet)
+        && packet.change.in_segment(ctx, packet.tcp + 16)
         && (!packet.is_readdressed() || rewrite::readdress(ctx, packet));
     if !written {
         return Reason::Unwritable;
@@ -128,7 +128,7 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
 
 /// As whose the packet goes out: in the direction from where the peer's packets come in.
 #[inline(never)]
-fn prepare(packet: &mut Packet, entry: Entry) {
+pub(crate) fn prepare(packet: &mut Packet, entry: Entry) {
     let peer = entry.get().peer();
     packet.out = FlowKey::new(
         (peer.server_addr(), peer.server_port().to_be_bytes()),
@@ -149,18 +149,23 @@ fn length(ctx: &TcContext, packet: &Packet) -> u32 {
     if said < packet.headers() || said > whole { whole } else { said }
 }
 
+/// The way of a packet of so many octets from its IP header on.
 #[inline(always)]
-fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, length: u32) -> Way {
-    // A tag would stay on the packet, and an exhausted packet is the stack's to answer.
-    if packet.link.vlan != [[0; 2]; 2] || packet.ttl <= 1 {
-        return Way::Stack;
+pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, length: u32) -> Way {
+    if packet.ttl <= 1 {
+        return Way::Nowhere;
     }
     // Each segment of a packet that stands for many must fit, not the packet.
     let size = metadata.segment_size;
     let segment = if size == 0 { length } else { packet.headers() + size };
     #[expect(clippy::cast_possible_truncation, reason = "compared in the same line")]
     let segment = if segment > 0xffff { 0xffff } else { segment as u16 };
-    rewrite::way(ctx, packet, segment, metadata.interface)
+    match rewrite::way(ctx, packet, segment, metadata.interface) {
+        // A tag would stay on the packet.
+        Way::Neighbour if packet.link.vlan != [[0; 2]; 2] => Way::Stack,
+        Way::Nowhere if !packet.keeps_whole(ctx) => Way::Stack,
+        way => way,
+    }
 }
 
 #[inline(always)]

@@ -367,10 +367,12 @@ impl<F: Fn(Side, u64)> Tally<F> {
 
     fn carried(&self, ended: Ended) -> Carried {
         Carried {
-            engine: match ended {
-                Ended::HandedOff => Engine::Handoff,
-                _ if self.is_copied() => Engine::Copy,
-                _ => Engine::Splice,
+            engine: if matches!(ended, Ended::HandedOff) {
+                Engine::Handoff
+            } else if self.is_copied() {
+                Engine::Copy
+            } else {
+                Engine::Splice
             },
             ended,
             from_client: self.from_client.load(Ordering::Relaxed),
