@@ -5,4 +5,5 @@
 
 pub mod decision;
 pub mod lane;
+pub mod ruling;
 pub mod source;

@@ -26,6 +26,7 @@ use crate::spool::Spooler;
 use crate::telemetry::{Counter, Limit, Telemetry, Trouble};
 
 mod carry;
+pub mod checks;
 mod copy;
 pub mod direct;
 mod inspect;
@@ -35,6 +36,7 @@ mod record;
 pub mod table;
 mod upstream;
 
+use checks::Checks;
 use direct::Direct;
 use table::{Full, OpenSession, SessionTable};
 
@@ -76,6 +78,8 @@ pub struct Settings {
     pub spooler: Option<Spooler>,
     /// The scanners.
     pub scanners: Scanners,
+    /// What is asked before a step goes on.
+    pub checks: Checks,
 }
 
 /// How a session went, for its record.

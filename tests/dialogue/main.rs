@@ -1,7 +1,8 @@
 //! SMTP dialogues: each file beside this one is run on the exchange, without sockets.
 //!
 //! A file begins with comments, may go on with YAML lines (`~ inspect: {nul: remove}`) for the
-//! configuration, and then has inputs and what they bring about:
+//! configuration and with the steps at which checks are asked (`? mail rcpt`), and then has inputs
+//! and what they bring about:
 //!
 //! | line | meaning |
 //! | --- | --- |
@@ -33,7 +34,7 @@ use gateway::clock;
 use gateway::config;
 use gateway::config::units::Span;
 use gateway::outcome::SessionEnd;
-use gateway::smtp::exchange::{Action, Decision, Exchange, Rules};
+use gateway::smtp::exchange::{Action, Decision, Exchange, Rules, Ruling, Step};
 use gateway::smtp::refusal::Refusal;
 
 #[test]
@@ -91,9 +92,12 @@ fn play(text: &str, split: bool) -> String {
     let base = "origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\n";
     let config =
         config::parse(&format!("{base}{yaml}"), "dialogue").unwrap_or_else(|problems| panic!("{problems}"));
+    let asks = text.lines().filter_map(|line| line.strip_prefix("? ")).flat_map(|line| line.split(' '));
+    let asks = asks.map(step).collect();
+    let rules = Rules { asks, ..Rules::new(&config, "gw.test".to_owned()) };
     let now = clock::now();
     let mut player = Player {
-        exchange: Exchange::new(Arc::new(Rules::new(&config, "gw.test".to_owned())), now),
+        exchange: Exchange::new(Arc::new(rules), now),
         now,
         split,
         content: Vec::new(),
@@ -102,7 +106,7 @@ fn play(text: &str, split: bool) -> String {
         segment: Vec::new(),
     };
     for line in text.lines() {
-        if line.is_empty() || line.starts_with(['#', '~']) {
+        if line.is_empty() || line.starts_with(['#', '~', '?']) {
             writeln!(player.out, "{line}").unwrap();
         } else if !line.starts_with(['c', 's', '=']) {
             writeln!(player.out, "{line}").unwrap();
@@ -110,6 +114,28 @@ fn play(text: &str, split: bool) -> String {
         }
     }
     player.out
+}
+
+fn ruled(word: &str) -> Ruling {
+    let refusal = Refusal::LaneRejects;
+    match word {
+        "pass" => Ruling::Pass,
+        "refuse" => Ruling::Refuse(refusal),
+        "takeover" => Ruling::Takeover(refusal),
+        "close" => Ruling::Close(refusal),
+        other => panic!("unknown ruling `{other}`"),
+    }
+}
+
+fn step(word: &str) -> Step {
+    match word {
+        "connect" => Step::Connect,
+        "hello" => Step::Hello,
+        "mail" => Step::Mail,
+        "rcpt" => Step::Rcpt,
+        "data" => Step::Data,
+        other => panic!("unknown step `{other}`"),
+    }
 }
 
 struct Player {
@@ -169,6 +195,7 @@ impl Player {
     /// * `client closes`, `client resets`, `server closes`;
     /// * `wait 5m`: time passes;
     /// * `clean`, `infected NAME`, `scanner fails`, `no space`: the decision on the message;
+    /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question;
     /// * `operator`: the session is ended;
     /// * `whole`: do not repeat this dialogue octet by octet.
     fn event(&mut self, text: &str) {
@@ -187,6 +214,7 @@ impl Player {
             ("infected", name) => self.refuse(Refusal::Virus { signature: name.to_owned() }),
             ("scanner", "fails") => self.refuse(Refusal::ScannerFailed),
             ("no", "space") => self.refuse(Refusal::NoSpace),
+            ("ruling", ruling) => self.exchange.answered(ruled(ruling), self.now),
             ("operator", _) => self.exchange.end(SessionEnd::Operator, self.now),
             _ => panic!("unknown event `{text}`"),
         }
@@ -276,6 +304,7 @@ impl Player {
 
     fn action(&mut self, action: Action, out: &mut String) {
         match action {
+            Action::Ask(question) => writeln!(out, "= ask {question:?}"),
             Action::BeginMessage => {
                 self.content.clear();
                 writeln!(out, "= begin")

@@ -12,6 +12,7 @@ use crate::intercept::facts::Facts;
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::session::Settings;
+use crate::session::checks::Checks;
 use crate::smtp::exchange::Rules;
 use crate::spool::{self, Spooler};
 
@@ -28,8 +29,10 @@ pub(super) fn name(config: &Config) -> String {
 pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
     let scans = config.scan.clamd.is_some();
     let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
+    let checks = Checks::new(Vec::new(), config.timeouts.checks.duration());
     Ok(Settings {
-        rules: Arc::new(Rules::new(&config, name(&config))),
+        rules: Arc::new(Rules { asks: checks.steps(), ..Rules::new(&config, name(&config)) }),
+        checks,
         lanes: Lanes::new(config.lanes.clone()),
         scanners: Scanners::new(&config.scan),
         spooler,

@@ -6,26 +6,25 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
+use super::checks::{Ruled, Subject};
 use super::copy::MessageCopy;
-use super::table::{OpenSession, Stage};
+use super::table::OpenSession;
 use super::{Context, Ending, Settings, carry, linger, record, upstream};
 use crate::clock;
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{SessionEnd, Verdict};
 use crate::policy::decision;
-use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note};
+use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Ruling};
 use crate::smtp::refusal::Refusal;
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
 
-/// Octets read at once: commands and replies are short, and most sessions have no more.
-const READ: usize = 2 * 1024;
-/// Octets read at once from a client that sends a message.
-const READ_TEXT: usize = 32 * 1024;
+mod sockets;
+
+use sockets::{interest, ready};
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
 type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
@@ -47,6 +46,7 @@ pub(super) async fn run(
         server: None,
         connecting: Some(Box::pin(upstream::connect(flow, settings, &context.direct))),
         asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
+        ruling: None,
         message: None,
         splice: false,
         taken_over: false,
@@ -77,6 +77,7 @@ struct Driver<'a> {
     server: Option<TcpStream>,
     connecting: Option<Connecting<'a>>,
     asking: Option<Asking<'a>>,
+    ruling: Option<Ruled<'a>>,
     message: Option<MessageCopy>,
     /// The exchange is over and the octets go on.
     splice: bool,
@@ -93,6 +94,7 @@ enum Event {
     Connected(io::Result<TcpStream>),
     Verdict(Verdict),
     Facts(Option<FlowFacts>),
+    Ruled(Ruling),
     Deadline,
     Operator,
     Stop,
@@ -116,10 +118,13 @@ impl Driver<'_> {
             let deadline = self.exchange.deadline();
             let client = interest(self.exchange.wants_client(), !self.exchange.to_client().is_empty());
             let server = interest(self.exchange.wants_server(), !self.exchange.to_server().is_empty());
+            let may_connect = self.exchange.wants_server_connection();
+            let connecting = self.connecting.as_mut().filter(|_| may_connect);
             let event = tokio::select! {
                 ready = ready(Some(&self.client), client) => Event::Client(ready),
                 ready = ready(self.server.as_ref(), server) => Event::Server(ready),
-                connected = opt(self.connecting.as_mut()) => Event::Connected(connected),
+                connected = opt(connecting) => Event::Connected(connected),
+                ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 verdict = verdict(self.message.as_mut(), patience) => Event::Verdict(verdict),
                 facts = opt(self.asking.as_mut()) => Event::Facts(facts),
                 () = until(deadline) => Event::Deadline,
@@ -151,6 +156,10 @@ impl Driver<'_> {
                     self.live.set_facts(facts);
                 }
             }
+            Event::Ruled(ruling) => {
+                self.ruling = None;
+                self.exchange.answered(ruling, now);
+            }
             Event::Deadline => self.exchange.timeout(now),
             Event::Operator => self.exchange.end(SessionEnd::Operator, now),
             Event::Stop => self.exchange.end(SessionEnd::Shutdown, now),
@@ -171,44 +180,6 @@ impl Driver<'_> {
                     .trouble(Trouble::ServerUnreachable, || format!("{destination}: {error}"));
                 self.exchange.connect_failed(now);
             }
-        }
-    }
-
-    fn read_client(&mut self, now: Instant) {
-        if !self.exchange.wants_client() {
-            return;
-        }
-        let room = if self.exchange.stage() == Stage::Data { READ_TEXT } else { READ };
-        let buffer = self.exchange.client_buffer();
-        buffer.reserve(room);
-        match self.client.try_read_buf(buffer) {
-            Ok(0) => self.exchange.client_ended(now),
-            Ok(octets) => {
-                self.live.add_from_client(count(octets));
-                self.context.telemetry.add(Counter::ClientOctets, count(octets));
-                self.exchange.client_received(now);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.exchange.client_lost(now),
-        }
-    }
-
-    fn read_server(&mut self, now: Instant) {
-        let Some(server) = &self.server else { return };
-        if !self.exchange.wants_server() {
-            return;
-        }
-        let buffer = self.exchange.server_buffer();
-        buffer.reserve(READ);
-        match server.try_read_buf(buffer) {
-            Ok(0) => self.exchange.server_ended(now),
-            Ok(octets) => {
-                self.live.add_from_server(count(octets));
-                self.context.telemetry.add(Counter::ServerOctets, count(octets));
-                self.exchange.server_received(now);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.exchange.server_ended(now),
         }
     }
 
@@ -244,6 +215,7 @@ impl Driver<'_> {
     async fn carry_out(&mut self, action: Action) {
         let now = clock::now();
         match action {
+            Action::Ask(question) => self.ask(question),
             Action::BeginMessage => {
                 let number = self.live.add_message();
                 match MessageCopy::begin(number, self.settings) {
@@ -274,6 +246,15 @@ impl Driver<'_> {
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let subject = Subject {
+            flow: self.live.flow().clone(),
+            helo: self.exchange.hello().to_owned(),
+            authenticated: self.exchange.is_authenticated(),
+        };
+        self.ruling = Some(Box::pin(self.settings.checks.rule(question, subject)));
     }
 
     fn judged(&mut self, verdict: Verdict, now: Instant) {
@@ -317,56 +298,6 @@ impl Driver<'_> {
         };
         self.context.telemetry.trouble(Trouble::Spool, || error.to_string());
         self.exchange.decided(Decision::Refuse(refusal), clock::now());
-    }
-
-    fn write_client(&mut self) -> bool {
-        if self.exchange.to_client().is_empty() {
-            return false;
-        }
-        match self.client.try_write(self.exchange.to_client()) {
-            Ok(octets) => self.exchange.client_sent(octets, clock::now()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(_) => self.exchange.client_lost(clock::now()),
-        }
-        true
-    }
-
-    fn write_server(&mut self) -> bool {
-        let Some(server) = &self.server else { return false };
-        if self.exchange.to_server().is_empty() {
-            return false;
-        }
-        match server.try_write(self.exchange.to_server()) {
-            Ok(octets) => self.exchange.server_sent(octets, clock::now()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(_) => {
-                // It may have said why before it closed.
-                let now = clock::now();
-                self.read_server(now);
-                self.exchange.server_ended(now);
-            }
-        }
-        true
-    }
-}
-
-fn count(octets: usize) -> u64 {
-    u64::try_from(octets).unwrap_or(u64::MAX)
-}
-
-fn interest(read: bool, write: bool) -> Option<Interest> {
-    match (read, write) {
-        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-        (true, false) => Some(Interest::READABLE),
-        (false, true) => Some(Interest::WRITABLE),
-        (false, false) => None,
-    }
-}
-
-async fn ready(stream: Option<&TcpStream>, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
-    match (stream, interest) {
-        (Some(stream), Some(interest)) => stream.ready(interest).await,
-        _ => pending().await,
     }
 }
 

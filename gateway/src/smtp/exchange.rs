@@ -18,19 +18,22 @@ use super::command::Command;
 use super::extension::Offers;
 use super::line::LineDecoder;
 use super::refusal::Refusal;
-use super::reply::{Reply, ReplyDecoder};
+use super::reply::ReplyDecoder;
 use super::stage::Stage;
 use crate::outcome::SessionEnd;
 
 mod action;
+mod answer;
 mod auth;
 mod bdat;
 mod command;
 mod data;
 mod deadline;
+mod ending;
 mod greeting;
 mod hello;
 mod message;
+mod question;
 mod queue;
 mod server;
 mod starttls;
@@ -41,6 +44,9 @@ mod tests;
 mod transaction;
 
 pub use action::{Action, Decision, MessageDone, Note, Rules};
+use answer::Last;
+use question::Asked;
+pub use question::{Question, Ruling, Step, Steps};
 use queue::{Expected, Queue};
 use takeover::Takeover;
 pub use tally::Tally;
@@ -103,13 +109,17 @@ pub struct Exchange {
     queue: Queue,
     /// A command that waits until all earlier ones are answered.
     deferred: Option<Command>,
+    /// A step that waits for a ruling.
+    asked: Option<Asked>,
+    /// The command in hand has been ruled on.
+    ruled: bool,
     offers: Offers,
     hello: String,
     authenticated: bool,
     transaction: Option<Transaction>,
     errors: u32,
-    /// How the session ends once the replies on their way are written.
-    ending: Option<SessionEnd>,
+    /// What comes once the replies on their way are written.
+    last: Option<Last>,
     clocks: deadline::Clocks,
     actions: VecDeque<Action>,
     tally: Tally,
@@ -121,7 +131,8 @@ impl Exchange {
     pub fn new(rules: Arc<Rules>, now: Instant) -> Self {
         // AUTH may be this long; others are measured when they are known.
         let client_lines = LineDecoder::new(rules.limits.command_line.as_len().max(AUTH_LINE));
-        Self {
+        let asks = rules.asks;
+        let mut exchange = Self {
             rules,
             phase: Phase::Connect,
             input: Input::Command,
@@ -138,16 +149,22 @@ impl Exchange {
             content_acted: 0,
             queue: Queue::default(),
             deferred: None,
+            asked: None,
+            ruled: false,
             offers: Offers::default(),
             hello: String::new(),
             authenticated: false,
             transaction: None,
             errors: 0,
-            ending: None,
+            last: None,
             clocks: deadline::Clocks::new(now),
             actions: VecDeque::new(),
             tally: Tally::default(),
+        };
+        if asks.contains(Step::Connect) {
+            exchange.ask(Question::Connect, None, now);
         }
+        exchange
     }
 
     /// The connection to the server stands.
@@ -188,17 +205,6 @@ impl Exchange {
     pub fn client_ended(&mut self, now: Instant) {
         self.client_closed = true;
         self.pump(now);
-    }
-
-    /// The client is gone: nothing can be written to it either.
-    pub fn client_lost(&mut self, now: Instant) {
-        self.client_closed = true;
-        self.client_lost = true;
-        self.to_client = BytesMut::new();
-        if !self.queue.awaits_end_of_data() {
-            self.abort_message("the client went away");
-            self.finish(SessionEnd::Client, now);
-        }
     }
 
     /// Where octets from the server are to be appended; then call [`Self::server_received`].
@@ -254,16 +260,6 @@ impl Exchange {
         self.pump(now);
     }
 
-    /// The operator or the gateway's stop ends the session.
-    pub fn end(&mut self, end: SessionEnd, now: Instant) {
-        if self.finished(now).is_none() {
-            let refusal = if end == SessionEnd::Operator { Refusal::Ended } else { Refusal::ShuttingDown };
-            self.abort_message(&refusal.to_string());
-            self.say(&refusal, now);
-            self.finish(end, now);
-        }
-    }
-
     /// The next thing to do, or `None` when the exchange waits for events.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
         if self.actions.is_empty() {
@@ -290,13 +286,6 @@ impl Exchange {
     #[must_use]
     pub fn wants_server(&self) -> bool {
         self.server_up && self.to_client.len() < HIGH_WATER && !matches!(self.phase, Phase::Spliced)
-    }
-
-    /// How the session ended, once nothing is left to write or waiting for it is in vain.
-    #[must_use]
-    pub fn finished(&self, now: Instant) -> Option<SessionEnd> {
-        let Phase::Closing(end) = self.phase else { return None };
-        (self.to_client.is_empty() || self.clocks.close_passed(now)).then_some(end)
     }
 
     /// Where the session is.
@@ -332,12 +321,9 @@ impl Exchange {
     fn pump(&mut self, now: Instant) {
         loop {
             self.flush_own_replies(now);
-            if !self.step(now) {
+            if !self.step(now) && !self.come_to_last(now) {
                 break;
             }
-        }
-        if let Some(end) = self.ending.filter(|_| self.queue.is_empty()) {
-            self.finish(end, now);
         }
         if self.client_closed {
             self.client_left(now);
@@ -357,7 +343,7 @@ impl Exchange {
             Phase::Greeting { .. } => return self.early_talk(now),
             Phase::Relay | Phase::Takeover(_) => {}
         }
-        if self.clocks.delay.is_some() || self.ending.is_some() {
+        if self.clocks.delay.is_some() || self.last.is_some() || self.asked.is_some() {
             return false;
         }
         match &self.input {
@@ -396,66 +382,6 @@ impl Exchange {
             self.clocks.server_write = now;
         }
         self.to_server.extend_from_slice(octets);
-    }
-
-    /// Answers in the server's place, behind all replies that are still to come.
-    fn answer(&mut self, refusal: &Refusal) {
-        self.tally.refused(refusal);
-        self.queue.push_own(refusal.reply(&self.rules.name));
-    }
-
-    /// Writes a reply to the client at once.
-    fn say(&mut self, refusal: &Refusal, now: Instant) {
-        let reply = refusal.reply(&self.rules.name);
-        tally::count(&mut self.tally.own_replies, reply.code());
-        self.relay_reply(&reply, now);
-    }
-
-    fn flush_own_replies(&mut self, now: Instant) {
-        while self.clocks.delay.is_none() {
-            let Some(reply) = self.queue.pop_own() else { return };
-            tally::count(&mut self.tally.own_replies, reply.code());
-            self.relay_reply(&reply, now);
-        }
-    }
-
-    /// Answers behind all replies that are still to come, and ends the session there.
-    fn answer_last(&mut self, reply: Reply, end: SessionEnd) {
-        self.queue.push_own(reply);
-        self.ending = Some(end);
-    }
-
-    /// Closes the connection to the server; what it still has to say is of no interest.
-    fn drop_server(&mut self) {
-        if self.server_up {
-            self.server_up = false;
-            self.to_server = BytesMut::new();
-            self.server_in = BytesMut::new();
-            self.act(Action::DropServer);
-        }
-    }
-
-    /// Ends the session as soon as the client has read what waits for it.
-    fn finish(&mut self, end: SessionEnd, now: Instant) {
-        if !matches!(self.phase, Phase::Closing(_)) {
-            self.drop_server();
-            self.phase = Phase::Closing(end);
-            self.clocks.enter(now);
-        }
-    }
-
-    fn client_left(&mut self, now: Instant) {
-        match (&self.phase, &self.input) {
-            (Phase::Closing(_) | Phase::Spliced, _) => {}
-            (_, Input::Text(_) | Input::Chunk(_)) => {
-                self.abort_message("the client went away");
-                self.finish(SessionEnd::Client, now);
-            }
-            (Phase::Relay, Input::Verdict(_)) => {}
-            (Phase::Relay, _) if !self.queue.is_empty() || self.deferred.is_some() => {}
-            (Phase::Connect | Phase::Greeting { .. }, _) if !self.client_in.is_empty() => {}
-            _ => self.finish(SessionEnd::Client, now),
-        }
     }
 
     /// Asks for an action, behind the octets that came before it.

@@ -74,6 +74,9 @@ pub enum Refusal {
     /// The copy for the scanner could not be written.
     #[error("the spool failed")]
     SpoolFailed,
+    /// A check of the client or of a command could not be made.
+    #[error("a check could not be made")]
+    CheckFailed,
     /// The client spoke before the greeting.
     #[error("the client spoke before the greeting")]
     EarlyTalk,
@@ -181,6 +184,7 @@ impl Refusal {
             }
             Self::NoSpace => (452, "4.3.1", "Insufficient space, try again later"),
             Self::SpoolFailed => (451, "4.3.0", "Local trouble, try again later"),
+            Self::CheckFailed => (451, "4.7.1", "A check could not be made, try again later"),
             Self::EarlyTalk => (554, "5.5.1", "Wait for the greeting"),
             Self::ConnectFailed => (421, "4.4.1", "The server cannot be reached, try again later"),
             Self::ServerSilent => (421, "4.4.2", "The server does not answer, try again later"),

@@ -88,6 +88,7 @@ fn timeouts(config: &Config, findings: &mut Findings<'_>) {
         ("greeting", timeouts.greeting, Some((Span::minutes(5), "4.5.3.2.1"))),
         ("command", timeouts.command, Some((Span::minutes(5), "4.5.3.2.7"))),
         ("reply", timeouts.reply, Some((Span::minutes(5), "4.5.3.2.2 and 4.5.3.2.3"))),
+        ("checks", timeouts.checks, None),
         ("data-block", timeouts.data_block, Some((Span::minutes(3), "4.5.3.2.5"))),
         ("scan", timeouts.scan, None),
         ("end-of-data", timeouts.end_of_data, Some((END_OF_DATA, "4.5.3.2.6"))),

@@ -64,6 +64,9 @@ pub struct Timeouts {
     /// Until the server's reply to a command is complete (sections 4.5.3.2.2 to 4.5.3.2.4: 5
     /// minutes).
     pub reply: Span,
+    /// Until all checks of a client or of one command have answered, such as lookups in the DNS;
+    /// each says for itself what becomes of a command that it has no answer for.
+    pub checks: Span,
     /// Between two pieces of a message's text (section 4.5.3.2.5: 3 minutes).
     pub data_block: Span,
     /// Until all scanners have answered, from the end of the message on. Clients wait no longer
@@ -90,6 +93,7 @@ impl Default for Timeouts {
             greeting: Span::minutes(5),
             command: Span::minutes(5),
             reply: Span::minutes(5),
+            checks: Span::seconds(10),
             data_block: Span::minutes(3),
             scan: Span::minutes(2),
             end_of_data: Span::minutes(10),

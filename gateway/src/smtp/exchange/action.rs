@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::Envelope;
+use super::{Envelope, Question, Steps};
 use crate::config::file::{Config, Inspect, Limits, Timeouts};
 use crate::outcome::MessageAction;
 use crate::smtp::refusal::Refusal;
@@ -20,10 +20,12 @@ pub struct Rules {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// The steps at which [`Action::Ask`] is wanted.
+    pub asks: Steps,
 }
 
 impl Rules {
-    /// The rules that `config` sets, with `name` for the gateway.
+    /// The rules that `config` sets, with `name` for the gateway; nobody is asked.
     #[must_use]
     pub fn new(config: &Config, name: String) -> Self {
         Self {
@@ -31,6 +33,7 @@ impl Rules {
             inspect: config.inspect.clone(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
+            asks: Steps::default(),
         }
     }
 }
@@ -38,6 +41,8 @@ impl Rules {
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
+    /// A step waits for a ruling: get it and call [`super::Exchange::answered`].
+    Ask(Question),
     /// A message begins: open its copy and start the scanners.
     BeginMessage,
     /// The next octets of the message, for its copy.

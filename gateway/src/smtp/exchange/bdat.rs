@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::message::HeldEnd;
 use super::queue::Expected;
-use super::{Action, Exchange, Input};
+use super::{Action, Exchange, Input, Question, Step};
 use crate::smtp::command::Command;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -33,6 +33,12 @@ impl Exchange {
         self.clocks.block = now;
         let refused = self.judge_chunk(size);
         if refused.is_none() {
+            if let Some(transaction) = self.transaction.as_ref().filter(|open| !open.copied)
+                && self.asks(Step::Data)
+            {
+                let question = Question::Data { envelope: transaction.envelope.clone() };
+                return self.ask(question, Some(Command::Bdat { size, last }), now);
+            }
             if let Some(transaction) = &mut self.transaction {
                 transaction.chunked = true;
             }
@@ -92,6 +98,19 @@ impl Exchange {
         true
     }
 
+    /// Throws the octets of a chunk away, which are not commands, and answers it with `refusal`.
+    pub(super) fn skip_chunk(&mut self, size: u64, last: bool, refusal: Refusal, now: Instant) {
+        self.clocks.block = now;
+        self.input = Input::Chunk(Chunk {
+            left: size,
+            last,
+            held: None,
+            since: now,
+            refused: Some(refusal),
+            message_refused: false,
+        });
+    }
+
     fn end_chunk(&mut self, now: Instant) {
         let Input::Chunk(chunk) = std::mem::replace(&mut self.input, Input::Command) else { return };
         match chunk.refused {
@@ -123,12 +142,5 @@ impl Exchange {
             self.act(Action::AbortMessage);
             self.message_refused(refusal);
         }
-    }
-}
-
-impl Chunk {
-    /// A chunk whose octets are thrown away and which is answered with `refusal`.
-    pub(super) const fn skipped(size: u64, last: bool, refusal: Refusal, now: Instant) -> Self {
-        Self { left: size, last, held: None, since: now, refused: Some(refusal), message_refused: false }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Note, Phase};
+use super::{Exchange, Note, Phase, Step};
 use crate::config::file::CommandPolicy;
 use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
@@ -15,7 +15,10 @@ impl Exchange {
     /// Takes the next command line; false when none is complete.
     pub(super) fn read_command(&mut self, now: Instant) -> bool {
         if let Some(command) = self.deferred.take() {
-            self.relay(command, now);
+            match self.phase {
+                Phase::Takeover(_) => self.take_over_command(command, now),
+                _ => self.relay(command, now),
+            }
             return true;
         }
         let Some(line) = self.client_lines.next(&mut self.client_in) else { return false };
@@ -47,16 +50,14 @@ impl Exchange {
         match command {
             Command::Bdat { .. } | Command::StartTls | Command::Auth { .. } | Command::Hello { .. } => true,
             Command::Mail { .. } => self.transaction.is_some(),
-            Command::Rcpt { .. }
-            | Command::Data
-            | Command::Rset
-            | Command::Noop
-            | Command::Quit
-            | Command::Query { .. } => false,
+            Command::Data => self.asks(Step::Data),
+            Command::Rcpt { .. } | Command::Rset | Command::Noop | Command::Quit | Command::Query { .. } => {
+                false
+            }
         }
     }
 
-    fn relay(&mut self, command: Command, now: Instant) {
+    pub(super) fn relay(&mut self, command: Command, now: Instant) {
         match command {
             Command::Hello { extended, name } => self.hello_command(extended, name, now),
             Command::Mail { sender, parameters } => self.mail(sender, parameters, now),

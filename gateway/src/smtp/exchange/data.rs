@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use super::message::HeldEnd;
 use super::queue::Expected;
-use super::{Action, Exchange, Input, Note};
+use super::{Action, Exchange, Input, Note, Question, Step};
 use crate::config::file::{BareNewline, Nul};
 use crate::smtp::body::{BodyDecoder, Oddities};
+use crate::smtp::command::Command;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
@@ -29,6 +30,10 @@ impl Exchange {
         if transaction.chunked || transaction.failed || transaction.asked == 0 {
             let refusal = if transaction.asked == 0 { Refusal::NoRecipient } else { Refusal::BadSequence };
             return self.refuse_command(&refusal, now);
+        }
+        if self.asks(Step::Data) {
+            let question = Question::Data { envelope: transaction.envelope.clone() };
+            return self.ask(question, Some(Command::Data), now);
         }
         self.forward("DATA", Expected::Data, true, now);
     }

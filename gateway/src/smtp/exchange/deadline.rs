@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Exchange, Input, Phase};
+use super::{Exchange, Input, Phase, Ruling};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
 
 /// How long the client may take to read the last replies of a session that has ended.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How much longer than `timeouts.scan` the exchange waits for the driver's decision.
-const VERDICT_GRACE: Duration = Duration::from_secs(30);
+/// How much longer than `timeouts.scan` and `timeouts.checks` the exchange waits for the driver.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Since when each step lasts.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ enum Timer {
     Session,
     Delay,
     Closing,
+    Ruling,
 }
 
 impl Exchange {
@@ -94,9 +95,10 @@ impl Exchange {
     fn next_timer(&self) -> Option<(Instant, Timer)> {
         let times = &self.rules.timeouts;
         let clocks = &self.clocks;
-        let mut timers = [None; 6];
-        let [phase, wait, total, delay, to_server, to_client] = &mut timers;
+        let mut timers = [None; 7];
+        let [phase, wait, ruling, total, delay, to_server, to_client] = &mut timers;
         *phase = match &self.phase {
+            Phase::Connect if self.asked.is_some() => None,
             Phase::Connect => at(clocks.phase, times.connect.duration(), Timer::Connect),
             Phase::Greeting { .. } => at(clocks.phase, times.greeting.duration(), Timer::Greeting),
             Phase::Takeover(takeover) if !self.is_in_message() => {
@@ -114,7 +116,7 @@ impl Exchange {
                 Input::Text(text) => self.text_timer(text.since),
                 Input::Chunk(chunk) => self.text_timer(chunk.since),
                 Input::Verdict(_) => {
-                    let limit = times.scan.duration().saturating_add(VERDICT_GRACE);
+                    let limit = times.scan.duration().saturating_add(GRACE);
                     at(clocks.verdict, limit, Timer::Verdict)
                 }
                 Input::Command | Input::AuthResponse => match self.queue.since() {
@@ -122,9 +124,13 @@ impl Exchange {
                         at(since, times.end_of_data.duration(), Timer::Reply)
                     }
                     Some(since) => at(since, times.reply.duration(), Timer::Reply),
+                    None if self.asked.is_some() => None,
                     None => at(clocks.command, times.command.duration(), Timer::Command),
                 },
             };
+        }
+        if let Some(asked) = &self.asked {
+            *ruling = at(asked.since, times.checks.duration().saturating_add(GRACE), Timer::Ruling);
         }
         *total = at(clocks.opened, times.session.duration(), Timer::Session);
         *delay = clocks.delay.map(|until| (until, Timer::Delay));
@@ -164,6 +170,7 @@ impl Exchange {
             Timer::Command | Timer::Text | Timer::Takeover => {
                 self.give_up(&Refusal::ClientTimeout, SessionEnd::Timeout, now);
             }
+            Timer::Ruling => self.answered(Ruling::Refuse(Refusal::CheckFailed), now),
             Timer::Verdict => self.refuse_message(Refusal::ScannerFailed, now),
             Timer::ServerWrite => self.give_up(&Refusal::ServerStalled, SessionEnd::Timeout, now),
             Timer::ClientWrite => {

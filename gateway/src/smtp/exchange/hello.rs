@@ -2,14 +2,18 @@
 
 use std::time::Instant;
 
-use super::Exchange;
 use super::queue::Expected;
+use super::{Exchange, Question, Step};
 use crate::smtp::command::Command;
 use crate::smtp::extension::{self, Offers};
 use crate::smtp::reply::Reply;
 
 impl Exchange {
     pub(super) fn hello_command(&mut self, extended: bool, name: String, now: Instant) {
+        if self.asks(Step::Hello) {
+            let question = Question::Hello { name: name.clone() };
+            return self.ask(question, Some(Command::Hello { extended, name }), now);
+        }
         self.hello.clone_from(&name);
         let line = Command::Hello { extended, name }.to_line();
         self.forward(&line, Expected::Hello { extended }, true, now);

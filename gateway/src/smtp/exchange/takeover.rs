@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use super::{Exchange, Input, Note, Phase};
+use super::question::Asked;
+use super::{Exchange, Note, Phase};
 use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::refusal::Refusal;
@@ -33,47 +34,64 @@ impl Exchange {
         if !self.is_in_message() {
             self.transaction = None;
         }
-        self.deferred = None;
+        // A command that waited is answered here; the octets of its chunk are no commands.
+        if let Some(command) = self.asked.take().and_then(Asked::into_command) {
+            self.deferred = Some(command);
+        }
     }
 
     pub(super) fn read_takeover(&mut self, line: &[u8], now: Instant) {
-        let Phase::Takeover(takeover) = &mut self.phase else { return };
+        match Command::parse(line) {
+            Ok(command) => self.take_over_command(command, now),
+            Err(error) => {
+                if self.takeover_goes_on() {
+                    self.refuse_line(line, error, now);
+                }
+            }
+        }
+    }
+
+    /// Answers a command in the server's place.
+    pub(super) fn take_over_command(&mut self, command: Command, now: Instant) {
+        if !self.takeover_goes_on() {
+            return;
+        }
+        let Phase::Takeover(takeover) = &self.phase else { return };
+        let name = &self.rules.name;
+        let reply = match command {
+            Command::Hello { name: hello, .. } => {
+                self.hello = hello;
+                Reply::new(250, &format!("{name} SMTP gateway, hello"))
+            }
+            Command::Mail { .. } => {
+                Reply::new(451, &format!("4.3.2 {name} No more mail in this session: {}", takeover.reason))
+            }
+            Command::Rcpt { .. } | Command::Data => Refusal::BadSequence.reply(name),
+            Command::Bdat { size, last } => return self.skip_chunk(size, last, Refusal::BadSequence, now),
+            Command::Rset | Command::Noop => Reply::new(250, "2.0.0 OK"),
+            Command::Quit => {
+                let reply = Reply::new(221, &format!("2.0.0 {name} Signing off"));
+                return self.answer_last(reply, SessionEnd::Gateway);
+            }
+            Command::StartTls | Command::Auth { .. } | Command::Query { .. } => {
+                Refusal::Command(CommandError::Forbidden).reply(name)
+            }
+        };
+        self.queue.push_own(reply);
+    }
+
+    /// Counts a command; false when it was one too many.
+    fn takeover_goes_on(&mut self) -> bool {
+        let Phase::Takeover(takeover) = &mut self.phase else { return false };
         takeover.commands = takeover.commands.saturating_add(1);
         let limit = self.rules.limits.takeover_commands;
         let name = &self.rules.name;
         if limit != 0 && takeover.commands > limit {
             self.tally.takeover_ends = self.tally.takeover_ends.saturating_add(1);
             let reply = Reply::new(554, &format!("5.5.0 {name} Transaction failed"));
-            return self.answer_last(reply, SessionEnd::Gateway);
+            self.answer_last(reply, SessionEnd::Gateway);
+            return false;
         }
-        let reply = match Command::parse(line) {
-            Ok(Command::Hello { name: hello, .. }) => {
-                self.hello = hello;
-                Reply::new(250, &format!("{name} SMTP gateway, hello"))
-            }
-            Ok(Command::Mail { .. }) => {
-                Reply::new(451, &format!("4.3.2 {name} No more mail in this session: {}", takeover.reason))
-            }
-            Ok(Command::Rcpt { .. } | Command::Data) => Refusal::BadSequence.reply(name),
-            Ok(Command::Bdat { size, last }) => {
-                // The octets of the chunk are not commands.
-                return self.skip_chunk(size, last, now);
-            }
-            Ok(Command::Rset | Command::Noop) => Reply::new(250, "2.0.0 OK"),
-            Ok(Command::Quit) => {
-                let reply = Reply::new(221, &format!("2.0.0 {name} Signing off"));
-                return self.answer_last(reply, SessionEnd::Gateway);
-            }
-            Ok(Command::StartTls | Command::Auth { .. } | Command::Query { .. }) => {
-                Refusal::Command(CommandError::Forbidden).reply(name)
-            }
-            Err(error) => return self.refuse_line(line, error, now),
-        };
-        self.queue.push_own(reply);
-    }
-
-    fn skip_chunk(&mut self, size: u64, last: bool, now: Instant) {
-        self.clocks.block = now;
-        self.input = Input::Chunk(super::bdat::Chunk::skipped(size, last, Refusal::BadSequence, now));
+        true
     }
 }

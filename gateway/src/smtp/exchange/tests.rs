@@ -115,15 +115,23 @@ impl Server {
 }
 
 /// Runs a session; returns what was judged clean and what was delivered.
-fn run(
+fn run(client: &[Vec<u8>], yaml: &str, verdicts: impl Iterator<Item = bool>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    run_asking(client, yaml, verdicts, Steps::default(), std::iter::empty())
+}
+
+/// The same with rulings on the questions of the steps in `asks`; what has none is passed.
+fn run_asking(
     client: &[Vec<u8>],
     yaml: &str,
     mut verdicts: impl Iterator<Item = bool>,
+    asks: Steps,
+    mut rulings: impl Iterator<Item = Ruling>,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let text = format!("origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\n{yaml}");
     let config = config::parse(&text, "test").unwrap();
     let mut now = clock::now();
-    let mut exchange = Exchange::new(Arc::new(Rules::new(&config, "gw".to_owned())), now);
+    let rules = Rules { asks, ..Rules::new(&config, "gw".to_owned()) };
+    let mut exchange = Exchange::new(Arc::new(rules), now);
     let mut server = Server::default();
     let (mut copy, mut clean) = (Vec::new(), Vec::new());
     exchange.connected(now);
@@ -134,9 +142,11 @@ fn run(
         exchange.client_received(now);
         loop {
             let mut again = false;
+            let mut asked = false;
             while let Some(action) = exchange.poll_action(now) {
                 again = true;
                 match action {
+                    Action::Ask(_) => asked = true,
                     Action::BeginMessage => copy.clear(),
                     Action::Content(octets) => copy.extend_from_slice(&octets),
                     Action::EndMessage if verdicts.next().unwrap_or(true) => {
@@ -160,6 +170,11 @@ fn run(
                 let replies = server.read(&wire);
                 exchange.server_buffer().extend_from_slice(&replies);
                 exchange.server_received(now);
+            }
+            if asked {
+                // After the server has read and answered what came before.
+                again = true;
+                exchange.answered(rulings.next().unwrap_or(Ruling::Pass), now);
             }
             let said = exchange.to_client().len();
             if said > 0 {
@@ -214,6 +229,21 @@ fn fragment() -> impl Strategy<Value = &'static [u8]> {
     proptest::sample::select(fragments)
 }
 
+fn step() -> impl Strategy<Value = Step> {
+    proptest::sample::select(vec![Step::Hello, Step::Mail, Step::Rcpt, Step::Data])
+}
+
+fn ruling() -> impl Strategy<Value = Ruling> {
+    proptest::sample::select(vec![
+        Ruling::Pass,
+        Ruling::Pass,
+        Ruling::Refuse(Refusal::LaneRejects),
+        Ruling::Takeover(Refusal::LaneRejects),
+        Ruling::Close(Refusal::LaneRejects),
+        Ruling::Refuse(Refusal::ShuttingDown),
+    ])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -228,6 +258,30 @@ proptest! {
         let yaml = if remove_nul { "inspect: {nul: remove}\n" } else { "" };
         let (clean, delivered) = run(&client, yaml, verdicts.into_iter());
         prop_assert_eq!(clean, delivered);
+    }
+
+    #[test]
+    fn rulings_let_nothing_else_through(
+        script in proptest::collection::vec(fragment(), 1..40),
+        verdicts in proptest::collection::vec(any::<bool>(), 0..6),
+        asks in proptest::collection::vec(step(), 0..4),
+        rulings in proptest::collection::vec(ruling(), 0..12),
+    ) {
+        let mut client = vec![b"EHLO c\r\n".to_vec()];
+        client.extend(script.iter().map(|part| part.to_vec()));
+        let asks = asks.into_iter().collect();
+        let (clean, delivered) = run_asking(&client, "", verdicts.into_iter(), asks, rulings.into_iter());
+        prop_assert_eq!(clean, delivered);
+    }
+
+    #[test]
+    fn questions_that_pass_change_nothing(script in proptest::collection::vec(fragment(), 1..40)) {
+        let mut client = vec![b"EHLO c\r\n".to_vec()];
+        // What follows STARTTLS in its segment is thrown away; a question changes the segments.
+        client.extend(script.iter().filter(|part| **part != b"STARTTLS\r\n").map(|part| part.to_vec()));
+        let asks = [Step::Hello, Step::Mail, Step::Rcpt, Step::Data].into_iter().collect();
+        let asked = run_asking(&client, "", std::iter::repeat(true), asks, std::iter::repeat(Ruling::Pass));
+        prop_assert_eq!(asked, run(&client, "", std::iter::repeat(true)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Phase};
+use super::{Exchange, Phase, Question, Step};
 use crate::smtp::address::Path;
 use crate::smtp::command::{Command, Parameters};
 use crate::smtp::refusal::Refusal;
@@ -50,6 +50,10 @@ impl Exchange {
         if !self.takes_path(&sender) {
             return self.refuse_command(&Refusal::Utf8Unsupported, now);
         }
+        if self.asks(Step::Mail) {
+            let question = Question::Mail { sender: sender.as_str().to_owned(), size: parameters.size() };
+            return self.ask(question, Some(Command::Mail { sender, parameters }), now);
+        }
         self.transaction = Some(Transaction {
             started: now,
             envelope: Envelope { sender: sender.as_str().to_owned(), ..Envelope::default() },
@@ -64,7 +68,7 @@ impl Exchange {
     }
 
     pub(super) fn rcpt(&mut self, recipient: Path, parameters: Parameters, now: Instant) {
-        let takes_path = self.takes_path(&recipient);
+        let (takes_path, asks) = (self.takes_path(&recipient), self.asks(Step::Rcpt));
         let limit = self.rules.limits.recipients;
         let Some(transaction) = self.transaction.as_mut().filter(|open| !open.chunked && !open.failed) else {
             return self.refuse_command(&Refusal::BadSequence, now);
@@ -74,6 +78,11 @@ impl Exchange {
         }
         if !takes_path {
             return self.refuse_command(&Refusal::Utf8Unsupported, now);
+        }
+        if asks {
+            let sender = transaction.envelope.sender.clone();
+            let question = Question::Rcpt { sender, recipient: recipient.as_str().to_owned() };
+            return self.ask(question, Some(Command::Rcpt { recipient, parameters }), now);
         }
         transaction.asked = transaction.asked.saturating_add(1);
         let name = recipient.as_str().to_owned();
