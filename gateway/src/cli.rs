@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod config;
+mod import;
 mod proxy;
 mod reload;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     Top(top::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
+    /// Turn the configuration of another system into one of the gateway.
+    Import(import::Args),
     /// Show the configuration in force, its schema or its reference.
     Config(config::Args),
     /// Serve flows; `run` starts this.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Sessions(args) => sessions::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Config(args) => config::run(&args),
     };

@@ -22,7 +22,8 @@ pub use schema::schema;
 
 use std::io::{self, Read};
 
-use problem::Place;
+pub(crate) use explain::nearest;
+pub(crate) use problem::Place;
 
 /// Longest file that is read. Thousands of lane rules are a few hundred kilobytes.
 const LONGEST_FILE: usize = 1024 * 1024;

@@ -15,7 +15,7 @@
 //! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`], [`ipc`] between the two processes, [`control`] and [`console`] for
+//! Around them: [`config`] and [`import`], [`ipc`] between the two processes, [`control`] and [`console`] for
 //! operators, [`telemetry`], [`privilege`], [`clock`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod handoff;
+pub mod import;
 pub mod intercept;
 pub mod ipc;
 pub mod outcome;

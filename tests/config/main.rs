@@ -2,5 +2,6 @@
 //! project ships is right.
 
 mod hostile;
+mod import;
 mod malformed;
 mod shipped;

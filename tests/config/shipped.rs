@@ -90,7 +90,7 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 /// Compares a shipped file with what the program makes; with `UPDATE_SHIPPED` set, writes it.
-fn generated(name: &str, made: &str) -> anyhow::Result<()> {
+pub(crate) fn generated(name: &str, made: &str) -> anyhow::Result<()> {
     if std::env::var_os("UPDATE_SHIPPED").is_some() {
         fs::write(shipped(name), made)?;
     }

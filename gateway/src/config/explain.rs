@@ -51,7 +51,7 @@ fn quoted(message: &str) -> Vec<String> {
 /// What to tell of `key`, which stands at `at` where only `allowed` may stand.
 pub(super) fn unknown_key(key: &str, allowed: &[String], told_before: bool, at: &[Step]) -> String {
     let mut message = format!("unknown key `{key}`");
-    if let Some(near) = nearest(key, allowed) {
+    if let Some(near) = nearest(key, allowed.iter().map(String::as_str)) {
         write_to(&mut message, format_args!("; did you mean `{near}`?"));
     }
     if told_before {
@@ -91,8 +91,8 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
     if message.starts_with("unknown variant `") {
         let mut words = quoted(message);
         let given = if words.is_empty() { String::new() } else { words.remove(0) };
-        let near =
-            nearest(&given, &words).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let near = nearest(&given, words.iter().map(String::as_str))
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         return format!("{written} is not a value of `{key}`{near} (values: {})", listed(&words));
     }
     match message.rsplit_once("expected ") {
@@ -138,11 +138,12 @@ fn plainly(wanted: &str) -> String {
 }
 
 /// The word of `words` that `given` was most likely meant to be.
-fn nearest<'w>(given: &str, words: &'w [String]) -> Option<&'w str> {
-    let given = given.to_ascii_lowercase().replace('_', "-");
+pub(crate) fn nearest<'w>(given: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let plain = |word: &str| word.to_ascii_lowercase().replace('_', "-");
+    let given = plain(given);
     words
-        .iter()
-        .map(|word| (strsim::jaro_winkler(&given, word), word.as_str()))
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(&given, &plain(word)), word))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, word)| word)

@@ -31,10 +31,10 @@ pub enum Severity {
 
 /// A stretch of one line of the file; line and column count from 1, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
-    pub(super) width: usize,
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) width: usize,
 }
 
 impl Place {
@@ -42,7 +42,7 @@ impl Place {
     pub(super) const START: Self = Self { line: 1, column: 1, width: 1 };
 
     /// For what is not written anywhere: no line of the file is shown.
-    pub(super) const NOWHERE: Self = Self { line: 1, column: 1, width: 0 };
+    pub(crate) const NOWHERE: Self = Self { line: 1, column: 1, width: 0 };
 }
 
 /// One problem.
@@ -76,7 +76,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(file: &str) -> Self {
+    pub(crate) fn new(file: &str) -> Self {
         Self { file: printable(file), list: Vec::new(), more: false }
     }
 
@@ -121,11 +121,15 @@ impl Problems {
         });
     }
 
-    pub(super) fn error(&mut self, text: &str, place: Place, message: &str) {
+    pub(crate) fn error(&mut self, text: &str, place: Place, message: &str) {
         self.add(Severity::Error, text, place, message);
     }
 
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn warning(&mut self, text: &str, place: Place, message: &str) {
+        self.add(Severity::Warning, text, place, message);
+    }
+
+    pub(crate) fn sort(&mut self) {
         self.list.sort_by_key(|problem| (problem.line, problem.column));
     }
 }

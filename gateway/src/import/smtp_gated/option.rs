@@ -1,0 +1,264 @@
+//! Every option of smtp-gated.conf(1): its type, its default, and what it is here.
+//!
+//! Defaults are those of the program, 1.4.21, where its manual says something else.
+
+/// The type of a value (smtp-gated.conf(1), EXPLANATION).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Any text to the end of the line.
+    Text,
+    /// A path that begins with a slash.
+    Path,
+    /// A UNIX socket's path, or `ip:port`.
+    Socket,
+    /// An IPv4 address.
+    Address,
+    /// A TCP or UDP port.
+    Port,
+    /// An integer in decimal, octal or hexadecimal notation, of at least this value.
+    Number(i64),
+    /// The same, octal, for the mode of a file.
+    Mode,
+    /// A number with a fraction.
+    Fraction,
+    /// `0` or `1`.
+    Flag,
+    /// One of these words.
+    One(&'static [&'static str]),
+    /// Some of these words, divided by commas.
+    Some(&'static [&'static str]),
+    /// A regular expression of PCRE.
+    Pattern,
+}
+
+/// What an option is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Here {
+    /// These keys, of which the first carries the value.
+    Keys(&'static [&'static str]),
+    /// An older name of another option.
+    Alias(&'static str),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+    /// Something that this release cannot do.
+    Later,
+}
+
+/// An option.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opt {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// The value of a file that does not name it; empty: none.
+    pub(super) default: &'static str,
+    pub(super) here: Here,
+}
+
+const fn option(name: &'static str, kind: Kind, default: &'static str, here: Here) -> Opt {
+    Opt { name, kind, default, here }
+}
+
+use Here::{Alias, Keys, Later, Nothing};
+use Kind::{Address, Flag, Fraction, Mode, Number, One, Path, Pattern, Port, Socket, Some, Text};
+
+const TABLES: &str = "sessions are no processes here, and their tables grow by themselves";
+const FILES: &str = "these are no files here: the gateway keeps them in tables of its own";
+const ONE_PROCESS: &str =
+    "it was for the process of one session; see MemoryMax= in systemd.resource-control(5)";
+const UNUSED: &str = "smtp-gated does not use it either";
+
+const MODES: &[&str] = &[
+    "fixed",
+    "fixed+xclient",
+    "remote",
+    "remote-udp",
+    "getsockname",
+    "netfilter",
+    "tproxy",
+    "tproxy,netfilter",
+    "ipfw",
+    "ipfilter",
+    "pf",
+];
+const CAUSES: &[&str] = &[
+    "virus",
+    "spam",
+    "maxhost",
+    "maxident",
+    "dnsbl",
+    "regex",
+    "spf",
+    "earlytalk",
+    "earlytalker",
+    "ratelimit",
+    "never",
+];
+const LEAVE_ON: &[&str] = &["error", "spam", "virus", "never", "always"];
+const SKIPPED: &[&str] = &["none", "direct", "antivir", "antispam", "dnsbl", "regex"];
+const LOGGED: &[&str] = &["accepted", "rejected", "base64", "off", "no", "none"];
+const LEVELS: &[&str] = &["debug", "info", "notice", "warning", "err", "alert", "emerg", "crit"];
+const FACILITIES: &[&str] = &[
+    "user", "mail", "daemon", "auth", "news", "authpriv", "local0", "local1", "local2", "local3", "local4",
+    "local5", "local6", "local7",
+];
+
+/// All options, in the order of the manual, with older and undocumented names.
+pub(super) const OPTIONS: &[Opt] = &[
+    option("proxy_name", Text, "*", Keys(&["name"])),
+    option("bind_address", Address, "0.0.0.0", Keys(&["listen"])),
+    option("port", Port, "9199", Keys(&["listen"])),
+    option("outgoing_addr", Address, "0.0.0.0", Keys(&["gateway-addresses.ipv4"])),
+    option("source_addr", Address, "", Alias("outgoing_addr")),
+    option("pidfile", Path, "/var/run/smtp-gated/smtp-gated.pid", Keys(&["process.pid-file"])),
+    option(
+        "chroot_path",
+        Path,
+        "",
+        Nothing("the process that reads mail has no capability and an account of its own"),
+    ),
+    option("set_user", Text, "", Keys(&["user"])),
+    option("set_group", Text, "", Keys(&["process.group"])),
+    option("priority", Number(-20), "0", Keys(&["process.priority"])),
+    option("connect_queue", Number(0), "16", Keys(&["limits.backlog"])),
+    option(
+        "enfile_sleep",
+        Number(0),
+        "5",
+        Nothing("without a free descriptor the gateway waits until there is one"),
+    ),
+    option("on_takeover_cmds", Number(0), "10", Keys(&["limits.takeover-commands"])),
+    option(
+        "buffer_size",
+        Number(0),
+        "1516",
+        Nothing("every line is parsed whatever its length, and buffers grow as they need"),
+    ),
+    option(
+        "pipeline_size",
+        Number(0),
+        "128",
+        Nothing("the gateway reads no further command while many wait for their replies"),
+    ),
+    option("pid_hash_size", Number(0), "4096", Nothing(TABLES)),
+    option("host_hash_size", Number(0), "4096", Nothing(TABLES)),
+    option("limit_core_size", Number(-1), "67108864", Keys(&["process.core-size"])),
+    option("limit_virt_size", Number(-1), "67108864", Nothing(ONE_PROCESS)),
+    option("limit_data_size", Number(-1), "67108864", Nothing(ONE_PROCESS)),
+    option("limit_fsize", Number(-1), "104857600", Keys(&["process.file-size"])),
+    option("mode", One(MODES), "", Keys(&["origin", "source-address"])),
+    option("use_netfilter", Flag, "", Nothing("write `mode netfilter`")),
+    option("fixed_server", Address, "", Keys(&["fixed-server"])),
+    option("fixed_server_port", Port, "25", Keys(&["fixed-server"])),
+    option("remote_port", Port, "114", Later),
+    option("remote_udp_retries", Number(0), "3", Later),
+    option("remote_udp_secret", Number(0), "0", Later),
+    option("statefile", Path, "/var/run/smtp-gated/state", Later),
+    option("statefile_perm", Mode, "0660", Later),
+    option("statefile_type", Some(&["human", "flat", "slots"]), "human,slots", Later),
+    option("dumpfile", Path, "", Alias("statefile")),
+    option("dumpfile_perm", Mode, "", Alias("statefile_perm")),
+    option("lock_on", Some(CAUSES), "", Later),
+    option("lock_duration", Number(-1), "3600", Later),
+    option("lock_path", Path, "/var/spool/smtp-gated/lock", Nothing(FILES)),
+    option("lock_perm", Mode, "0660", Nothing(FILES)),
+    option("action_script", Path, "", Later),
+    option("spool_path", Path, "/var/spool/smtp-gated/msg", Keys(&["spool.directory"])),
+    option("spool_perm", Mode, "0660", Nothing("scanners are sent the copy and need not read the file")),
+    option("spool_leave_on", Some(LEAVE_ON), "error", Keys(&["spool.leave-on"])),
+    option("timeout_direct", Number(0), "300", Keys(&["timeouts.idle"])),
+    option("timeout_lookup", Number(0), "10", Later),
+    option("timeout_scanner", Number(0), "30", Keys(&["timeouts.scan"])),
+    option("timeout_spam", Number(0), "30", Keys(&["timeouts.scan"])),
+    option("timeout_session", Number(0), "20", Keys(&["timeouts.takeover"])),
+    option("timeout_idle", Number(0), "300", Keys(&["timeouts.command", "timeouts.reply"])),
+    option("timeout_connect", Number(0), "30", Keys(&["timeouts.connect"])),
+    option("auth_require", One(&["no", "ifsupported", "mandatory"]), "no", Later),
+    option("auth_skip", Some(SKIPPED), "none", Later),
+    option("max_connections", Number(0), "64", Keys(&["limits.sessions"])),
+    option("max_per_host", Number(0), "8", Keys(&["limits.sessions-per-client"])),
+    option("max_per_ident", Number(0), "4", Later),
+    option("max_load", Fraction, "2", Later),
+    option("size_limit", Number(0), "0", Keys(&["limits.message-size"])),
+    option("scan_max_size", Number(0), "10000000", Keys(&["scan.clamd.max-size"])),
+    option("spam_max_size", Number(-1), "500000", Later),
+    option("max_spam_size", Number(-1), "", Alias("spam_max_size")),
+    option("spam_max_load", Fraction, "1", Later),
+    option("spam_threshold", Fraction, "7", Later),
+    option("ignore_errors", Flag, "0", Keys(&["scan.clamd.on-failure"])),
+    option("log_helo", Flag, "0", Later),
+    option("log_mail_from", Some(LOGGED), "off", Keys(&["log.addresses"])),
+    option("log_rcpt_to", Some(LOGGED), "off", Keys(&["log.addresses"])),
+    option("email_length", Number(0), "64", Later),
+    option("log_level", One(LEVELS), "debug", Keys(&["log.level"])),
+    option("log_facility", One(FACILITIES), "daemon", Later),
+    option("nat_header", Text, "X-Nat-Received", Later),
+    option("nat_header_type", One(&["none", "simple", "generic", "ip-only"]), "generic", Later),
+    option("spool_header", Text, "X-Proxy-Spool-Info", Later),
+    option("abuse", Text, "", Later),
+    option("scanner_path", Path, "", Nothing(UNUSED)),
+    option("antivirus_type", One(&["off", "clamd", "mksd"]), "off", Keys(&["scan.clamd"])),
+    option("antivirus_path", Socket, "/var/run/clamav/clamd.ctl", Keys(&["scan.clamd.address"])),
+    option("antispam_type", One(&["off", "spamassassin"]), "off", Later),
+    option("antispam_path", Socket, "/var/run/spamd/spamd_socket", Later),
+    option("dspam_storage", Path, "/var/spool/smtp-gated/dspam", Nothing(UNUSED)),
+    option("dnsbl", Text, "", Later),
+    option("spf", One(&["none", "incoming", "outgoing", "fixed"]), "none", Later),
+    option("spf_log_only", Flag, "0", Later),
+    option("spf_fixed_ip", Address, "", Later),
+    option("regex_enforce_helo", Pattern, "", Later),
+    option("regex_enforce_mail_from", Pattern, "", Later),
+    option("regex_enforce_rcpt_to", Pattern, "", Later),
+    option("regex_reject_helo", Pattern, "", Later),
+    option("regex_reject_mail_from", Pattern, "", Later),
+    option("regex_reject_rcpt_to", Pattern, "", Later),
+    option("earlytalker", Flag, "1", Keys(&["inspect.early-talk"])),
+    option("earlytalk", Flag, "", Alias("earlytalker")),
+    option("ratelimit_path", Path, "/var/spool/smtp-gated/ratelimit", Nothing(FILES)),
+    option("ratelimit_period", Number(0), "0", Later),
+    option("ratelimit_expiration", Number(0), "", Alias("ratelimit_period")),
+    option("ratelimit_generation", Number(0), "0", Later),
+    option("ratelimit_connections", Number(0), "0", Later),
+    option("ratelimit_sessions", Number(0), "0", Later),
+    option("ratelimit_recipients", Number(0), "0", Later),
+    option("ratelimit_bytes", Number(0), "0", Later),
+    option("ratelimit_mailfrom_rejects", Number(0), "0", Later),
+    option("ratelimit_rcptto_rejects", Number(0), "0", Later),
+    option("ratelimit_auth_rejects", Number(0), "0", Later),
+    option("ratelimit_dst_expiration", Number(0), "0", Later),
+    option("ratelimit_messages", Number(0), "", Alias("ratelimit_sessions")),
+    option("forbid_starttls", Flag, "0", Later),
+    option(
+        "locale",
+        Text,
+        "",
+        Nothing("the gateway's own texts are what `messages` says, and errors of the system are in English"),
+    ),
+    option("msg_virus_found", Text, "", Later),
+    option("msg_virus_locked", Text, "", Later),
+    option("msg_spam_found", Text, "", Later),
+    option("msg_unknown_virus", Text, "", Later),
+    option("msg_spool_problem", Text, "", Later),
+    option("msg_spool_open_fail", Text, "", Later),
+    option("msg_pipeline_full", Text, "", Later),
+    option("msg_scanner_failed", Text, "", Later),
+    option("msg_cannot_connect", Text, "", Later),
+    option("msg_connect_timeout", Text, "", Later),
+    option("msg_nomem", Text, "", Later),
+    option("msg_hello", Text, "", Later),
+    option("msg_sign_off", Text, "", Later),
+    option("msg_virus_no_more", Text, "", Later),
+    option("msg_session_timeout", Text, "", Later),
+    option("msg_proto_error", Text, "", Later),
+    option("msg_transaction_failed", Text, "", Later),
+    option("msg_unimpl_command", Text, "", Later),
+    option("msg_temp_unavail", Text, "", Later),
+    option("msg_max_reached", Text, "", Later),
+    option("msg_max_per_host", Text, "", Later),
+    option("msg_max_per_ident", Text, "", Later),
+    option("msg_system_load", Text, "", Later),
+    option("msg_malformed_ip", Text, "", Later),
+    option("msg_lookup_failed", Text, "", Later),
+    option("msg_lookup_timeout", Text, "", Later),
+    option("msg_lookup_mismatch", Text, "", Later),
+    option("msg_lookup_nomem", Text, "", Later),
+];

@@ -1,0 +1,96 @@
+//! Configurations of other systems, converted.
+
+use gateway::config;
+use gateway::import::Imported;
+use gateway::import::smtp_gated::{import, table};
+
+/// Every option of smtp-gated.conf(1), older names and misprints of its manual included.
+const OPTIONS: &str = "\
+proxy_name bind_address port outgoing_addr source_addr pidfile chroot_path set_user set_group priority \
+connect_queue enfile_sleep on_takeover_cmds buffer_size pipeline_size pid_hash_size host_hash_size \
+limit_core_size limit_virt_size limit_data_size limit_fsize mode use_netfilter fixed_server \
+fixed_server_port remote_port remote_udp_retries remote_udp_secret statefile statefile_perm statefile_type \
+dumpfile dumpfile_perm lock_on lock_duration lock_path lock_perm action_script spool_path spool_perm \
+spool_leave_on timeout_direct timeout_lookup timeout_scanner timeout_spam timeout_session timeout_idle \
+timeout_connect auth_require auth_skip max_connections max_per_host max_per_ident max_load size_limit \
+scan_max_size spam_max_size max_spam_size spam_max_load spam_threshold ignore_errors log_helo log_mail_from \
+log_rcpt_to email_length log_level log_facility nat_header nat_header_type spool_header abuse scanner_path \
+antivirus_type antivirus_path antispam_type antispam_path dspam_storage dnsbl spf spf_log_only spf_fixed_ip \
+regex_enforce_helo regex_reject_helo regex_enforce_mail_from regex_reject_mail_from regex_enforce_rcpt_to \
+regex_reject_rcpt_to earlytalker earlytalk ratelimit_path ratelimit_period ratelimit_generation \
+ratelimit_connections ratelimit_sessions ratelimit_recipients ratelimit_bytes ratelimit_mailfrom_rejects \
+ratelimit_rcptto_rejects ratelimit_auth_rejects forbid_starttls locale msg_virus_found msg_virus_locked \
+msg_spam_found msg_unknown_virus msg_spool_problem msg_spool_open_fail msg_pipeline_full msg_scanner_failed \
+msg_cannot_connect msg_connect_timeout msg_nomem msg_hello msg_sign_off msg_virus_no_more \
+msg_session_timeout msg_proto_error msg_transaction_failed msg_unimpl_command msg_temp_unavail \
+msg_max_reached msg_max_per_host msg_max_per_ident msg_system_load msg_malformed_ip msg_lookup_failed \
+msg_lookup_timeout msg_lookup_mismatch msg_lookup_nomem";
+
+fn good(text: &str) -> anyhow::Result<Imported> {
+    let imported = import(text, "smtp-gated.conf")?;
+    config::parse(&imported.yaml, "gateway.yaml")?;
+    Ok(imported)
+}
+
+/// What `text` is refused with.
+fn refused(text: &str) -> String {
+    import(text, "smtp-gated.conf").map_or_else(|problems| problems.to_string(), |imported| imported.yaml)
+}
+
+#[test]
+fn every_option_of_the_manual_has_a_row() {
+    let table = table();
+    let missing: Vec<_> =
+        OPTIONS.split_whitespace().filter(|name| !table.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(OPTIONS.split_whitespace().count(), 129);
+}
+
+#[test]
+fn an_empty_file_has_the_defaults_of_smtp_gated() -> anyhow::Result<()> {
+    let imported = good("")?;
+    insta::assert_snapshot!(imported.yaml);
+    Ok(())
+}
+
+#[test]
+fn a_fixed_server_stays_one() -> anyhow::Result<()> {
+    let imported = good(
+        "mode fixed\nbind_address 192.0.2.1\nport 025\nfixed_server 198.51.100.7\nfixed_server_port 0x19\n",
+    )?;
+    let config = config::parse(&imported.yaml, "gateway.yaml")?;
+    assert_eq!(config.fixed_server, Some("198.51.100.7:25".parse()?));
+    assert_eq!(config.listen, ["192.0.2.1:21".parse()?]);
+    Ok(())
+}
+
+#[test]
+fn older_names_count_as_the_newer_ones() -> anyhow::Result<()> {
+    let imported = good("source_addr 192.0.2.9\nearlytalk 0\nlog_level err\n")?;
+    let config = config::parse(&imported.yaml, "gateway.yaml")?;
+    assert_eq!(config.gateway_addresses.ipv4, Some("192.0.2.9".parse()?));
+    assert_eq!(config.inspect.early_talk, config::file::EarlyTalk::Hold);
+    assert_eq!(config.log.level, config::file::LogLevel::Error);
+    Ok(())
+}
+
+#[test]
+fn what_has_no_meaning_is_told_with_its_reason() -> anyhow::Result<()> {
+    let text =
+        "mode pf\npid_hash_size 64\nuse_netfilter 1\nscanner_path /x\nmax_connections 5\nmax_connections 6\n";
+    let imported = good(text)?;
+    insta::assert_snapshot!(imported.warnings);
+    Ok(())
+}
+
+#[test]
+fn all_wrong_lines_are_told_at_once() {
+    let text = "prot 25\nport 99999\nmode proxy\nspool_perm 660\nignore_errors maybe\nmax_load x\n  antivirus_path clamd\n\
+                mode fixed\nantivirus_type mksd\n\u{1b}[2J x\n";
+    insta::assert_snapshot!(refused(text));
+}
+
+#[test]
+fn the_shipped_table_is_the_one_of_the_program() -> anyhow::Result<()> {
+    super::shipped::generated("SMTP-GATED.md", &table())
+}
