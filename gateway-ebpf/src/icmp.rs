@@ -220,7 +220,7 @@ fn send(ctx: &TcContext, metadata: &Metadata, settings: &Settings, packet: &mut 
     #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     let length = ctx.len() - packet.ip as u32;
     let way = translate::way(ctx, metadata, packet, length);
-    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(packet) {
+    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
         return Reason::IcmpRedirected;
     }
     ctx.set_mark(settings.own(metadata.mark));

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{
     BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour,
 };
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh, bpf_skb_change_head};
 use aya_ebpf::programs::TcContext;
 
 use crate::header::Packet;
@@ -118,6 +118,7 @@ pub(crate) enum Way {
     Stack,
 }
 
+const ETHERNET_HEADER: u32 = 14;
 const FIB_LOOKUP_LENGTH: i32 = 64;
 const NEIGHBOUR_LENGTH: i32 = 20;
 const _: () = assert!(size_of::<Neighbour>() == 20);
@@ -144,7 +145,14 @@ pub(crate) fn way(ctx: &TcContext, packet: &mut Packet, length: u16, interface: 
 
 /// Sends the packet to the neighbour that was found; says whether it will be.
 #[inline(always)]
-pub(crate) fn redirect(packet: &mut Packet) -> bool {
+pub(crate) fn redirect(ctx: &TcContext, packet: &mut Packet) -> bool {
+    if packet.ip == 0 {
+        // The kernel takes off the link header that it believes is there.
+        // SAFETY: the helper checks the packet, and no pointer into it is kept.
+        if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET_HEADER, 0) } != 0 {
+            return false;
+        }
+    }
     let neighbour = &raw mut packet.neighbour;
     // SAFETY: `neighbour` has the length given.
     let answer = unsafe { bpf_redirect_neigh(packet.way_out, neighbour, NEIGHBOUR_LENGTH, 0) };

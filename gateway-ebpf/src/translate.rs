@@ -120,7 +120,7 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
     if !written {
         return Reason::Unwritable;
     }
-    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(packet) {
+    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
         return Reason::Redirected;
     }
     Reason::Translated

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`lab`] | the three namespaces, their links, addresses and routes |
 //! | [`netns`] | one network namespace |
+//! | [`impaired`] | a link that loses, doubles, holds and reorders packets |
+//! | [`tun`] | interfaces whose packets a test carries |
 //! | [`process`] | a daemon in the foreground, its log, its end |
 //! | [`gateway`] | the gateway under test, with a configuration written for it |
 //! | [`clamd`] | a real clamd with one signature |
@@ -19,6 +21,7 @@
 pub mod clamd;
 pub mod client;
 pub mod gateway;
+pub mod impaired;
 pub mod lab;
 pub mod message;
 pub mod netns;
@@ -26,4 +29,5 @@ pub mod postfix;
 pub mod process;
 pub mod recorder;
 pub mod sink;
+pub mod tun;
 pub mod wait;

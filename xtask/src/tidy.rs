@@ -71,6 +71,7 @@ const RULES: &[Rule] = &[
             "gateway-ebpf/src/socket.rs",
             "gateway/src/datapath/test_run.rs",
             "gateway/src/sockopt.rs",
+            "tests/rig/tun.rs",
             "xtask/src/tidy.rs",
         ],
         everywhere: false,

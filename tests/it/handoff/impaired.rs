@@ -1,9 +1,23 @@
-//! Handed-off sessions on networks that lose packets.
+//! Handed-off sessions on networks that lose, double, hold and reorder packets, with and without link
+//! headers.
 
-use super::on_router;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use anyhow::{Context as _, ensure};
+use gateway::datapath::attach::Role;
+use gateway_tests::impaired::Link;
+use gateway_tests::lab;
+use gateway_tests::netns::Netns;
+use gateway_tests::tun::Kind;
+
+use super::{Router, on_router};
 use crate::router::{FAMILIES, listen_on_server};
+
+/// Octets each way.
+const OCTETS: usize = 4_000_000;
+
 #[test]
-fn lost_packets_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
+fn lost_segments_that_stand_for_many_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
     on_router(|mut router| {
         for netns in [router.lab.client(), router.lab.server()] {
             let mut nft = netns.command("nft");
@@ -24,4 +38,86 @@ fn lost_packets_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// A further link between the router and the lab's client or server.
+struct Detour {
+    link: Link,
+    number: u8,
+}
+
+impl Detour {
+    fn new(router: &mut Router<'_>, kind: Kind, to_client: bool) -> anyhow::Result<Self> {
+        let number = if to_client { 3 } else { 4 };
+        let lab = router.lab;
+        let (host, interface) = if to_client { (lab.client(), "lan1") } else { (lab.server(), "wan1") };
+        let ends = [(lab.router(), interface), (host, "far1")];
+        let link = Link::new(ends, kind, 0x5eed_0000 + u64::from(number))?;
+        for ((netns, interface), place) in ends.into_iter().zip([1, 2]) {
+            netns.ip(&format!("link set {interface} up"))?;
+            netns.ip(&format!("address add 10.{number}.0.{place}/24 dev {interface}"))?;
+            netns.ip(&format!("address add 2001:db8:b:{number}::{place}/64 dev {interface} nodad"))?;
+        }
+        let other = 7 - number;
+        host.ip(&format!("route replace 10.{other}.0.0/24 via 10.{number}.0.1"))?;
+        host.ip(&format!("route replace 2001:db8:b:{other}::/64 via 2001:db8:b:{number}::1"))?;
+        router.kernel.attach(interface, Role { client: to_client, bridge_mac: None })?;
+        Ok(Self { link, number })
+    }
+
+    /// The address of one of its ends: the router's, or the host's.
+    fn address(&self, family: lab::Family, place: u16) -> IpAddr {
+        match family {
+            lab::Family::V4 => IpAddr::from([10, self.number, 0, place.to_be_bytes()[1]]),
+            lab::Family::V6 => IpAddr::from([0x2001, 0xdb8, 0xb, u16::from(self.number), 0, 0, 0, place]),
+        }
+    }
+}
+
+fn listen(netns: &Netns, address: IpAddr) -> anyhow::Result<TcpListener> {
+    Ok(netns.enter(|| TcpListener::bind(SocketAddr::new(address, 25)))??)
+}
+
+/// Streams through sessions from the client over one link to the server over another, from the
+/// client's own address and from the router's.
+fn over(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let lab = router.lab;
+        let [near, far] = kinds;
+        let (near, far) = (Detour::new(&mut router, near, true)?, Detour::new(&mut router, far, false)?);
+        for family in FAMILIES {
+            let server = listen(lab.server(), far.address(family, 2))?;
+            for source in [near.address(family, 2), far.address(family, 1)] {
+                let session = router.session_of(lab.client(), &server, source)?;
+                let direct = router.direct(session)?;
+                direct.stream(100_000, 3).with_context(|| format!("sound, from {source}"))?;
+                [&near, &far].iter().for_each(|detour| detour.link.impair(true));
+                direct.stream(OCTETS, 53).with_context(|| format!("impaired, from {source}"))?;
+                [&near, &far].iter().for_each(|detour| detour.link.impair(false));
+                direct.close(true)?;
+            }
+        }
+        for detour in [&near, &far] {
+            let harm = detour.link.harm();
+            ensure!(harm.iter().all(|packets| *packets > 50), "not impaired: {harm:?}");
+        }
+        ensure!(router.count("redirected")? > 1000, "the stack had to forward");
+        Ok(())
+    })
+}
+
+#[test]
+fn packets_lost_doubled_and_out_of_order_change_nothing() -> anyhow::Result<()> {
+    over([Kind::Ethernet, Kind::Ethernet])
+}
+
+#[test]
+fn links_without_a_header_do_the_same_on_both_sides() -> anyhow::Result<()> {
+    over([Kind::Ip, Kind::Ip])
+}
+
+#[test]
+fn a_link_without_a_header_may_be_on_either_side() -> anyhow::Result<()> {
+    over([Kind::Ip, Kind::Ethernet])?;
+    over([Kind::Ethernet, Kind::Ip])
 }
