@@ -5,6 +5,7 @@
 
 mod check;
 mod condition;
+pub mod decimal;
 mod explain;
 pub mod file;
 mod problem;

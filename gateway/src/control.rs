@@ -12,5 +12,5 @@ pub mod server;
 pub(crate) mod tests;
 
 pub use client::Client;
-pub use request::{ScannerHealth, ScannerState, Status};
+pub use request::{Circuit, ScannerHealth, ScannerState, Status};
 pub use server::{Control, serve};

@@ -25,7 +25,7 @@ use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::privilege;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
-use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging};
+use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
 
 mod link;
 mod settings;
@@ -199,7 +199,7 @@ fn control_view(
 
 fn health(view: crate::scan::ScannerView) -> ScannerHealth {
     ScannerHealth {
-        name: view.name,
+        name: view.scanner.name().to_owned(),
         address: view.address,
         state: match view.state {
             crate::scan::ScannerState::Unknown => control::ScannerState::Unknown,
@@ -210,6 +210,12 @@ fn health(view: crate::scan::ScannerView) -> ScannerHealth {
         last_error: view.last_error.unwrap_or_default(),
         busy: view.busy,
         since: view.since.as_secs(),
+        circuit: match view.circuit {
+            crate::scan::Circuit::Closed => control::Circuit::Closed,
+            crate::scan::Circuit::Open(left) => control::Circuit::Open { seconds_left: left.as_secs() },
+            crate::scan::Circuit::HalfOpen => control::Circuit::HalfOpen,
+        },
+        latency_ms: view.latency.map(millis),
     }
 }
 

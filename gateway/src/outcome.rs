@@ -12,6 +12,10 @@ use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::tls::TlsFacts;
 
+mod verdict;
+
+pub use verdict::{Finding, Kind, Rating, ScanResult, Scanner, Skip, SpamAction, Verdict};
+
 /// What became of one message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessageRecord {
@@ -59,42 +63,6 @@ pub enum MessageAction {
     ServerRefused,
     /// Its client or server went away before its end.
     Aborted,
-}
-
-/// What the scanners said of a message, all together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Verdict {
-    /// Scanned, and nothing found.
-    Clean,
-    /// No scanner is configured.
-    NotScanned,
-    /// A virus.
-    Infected {
-        /// The signature's name as the scanner gave it.
-        signature: String,
-    },
-    /// Larger than the scanner takes.
-    TooLarge,
-    /// The scanner gave no verdict.
-    Failed {
-        /// Why, for the operator.
-        reason: String,
-    },
-}
-
-impl Verdict {
-    /// One word for records and metrics.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::NotScanned => "not-scanned",
-            Self::Infected { .. } => "infected",
-            Self::TooLarge => "too-large",
-            Self::Failed { .. } => "failed",
-        }
-    }
 }
 
 /// What became of one session.

@@ -142,8 +142,18 @@ impl Spooler {
     /// [`Error::NoSpace`] when less than `spool.min-free` is free: the message should be answered
     /// with 452 4.3.1 (RFC 5321 section 4.2.3, RFC 3463 section 3.4).
     pub fn begin(&self) -> Result<SpoolCopy, Error> {
+        self.begin_below(b"")
+    }
+
+    /// The same, below `lead`: some octets that readers see first, and that are not counted as part
+    /// of the message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    pub fn begin_below(&self, lead: &[u8]) -> Result<SpoolCopy, Error> {
         self.inner.space.check(&self.inner.directory)?;
-        Ok(SpoolCopy::new(Arc::clone(&self.inner)))
+        Ok(SpoolCopy::new(Arc::clone(&self.inner), lead))
     }
 
     /// Memory that all copies hold, in bytes.

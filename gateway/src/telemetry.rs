@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::config::file::LogAddresses;
 use crate::handoff::Engine;
-use crate::outcome::{MessageRecord, SessionRecord, Verdict};
+use crate::outcome::{MessageRecord, SessionRecord};
 
 pub mod counter;
 mod datagram;
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod rates;
 pub mod recent;
 pub mod redact;
+mod scans;
 pub mod scrape;
 mod syslog;
 pub mod trouble;
@@ -91,17 +92,20 @@ impl Telemetry {
     pub fn message(&self, record: &MessageRecord) {
         self.metrics.message(record);
         let policy = self.addresses();
-        let (signature, reason) = match &record.verdict {
-            Verdict::Infected { signature } => (Some(signature.as_str()), None),
-            Verdict::Failed { reason } => (None, Some(reason.as_str())),
-            Verdict::Clean | Verdict::NotScanned | Verdict::TooLarge => (None, None),
-        };
+        let verdict = &record.verdict;
+        let rating = verdict.rating();
+        let symbols = rating.map(|rating| rating.symbols.join(",")).filter(|symbols| !symbols.is_empty());
+        let scans = (verdict.results.len() > 1).then(|| fields::scans(verdict));
         tracing::info!(
             target: "gateway::outcome",
             action = metrics::action_name(record.action),
-            verdict = record.verdict.name(),
-            signature,
-            reason,
+            verdict = verdict.kind().name(),
+            signature = verdict.signature(),
+            score = rating.map(|rating| tracing::field::display(rating.score)),
+            threshold = rating.map(|rating| tracing::field::display(rating.threshold)),
+            symbols,
+            reason = verdict.failure().map(|(scanner, reason)| format!("{}: {reason}", scanner.name())),
+            scans,
             session = %record.session,
             transaction = record.transaction,
             client = %record.client,
@@ -252,10 +256,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::decimal::Decimal;
     use crate::intercept::address::{ClientAddr, OriginalDst};
     use crate::intercept::flow::SessionId;
     use crate::ipc::flow::Refusal;
-    use crate::outcome::{MessageAction, SessionEnd};
+    use crate::outcome::{
+        Finding, MessageAction, Rating, ScanResult, Scanner, SessionEnd, SpamAction, Verdict,
+    };
 
     fn telemetry() -> Telemetry {
         Telemetry::new(LogAddresses::Masked, clock::now(), clock::wall())
@@ -272,7 +279,25 @@ mod tests {
             recipients: vec!["bob@example.net".to_owned()],
             recipients_refused: 0,
             size: 1_000,
-            verdict: Verdict::Infected { signature: "Eicar".to_owned() },
+            verdict: Verdict {
+                results: vec![
+                    ScanResult {
+                        scanner: Scanner::Rspamd,
+                        finding: Finding::Rated(Rating {
+                            action: SpamAction::Greylist,
+                            score: Decimal::whole(4),
+                            threshold: Decimal::whole(15),
+                            symbols: vec!["ONE".to_owned(), "TWO".to_owned()],
+                        }),
+                        time: Duration::from_millis(30),
+                    },
+                    ScanResult {
+                        scanner: Scanner::Clamd,
+                        finding: Finding::Infected { signature: "Eicar".to_owned() },
+                        time: Duration::from_millis(40),
+                    },
+                ],
+            },
             action: MessageAction::Refused,
             reply: "550 5.7.1 infected: Eicar".to_owned(),
             scan_time: Duration::from_millis(40),
@@ -369,6 +394,10 @@ mod tests {
         assert!(scrape.contains("gateway_scan_seconds_bucket{le=\"0.050\"} 1\n"));
         assert!(scrape.contains("gateway_scan_seconds_bucket{le=\"0.020\"} 0\n"));
         assert!(scrape.contains("gateway_scan_seconds_sum 0.040\n"));
+        assert!(scrape.contains("gateway_scans_total{scanner=\"rspamd\",result=\"greylist\"} 1\n"));
+        assert!(scrape.contains("gateway_scanner_seconds_bucket{scanner=\"clamd\",le=\"0.050\"} 1\n"));
+        assert!(scrape.contains("gateway_scanner_seconds_sum{scanner=\"rspamd\"} 0.030\n"));
+        assert!(scrape.contains("gateway_scanner_seconds_count{scanner=\"spamd\"} 0\n"));
         assert!(scrape.contains("gateway_scanner_up{name=\"a\\\"b\\\\c\\nd\"} 1\n"));
         for line in scrape.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap();

@@ -28,6 +28,7 @@ mod scan;
 mod scanner_failure;
 mod seeing;
 mod source_address;
+mod spam;
 mod spool;
 mod starttls;
 mod steer;

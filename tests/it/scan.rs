@@ -1,14 +1,14 @@
 //! Spool and scan against a real clamd, over UNIX and TCP sockets.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gateway::clock;
 use gateway::config::file::{Clamd as Config, Scan, ScannerAddress, Spool};
 use gateway::config::units::{ByteCount, Span};
-use gateway::outcome::Verdict;
-use gateway::scan::{ScanJob, ScannerState, ScannerView, Scanners};
+use gateway::outcome::Finding;
+use gateway::scan::{Exempt, ScanJob, ScannerState, ScannerView, Scanners};
 use gateway::spool::{BLOCK, SpoolCopy, Spooler};
 use gateway_tests::clamd::Clamd;
 use gateway_tests::message::{self, EICAR_SIGNATURE};
@@ -38,14 +38,14 @@ impl Bench {
     }
 
     /// The verdict on a message that arrives in pieces of `size`.
-    async fn verdict(&self, scanners: &Scanners, bytes: &[u8], size: usize) -> anyhow::Result<Verdict> {
+    async fn verdict(&self, scanners: &Scanners, bytes: &[u8], size: usize) -> anyhow::Result<Finding> {
         let mut copy = self.spooler.begin()?;
-        let mut job = scanners.start(copy.reader());
+        let mut job = scanners.start(copy.reader(), Exempt::default());
         for piece in bytes.chunks(size) {
             copy.append(piece).await?;
         }
         copy.finish().await?;
-        Ok(job.verdict(clock::now() + LONG).await)
+        Ok(finding(&mut job, clock::now() + LONG).await)
     }
 }
 
@@ -64,7 +64,7 @@ fn scanners(address: String, change: impl FnOnce(&mut Config)) -> anyhow::Result
         serde_json::from_value(serde_json::json!({ "address": String::from(address), "concurrency": 4 }))?;
     config.health_interval = Span::seconds(1);
     change(&mut config);
-    Ok(Scanners::new(&Scan { clamd: Some(config) }))
+    Ok(Scanners::new(&Scan { clamd: Some(config), ..Scan::default() }))
 }
 
 fn view(scanners: &Scanners) -> ScannerView {
@@ -85,12 +85,17 @@ async fn seen(scanners: &Scanners, wanted: impl Fn(&ScannerView) -> bool) -> any
     timeout(LONG, look).await.with_context(|| format!("last seen: {:?}", view(scanners)))
 }
 
-fn infected() -> Verdict {
-    Verdict::Infected { signature: format!("{EICAR_SIGNATURE}.UNOFFICIAL") }
+/// The only result of a job.
+async fn finding(job: &mut ScanJob, deadline: Instant) -> Finding {
+    job.next(deadline).await.expect("a result").finding
 }
 
-fn reason(verdict: Verdict) -> String {
-    let Verdict::Failed { reason } = verdict else { unreachable!("not a failure: {verdict:?}") };
+fn infected() -> Finding {
+    Finding::Infected { signature: format!("{EICAR_SIGNATURE}.UNOFFICIAL") }
+}
+
+fn reason(verdict: Finding) -> String {
+    let Finding::Failed { reason } = verdict else { unreachable!("not a failure: {verdict:?}") };
     reason
 }
 
@@ -99,9 +104,9 @@ async fn verdicts_are_clamds_over_both_kinds_of_socket() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     for scanners in bench.scanners()? {
         for (message, verdict) in [
-            (Vec::new(), Verdict::Clean),
-            (message::clean("clean"), Verdict::Clean),
-            (message::large("large", 900_000, 1), Verdict::Clean),
+            (Vec::new(), Finding::Clean),
+            (message::clean("clean"), Finding::Clean),
+            (message::large("large", 900_000, 1), Finding::Clean),
             (message::eicar().into_bytes(), infected()),
             (message::infected("mime"), infected()),
             ([message::large("behind", 700_000, 2), message::eicar().into_bytes()].concat(), infected()),
@@ -122,8 +127,8 @@ async fn verdicts_are_clamds_over_both_kinds_of_socket() -> anyhow::Result<()> {
 async fn without_a_scanner_nothing_is_scanned() -> anyhow::Result<()> {
     let directory = TempDir::new()?;
     let copy = spooler(directory.path())?.begin()?;
-    let mut job = Scanners::new(&Scan { clamd: None }).start(copy.reader());
-    assert_eq!(job.verdict(clock::now()).await, Verdict::NotScanned);
+    let mut job = Scanners::new(&Scan::default()).start(copy.reader(), Exempt::default());
+    assert_eq!(job.next(clock::now()).await, None);
     Ok(())
 }
 
@@ -147,9 +152,9 @@ async fn more_than_clamd_takes_is_too_large_and_not_an_infection() -> anyhow::Re
     for scanners in bench.scanners()? {
         for length in [1_100_000, 8_000_000] {
             let bytes = message::large("large", length, 3);
-            assert_eq!(bench.verdict(&scanners, &bytes, 50_000).await?, Verdict::TooLarge);
+            assert_eq!(bench.verdict(&scanners, &bytes, 50_000).await?, Finding::TooLarge);
         }
-        assert_eq!(bench.verdict(&scanners, b"next", 10).await?, Verdict::Clean);
+        assert_eq!(bench.verdict(&scanners, b"next", 10).await?, Finding::Clean);
     }
     Ok(())
 }
@@ -159,14 +164,14 @@ async fn more_than_max_size_is_too_large_before_its_end_and_leaves_clamd_alone()
     let bench = Bench::new()?;
     let scanners = scanners(bench.clamd.address(), |config| config.max_size = ByteCount::kib(300))?;
     let mut copy = bench.spooler.begin()?;
-    let mut job = scanners.start(copy.reader());
+    let mut job = scanners.start(copy.reader(), Exempt::default());
     copy.append(&vec![b'x'; 200 * 1024]).await?;
     seen(&scanners, |view| view.busy == 1).await?;
     copy.append(&vec![b'x'; 200 * 1024]).await?;
-    assert_eq!(job.verdict(clock::now() + LONG).await, Verdict::TooLarge);
+    assert_eq!(finding(&mut job, clock::now() + LONG).await, Finding::TooLarge);
     seen(&scanners, |view| view.busy == 0).await?;
 
-    for (length, verdict) in [(300 * 1024, Verdict::Clean), (300 * 1024 + 1, Verdict::TooLarge)] {
+    for (length, verdict) in [(300 * 1024, Finding::Clean), (300 * 1024 + 1, Finding::TooLarge)] {
         assert_eq!(bench.verdict(&scanners, &vec![b'x'; length], 4_000).await?, verdict);
     }
     Ok(())
@@ -183,9 +188,10 @@ async fn an_absent_clamd_is_a_failure_at_once() -> anyhow::Result<()> {
         copy.append(b"mail").await?;
         copy.finish().await?;
         let began = clock::now();
-        let reason = reason(scanners.start(copy.reader()).verdict(began + LONG).await);
+        let reason =
+            reason(finding(&mut scanners.start(copy.reader(), Exempt::default()), began + LONG).await);
         assert!(clock::now() - began < Duration::from_secs(2));
-        assert!(reason.starts_with("cannot connect to clamd: "), "{reason}");
+        assert!(reason.starts_with("cannot connect: "), "{reason}");
         let view = seen(&scanners, |view| view.state == ScannerState::Down).await?;
         assert!(view.last_error.is_some() && view.version.is_none(), "{view:?}");
     }
@@ -200,11 +206,11 @@ async fn a_hung_clamd_is_a_failure_at_the_deadline_and_serves_again_after() -> a
         bench.clamd.signal(Signal::SIGSTOP)?;
         for bytes in [vec![b'x'; 100], vec![b'x'; 900_000]] {
             let mut copy = bench.spooler.begin()?;
-            let mut job = scanners.start(copy.reader());
+            let mut job = scanners.start(copy.reader(), Exempt::default());
             timeout(Duration::from_secs(2), copy.append(&bytes)).await.context("the client is held up")??;
             copy.finish().await?;
             let began = clock::now();
-            let reason = reason(job.verdict(began + Duration::from_secs(1)).await);
+            let reason = reason(finding(&mut job, began + Duration::from_secs(1)).await);
             let lasted = clock::now() - began;
             assert!(lasted >= Duration::from_secs(1) && lasted < Duration::from_secs(2), "{lasted:?}");
             assert!(reason.starts_with("deadline passed while "), "{reason}");
@@ -212,7 +218,7 @@ async fn a_hung_clamd_is_a_failure_at_the_deadline_and_serves_again_after() -> a
         seen(&scanners, |view| view.state == ScannerState::Down && view.busy == 0).await?;
         bench.clamd.signal(Signal::SIGCONT)?;
         seen(&scanners, |view| view.state == ScannerState::Up).await?;
-        assert_eq!(bench.verdict(&scanners, b"mail", 10).await?, Verdict::Clean);
+        assert_eq!(bench.verdict(&scanners, b"mail", 10).await?, Finding::Clean);
     }
     Ok(())
 }
@@ -223,15 +229,15 @@ async fn a_clamd_killed_in_the_middle_is_a_failure() -> anyhow::Result<()> {
         let bench = Bench::new()?;
         let scanners = bench.scanners()?.swap_remove(kind);
         let mut copy = bench.spooler.begin()?;
-        let mut job = scanners.start(copy.reader());
+        let mut job = scanners.start(copy.reader(), Exempt::default());
         copy.append(&vec![b'x'; 300_000]).await?;
         seen(&scanners, |view| view.busy == 1).await?;
         bench.clamd.signal(Signal::SIGKILL)?;
         copy.append(&vec![b'x'; 300_000]).await?;
         copy.finish().await?;
-        let reason = reason(job.verdict(clock::now() + LONG).await);
+        let reason = reason(finding(&mut job, clock::now() + LONG).await);
         assert!(!reason.contains("deadline"), "{reason}");
-        assert_eq!(job.verdict(clock::now()).await, Verdict::Failed { reason }, "asked again");
+        assert_eq!(job.next(clock::now()).await, None, "there is one result");
     }
     Ok(())
 }
@@ -240,12 +246,12 @@ async fn a_clamd_killed_in_the_middle_is_a_failure() -> anyhow::Result<()> {
 async fn twenty_messages_share_four_places() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     for scanners in bench.scanners()? {
-        let mut scans: Vec<(SpoolCopy, ScanJob, Verdict)> = Vec::new();
+        let mut scans: Vec<(SpoolCopy, ScanJob, Finding)> = Vec::new();
         for number in 0..20 {
             let mut copy = bench.spooler.begin()?;
-            let job = scanners.start(copy.reader());
+            let job = scanners.start(copy.reader(), Exempt::default());
             let mut bytes = message::large("one of many", 20_000 * (number + 1), 4);
-            let verdict = if number % 3 == 0 { infected() } else { Verdict::Clean };
+            let verdict = if number % 3 == 0 { infected() } else { Finding::Clean };
             if number % 3 == 0 {
                 bytes.extend(message::eicar().into_bytes());
             }
@@ -259,7 +265,7 @@ async fn twenty_messages_share_four_places() -> anyhow::Result<()> {
         seen(&scanners, |view| view.busy == 4 && view.waiting > 0).await?;
         bench.clamd.signal(Signal::SIGCONT)?;
         for (_, job, expected) in &mut scans {
-            assert_eq!(job.verdict(clock::now() + LONG).await, *expected);
+            assert_eq!(finding(job, clock::now() + LONG).await, *expected);
             assert!(view_busy(&scanners) <= 4);
         }
         assert_eq!(view_busy(&scanners), 0);
@@ -273,18 +279,18 @@ async fn a_scan_given_up_frees_its_place_and_clamd_goes_on() -> anyhow::Result<(
     for scanners in bench.scanners()? {
         for keep_copy in [true, false] {
             let mut copy = bench.spooler.begin()?;
-            let mut job = scanners.start(copy.reader());
+            let mut job = scanners.start(copy.reader(), Exempt::default());
             copy.append(&vec![b'x'; 200_000]).await?;
             seen(&scanners, |view| view.busy == 1).await?;
             if keep_copy {
                 drop(job);
             } else {
                 drop(copy);
-                let reason = reason(job.verdict(clock::now() + LONG).await);
+                let reason = reason(finding(&mut job, clock::now() + LONG).await);
                 assert_eq!(reason, "the message was given up before its end");
             }
             seen(&scanners, |view| view.busy == 0).await?;
-            assert_eq!(bench.verdict(&scanners, b"next", 10).await?, Verdict::Clean);
+            assert_eq!(bench.verdict(&scanners, b"next", 10).await?, Finding::Clean);
         }
     }
     Ok(())
@@ -296,7 +302,7 @@ async fn a_message_that_drips_in_holds_no_place_and_is_scanned_whole() -> anyhow
     let scanners = scanners(bench.clamd.address(), |_| {})?;
     let (head, tail) = (vec![b'.'; BLOCK - 30], message::eicar().into_bytes());
     let mut copy = bench.spooler.begin()?;
-    let mut job = scanners.start(copy.reader());
+    let mut job = scanners.start(copy.reader(), Exempt::default());
     copy.append(&head).await?;
     let (first, rest) = tail.split_at(40);
     copy.append(first).await?;
@@ -304,7 +310,7 @@ async fn a_message_that_drips_in_holds_no_place_and_is_scanned_whole() -> anyhow
     seen(&scanners, |view| view.busy == 0).await?;
     copy.append(rest).await?;
     copy.finish().await?;
-    assert_eq!(job.verdict(clock::now() + LONG).await, infected());
+    assert_eq!(finding(&mut job, clock::now() + LONG).await, infected());
     Ok(())
 }
 
@@ -315,7 +321,7 @@ async fn messages_that_never_end_leave_places_for_those_that_do() -> anyhow::Res
     let mut endless = Vec::new();
     for _ in 0..10 {
         let mut copy = bench.spooler.begin()?;
-        let job = scanners.start(copy.reader());
+        let job = scanners.start(copy.reader(), Exempt::default());
         copy.append(&vec![b'x'; 100_000]).await?;
         endless.push((copy, job));
     }

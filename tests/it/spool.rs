@@ -48,6 +48,7 @@ async fn fill(copy: &mut SpoolCopy, length: usize) -> Result<(), Error> {
 async fn a_full_disk_is_told_apart_and_service_returns_by_itself() -> anyhow::Result<()> {
     let disk = SmallDisk::new()?;
     let spooler = Spooler::open(&Spool {
+        header: String::new(),
         directory: disk.path().to_owned(),
         memory: ByteCount::kib(64),
         leave_on: Vec::new(),

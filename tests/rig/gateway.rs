@@ -30,6 +30,10 @@ pub struct Settings {
     pub clamd: Option<String>,
     /// Further keys of `scan.clamd`.
     pub clamd_keys: Vec<(&'static str, &'static str)>,
+    /// Further keys of `scan`, such as other scanners in flow style.
+    pub scan: Vec<(&'static str, String)>,
+    /// Further keys of `spool`.
+    pub spool: Vec<(&'static str, &'static str)>,
     /// Keys of `timeouts`.
     pub timeouts: Vec<(&'static str, &'static str)>,
     /// Keys of `limits`.
@@ -54,6 +58,8 @@ impl Default for Settings {
             intercept: Vec::new(),
             clamd: None,
             clamd_keys: Vec::new(),
+            scan: Vec::new(),
+            spool: Vec::new(),
             timeouts: Vec::new(),
             limits: Vec::new(),
             inspect: Vec::new(),
@@ -74,19 +80,27 @@ impl Settings {
 
     fn yaml(&self, home: &Path) -> String {
         let home = home.display();
+        let mut spool = String::new();
+        section(&mut spool, "  ", &self.spool);
         let mut yaml = format!(
             "name: gateway.example\n\
              origin: {}\n\
              user: {USER}\n\
              source-address: {}\n\
-             spool:\n  directory: {home}/spool\n  min-free: 1MiB\n\
              control:\n  socket: {home}/control.sock\n\
+             spool:\n  directory: {home}/spool\n  min-free: 1MiB\n{spool}\
              intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n",
             self.origin, self.source_address
         );
         section(&mut yaml, "  ", &self.intercept);
+        if self.clamd.is_some() || !self.scan.is_empty() {
+            yaml.push_str("scan:\n");
+        }
+        for (key, value) in &self.scan {
+            writeln!(yaml, "  {key}: {value}").ok();
+        }
         if let Some(address) = &self.clamd {
-            write!(yaml, "scan:\n  clamd:\n    address: {address}\n").ok();
+            write!(yaml, "  clamd:\n    address: {address}\n").ok();
             section(&mut yaml, "    ", &self.clamd_keys);
         }
         for (name, keys) in [

@@ -9,6 +9,8 @@
 //! | [`process`] | a daemon in the foreground, its log, its end |
 //! | [`gateway`] | the gateway under test, with a configuration written for it |
 //! | [`clamd`] | a real clamd with one signature |
+//! | [`spamd`] | a real spamd, offline |
+//! | [`rspamd`] | a real rspamd, offline |
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
@@ -28,6 +30,8 @@ pub mod netns;
 pub mod postfix;
 pub mod process;
 pub mod recorder;
+pub mod rspamd;
 pub mod sink;
 pub mod tun;
+pub mod spamd;
 pub mod wait;

@@ -15,6 +15,13 @@ pub fn eicar() -> String {
     ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-", "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"].concat()
 }
 
+/// A message that every spam scanner agreed to find, made of two halves as [`eicar`] is.
+#[must_use]
+pub fn gtube(subject: &str) -> Vec<u8> {
+    let line = ["XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"].concat();
+    format!("{}\r\n{line}\r\n", header(subject)).into_bytes()
+}
+
 fn header(subject: &str) -> String {
     format!(
         "From: Sender <sender@client.example>\r\nTo: Recipient <recipient@server.example>\r\n\

@@ -106,6 +106,15 @@ impl Daemon {
         kill(self.pid(), signal).with_context(|| format!("{} is gone", self.name))
     }
 
+    /// Sends it and all its children a signal.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn signal_group(&self, signal: Signal) -> anyhow::Result<()> {
+        killpg(self.pid(), signal).with_context(|| format!("{} is gone", self.name))
+    }
+
     /// Waits until `ready` holds, and notices when the daemon ends instead.
     ///
     /// # Errors

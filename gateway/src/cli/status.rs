@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::socket::{SocketArg, block_on, colours, say, say_json};
 use crate::console::text::{counts, number, plural, safe, size, span};
-use crate::control::request::{ScannerHealth, ScannerState, Status};
+use crate::control::request::{Circuit, ScannerHealth, ScannerState, Status};
 
 /// Arguments of `gateway status`.
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,10 @@ fn describe(status: &Status, colours: bool) -> String {
         row("handoffs", handoffs);
     }
     let limits = counts(&telemetry.by_label("gateway_limits_hit_total", "limit"));
+    let scans = counts(&telemetry.by_label("gateway_scans_total", "result"));
+    if !scans.is_empty() {
+        row("scans", scans);
+    }
     if !limits.is_empty() {
         row("limits hit", limits);
     }
@@ -101,6 +105,16 @@ fn describe_scanner(scanner: &ScannerHealth, colours: bool) -> String {
     for more in [&scanner.version, &scanner.last_error].into_iter().filter(|more| !more.is_empty()) {
         text.push_str(", ");
         text.push_str(&safe(more));
+    }
+    match scanner.circuit {
+        Circuit::Closed => {}
+        Circuit::Open { seconds_left } => {
+            text.push_str(&format!(", left alone for {}", span(Duration::from_secs(seconds_left))));
+        }
+        Circuit::HalfOpen => text.push_str(", being tried again"),
+    }
+    if let Some(latency) = scanner.latency_ms {
+        text.push_str(&format!(", {latency} ms a scan"));
     }
     if scanner.busy != 0 {
         text.push_str(&format!(", {} busy", scanner.busy));
@@ -160,6 +174,8 @@ mod tests {
                 last_error: "closed\x1b[2J".to_owned(),
                 busy: 0,
                 since: 61,
+                circuit: Circuit::Open { seconds_left: 9 },
+                latency_ms: Some(14),
             }],
         };
         insta::assert_snapshot!(describe(&status, false), @r"
@@ -169,7 +185,7 @@ mod tests {
         verdicts   1 180 clean, 3 infected
         bytes      20.0M from clients, 0 from servers
         limits hit 4 sessions
-        scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J
+        scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
         datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
         packets    17 assigned
         ");

@@ -15,6 +15,8 @@ mod limits;
 mod operator;
 mod process;
 mod scan;
+mod spam;
+mod spool;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
 pub use inspect::{BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine};
@@ -23,7 +25,9 @@ pub use lanes::{Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
-pub use scan::{Clamd, LeaveOn, OnFailure, Scan, ScannerAddress, Spool};
+pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
+pub use spam::{Actions, Rspamd, Secret, Spamd};
+pub use spool::{LeaveOn, Spool};
 
 /// The whole of `gateway.yaml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -14,7 +14,7 @@ use super::theme::Theme;
 use super::update::{Answer, Effect, Event, update};
 use super::view;
 use crate::clock;
-use crate::control::request::{Log, ScannerHealth, ScannerState, Sessions, Status, Version};
+use crate::control::request::{Circuit, Log, ScannerHealth, ScannerState, Sessions, Status, Version};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::session::table::{SessionView, Stage};
@@ -87,6 +87,8 @@ fn status() -> Status {
             last_error: String::new(),
             busy: 2,
             since: 187,
+            circuit: Circuit::Closed,
+            latency_ms: Some(12),
         }],
     }
 }

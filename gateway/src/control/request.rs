@@ -60,7 +60,7 @@ pub struct Status {
 /// One scanner as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScannerHealth {
-    /// `clamd`.
+    /// `clamd`, `spamd` or `rspamd`.
     pub name: String,
     /// Where it listens, as the configuration spells it.
     pub address: String,
@@ -74,6 +74,28 @@ pub struct ScannerHealth {
     pub busy: usize,
     /// Seconds in this state.
     pub since: u64,
+    /// Whether scans reach it.
+    #[serde(default)]
+    pub circuit: Circuit,
+    /// Milliseconds from the end of a message to its answer, of late.
+    #[serde(default)]
+    pub latency_ms: Option<u64>,
+}
+
+/// Whether scans reach a scanner, or its circuit breaker keeps them from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Circuit {
+    /// They do.
+    #[default]
+    Closed,
+    /// It failed too often and is left alone.
+    Open {
+        /// For so long.
+        seconds_left: u64,
+    },
+    /// One message tries it, or will.
+    HalfOpen,
 }
 
 /// Whether a scanner answers.

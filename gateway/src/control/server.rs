@@ -27,8 +27,8 @@ use tracing::{debug, info};
 
 use super::peer::Peer;
 use super::request::{
-    Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth, ScannerState, Sessions, Status,
-    VERSION, Version,
+    Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth, ScannerState,
+    Sessions, Status, VERSION, Version,
 };
 use crate::clock;
 use crate::intercept::flow::SessionId;
@@ -327,6 +327,12 @@ impl Control {
                 help: "Scans under way.",
                 kind: "gauge",
                 values: by_scanner(&|scanner| count(scanner.busy)),
+            },
+            Gauge {
+                name: "gateway_scanner_circuit_open",
+                help: "1 while the circuit breaker keeps scans from the scanner.",
+                kind: "gauge",
+                values: by_scanner(&|scanner| u64::from(scanner.circuit != Circuit::Closed)),
             },
             Gauge {
                 name: "gateway_datapath_packets_total",

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::client::{Client, Error};
-use super::request::{ScannerHealth, ScannerState, VERSION};
+use super::request::{Circuit, ScannerHealth, ScannerState, VERSION};
 use super::server::{Control, serve};
 use crate::clock;
 use crate::config::file::LogAddresses;
@@ -60,6 +60,8 @@ impl Served {
             last_error: String::new(),
             busy: 1,
             since: 60,
+            circuit: Circuit::HalfOpen,
+            latency_ms: None,
         };
         let control = Control {
             name: "gw.example".to_owned(),

@@ -27,7 +27,7 @@ pub(super) fn name(config: &Config) -> String {
 
 /// Makes the settings of `config`; only inside a runtime, since scanners are watched.
 pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
-    let scans = config.scan.clamd.is_some();
+    let scans = !config.scan.scanners().is_empty();
     let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
     let checks = Checks::new(Vec::new(), config.timeouts.checks.duration());
     Ok(Settings {

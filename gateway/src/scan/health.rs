@@ -1,31 +1,29 @@
 //! Whether a scanner answers, asked for at a steady pace and after each failed scan.
 //!
-//! Owns what operators see of a scanner. Decides nothing: a scan is tried whatever its scanner's
-//! health, so a wrong state here costs no mail. Logs a change of state once.
+//! Owns what operators see of a scanner. Keeps no scan from its scanner: that is the circuit breaker's
+//! part, which counts scans alone, so a wrong state here costs no mail. Logs a change of state once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::clamd::{Clamd, NAME, open, read_reply};
+use super::breaker::Circuit;
 use super::limit::Places;
-use super::verdict::printable;
+use super::service::Service;
 use crate::clock;
-use crate::config::file::ScannerAddress;
+use crate::outcome::Scanner;
 
 /// Until a check counts as failed.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two checks at least, however many scans fail.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest version or error that is shown.
-const TEXT_LENGTH: usize = 200;
+pub(super) const TEXT_LENGTH: usize = 200;
 
 /// Whether a scanner answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +40,8 @@ pub enum ScannerState {
 /// A scanner as operators see it at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannerView {
-    /// Its name: `clamd`.
-    pub name: String,
+    /// Which one.
+    pub scanner: Scanner,
     /// Where it listens, as configured.
     pub address: String,
     /// Whether it answers.
@@ -60,6 +58,10 @@ pub struct ScannerView {
     pub waiting: usize,
     /// How many scans may run at once.
     pub concurrency: usize,
+    /// Whether scans reach it.
+    pub circuit: Circuit,
+    /// From the end of a message to its answer, of late; none before the first.
+    pub latency: Option<Duration>,
 }
 
 /// What is known of a scanner.
@@ -75,11 +77,18 @@ struct Condition {
     since: Instant,
     version: Option<String>,
     last_error: Option<String>,
+    latency: Option<Duration>,
 }
 
 impl Default for Condition {
     fn default() -> Self {
-        Self { state: ScannerState::Unknown, since: clock::now(), version: None, last_error: None }
+        Self {
+            state: ScannerState::Unknown,
+            since: clock::now(),
+            version: None,
+            last_error: None,
+            latency: None,
+        }
     }
 }
 
@@ -93,10 +102,25 @@ impl Health {
         self.soon.notify_one();
     }
 
-    pub(super) fn view(&self, now: Instant, name: &str, address: String, places: &Places) -> ScannerView {
+    /// A scan took so long; the view has a mean of the last ones, the latest counting for an eighth.
+    pub(super) fn took(&self, time: Duration) {
+        let latency = &mut self.condition().latency;
+        let mean =
+            |old: Duration| (old.saturating_mul(7).saturating_add(time)).checked_div(8).unwrap_or(time);
+        *latency = Some(latency.map_or(time, mean));
+    }
+
+    pub(super) fn view(
+        &self,
+        now: Instant,
+        scanner: Scanner,
+        address: String,
+        places: &Places,
+        circuit: Circuit,
+    ) -> ScannerView {
         let condition = self.condition();
         ScannerView {
-            name: name.to_owned(),
+            scanner,
             address,
             state: condition.state,
             since: now.saturating_duration_since(condition.since),
@@ -105,10 +129,19 @@ impl Health {
             busy: places.busy(),
             waiting: places.waiting(),
             concurrency: places.count(),
+            circuit,
+            latency: condition.latency,
         }
     }
 
-    fn note(&self, address: &ScannerAddress, outcome: Result<String, String>, now: Instant) {
+    /// Notes what came of a check; says whether the scanner answers again.
+    pub(super) fn note(
+        &self,
+        scanner: Scanner,
+        address: &str,
+        outcome: Result<String, String>,
+        now: Instant,
+    ) -> bool {
         let mut condition = self.condition();
         let state = if outcome.is_ok() { ScannerState::Up } else { ScannerState::Down };
         let changed = condition.state != state;
@@ -116,110 +149,40 @@ impl Health {
             condition.state = state;
             condition.since = now;
         }
-        let address = String::from(address.clone());
+        let scanner = scanner.name();
         match outcome {
             Ok(version) => {
                 if changed {
-                    info!(scanner = NAME, address, version, "scanner answers");
+                    info!(scanner, address, version, "scanner answers");
                 }
                 condition.version = Some(version);
             }
             Err(reason) => {
                 if changed {
-                    warn!(scanner = NAME, address, reason, "scanner does not answer");
+                    warn!(scanner, address, reason, "scanner does not answer");
                 }
                 condition.last_error = Some(reason);
             }
         }
+        changed && state == ScannerState::Up
     }
 }
 
 /// Checks a scanner for ever.
-pub(super) async fn watch(clamd: Arc<Clamd>) {
-    let mut stuck = None;
+pub(super) async fn watch(service: Arc<Service>) {
     loop {
-        let outcome = match clamd.address() {
-            ScannerAddress::Unix(_) => {
-                timeout(CHECK_TIMEOUT, check_unix(clamd.address())).await.unwrap_or_else(|_| Err(too_late()))
-            }
-            ScannerAddress::Tcp(address) => check_tcp(&address.to_string(), &mut stuck).await,
-        };
-        clamd.health().note(clamd.address(), outcome, clock::now());
+        service.check().await;
         sleep(CHECK_PAUSE).await;
         // An early check is welcome at any time; having waited for none is no error.
-        timeout(clamd.health_interval(), clamd.health().soon.notified()).await.unwrap_or_default();
+        timeout(service.health_interval(), service.health().soon.notified()).await.unwrap_or_default();
     }
 }
 
-fn too_late() -> String {
+/// The check that `asking` is, with a deadline.
+pub(super) async fn within(asking: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    timeout(CHECK_TIMEOUT, asking).await.unwrap_or_else(|_| Err(too_late()))
+}
+
+pub(super) fn too_late() -> String {
     format!("no answer within {} s", CHECK_TIMEOUT.as_secs())
-}
-
-/// PING and VERSION, each on a connection of its own, as clamd wants it outside of a session.
-async fn check_unix(address: &ScannerAddress) -> Result<String, String> {
-    let pong = ask(address, b"zPING\0").await?;
-    let version = ask(address, b"zVERSION\0").await?;
-    judge(&pong, &version)
-}
-
-async fn ask(address: &ScannerAddress, command: &[u8]) -> Result<Vec<u8>, String> {
-    let mut stream = open(address).await.map_err(|error| error.to_string())?;
-    stream.write_all(command).await.map_err(|error| error.to_string())?;
-    read_reply(&mut stream).await.map_err(|failure| failure.to_string())
-}
-
-type Outcome = oneshot::Receiver<Result<String, String>>;
-
-/// The same through `clamav-tcp`, which blocks without any deadline. A check that hangs stays in
-/// `stuck`, and none is begun beside it.
-///
-/// It has a thread of its own: a thread of the runtime's pool would hold up the end of the process.
-async fn check_tcp(address: &str, stuck: &mut Option<Outcome>) -> Result<String, String> {
-    let mut outcome = match stuck.take() {
-        Some(outcome) => outcome,
-        None => begin_tcp(address.to_owned())?,
-    };
-    match timeout(CHECK_TIMEOUT, &mut outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err("the check itself failed".to_owned()),
-        Err(_) => {
-            *stuck = Some(outcome);
-            Err(too_late())
-        }
-    }
-}
-
-fn begin_tcp(address: String) -> Result<Outcome, String> {
-    let (tell, outcome) = oneshot::channel();
-    let check = move || {
-        let pong = clamav_tcp::ping(&address).map_err(|error| explain(&error));
-        let version = pong.and_then(|pong| {
-            let version = clamav_tcp::version(&address).map_err(|error| explain(&error))?;
-            judge(pong.trim_end_matches('\0').as_bytes(), version.trim_end_matches('\0').as_bytes())
-        });
-        // Nobody listens any more when the scanner left the configuration.
-        tell.send(version).unwrap_or_default();
-    };
-    thread::Builder::new()
-        .name("scanner-check".to_owned())
-        .spawn(check)
-        .map(|_detached| outcome)
-        .map_err(|error| error.to_string())
-}
-
-/// The error with its source: `clamav-tcp` names only the step.
-fn explain(error: &clamav_tcp::ClamAVClientError) -> String {
-    use std::error::Error as _;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => format!("{error}"),
-    }
-}
-
-fn judge(pong: &[u8], version: &[u8]) -> Result<String, String> {
-    if pong == b"PONG" {
-        Ok(printable(version, TEXT_LENGTH))
-    } else {
-        Err(format!("answered PING with {}", printable(pong, TEXT_LENGTH)))
-    }
 }

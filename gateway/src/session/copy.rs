@@ -1,4 +1,4 @@
-//! One message's copy and its scan, side by side.
+//! One message's copy and its scans, side by side.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,12 @@ use bytes::Bytes;
 
 use super::Settings;
 use crate::config::file::LeaveOn;
-use crate::intercept::flow::SessionId;
-use crate::outcome::Verdict;
-use crate::scan::ScanJob;
+use crate::intercept::flow::Flow;
+use crate::outcome::{Kind, ScanResult, Verdict};
+use crate::policy::decision;
+use crate::scan::{Envelope, Exempt, ScanJob};
+use crate::smtp::exchange::Decision;
+use crate::smtp::refusal::Refusal;
 use crate::spool::{self, SpoolCopy};
 
 /// A message on its way.
@@ -17,7 +20,8 @@ pub(super) struct MessageCopy {
     /// Its number in the session.
     pub(super) number: u32,
     parts: Option<Parts>,
-    verdict: Option<Verdict>,
+    verdict: Verdict,
+    judged: bool,
     /// When the message was complete.
     ended: Option<Instant>,
     scan_time: Duration,
@@ -29,22 +33,38 @@ struct Parts {
     job: ScanJob,
 }
 
+/// What came of waiting for the scanners.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// One of them has a result; it is noted already.
+    Result(ScanResult),
+    /// All have.
+    Done,
+}
+
 impl MessageCopy {
     /// Begins the copy and the scan, where anything is to be scanned or kept.
     ///
     /// # Errors
     ///
     /// When the copy cannot be made; the message must then be refused.
-    pub(super) fn begin(number: u32, settings: &Settings) -> Result<Self, spool::Error> {
+    pub(super) fn begin(
+        number: u32,
+        flow: &Flow,
+        exempt: Exempt,
+        settings: &Settings,
+    ) -> Result<Self, spool::Error> {
         let parts = match &settings.spooler {
             None => None,
             Some(spooler) => {
-                let copy = spooler.begin()?;
-                let job = settings.scanners.start(copy.reader());
+                let header = header(&settings.config.spool.header, flow, number);
+                let copy = spooler.begin_below(header.as_bytes())?;
+                let job = settings.scanners.start(copy.reader(), exempt);
                 Some(Parts { copy, job })
             }
         };
-        Ok(Self { number, parts, verdict: None, ended: None, scan_time: Duration::ZERO })
+        let (verdict, scan_time) = (Verdict::default(), Duration::ZERO);
+        Ok(Self { number, parts, verdict, judged: false, ended: None, scan_time })
     }
 
     /// Adds octets.
@@ -64,43 +84,60 @@ impl MessageCopy {
     /// # Errors
     ///
     /// As [`Self::append`].
-    pub(super) async fn finish(&mut self, now: Instant) -> Result<(), spool::Error> {
+    pub(super) async fn finish(&mut self, envelope: Envelope, now: Instant) -> Result<(), spool::Error> {
         self.ended = Some(now);
-        match &mut self.parts {
-            Some(parts) => parts.copy.finish().await,
-            None => Ok(()),
+        if let Some(parts) = &mut self.parts {
+            parts.copy.finish().await?;
+            parts.job.complete(envelope, now);
         }
+        Ok(())
     }
 
-    /// The message will not be completed: its copy and its scan are of no use.
+    /// The message will not be completed: its copy and its scans are of no use.
     pub(super) fn abort(&mut self) {
         self.parts = None;
     }
 
     /// Whether the message is complete and not judged.
     pub(super) const fn awaits_verdict(&self) -> bool {
-        self.ended.is_some() && self.verdict.is_none()
+        self.ended.is_some() && !self.judged
     }
 
-    /// Waits for the verdict, at most `patience` from the end of the message. Can be cancelled.
-    pub(super) async fn verdict(&mut self, patience: Duration) -> Verdict {
-        let deadline = self.ended.and_then(|ended| ended.checked_add(patience));
-        match (&mut self.parts, deadline) {
-            (Some(parts), Some(deadline)) => parts.job.verdict(deadline).await,
-            (None, _) => Verdict::NotScanned,
-            (_, None) => Verdict::Failed { reason: "the message has no end".to_owned() },
+    /// Waits for the next result, at most `patience` from the end of the message. Can be cancelled.
+    pub(super) async fn next(&mut self, patience: Duration) -> Judged {
+        let (Some(parts), Some(ended)) = (&mut self.parts, self.ended) else { return Judged::Done };
+        match parts.job.next(ended.checked_add(patience).unwrap_or(ended)).await {
+            None => Judged::Done,
+            Some(result) => {
+                self.verdict.results.push(result.clone());
+                Judged::Result(result)
+            }
         }
     }
 
-    /// Notes the verdict.
-    pub(super) fn judged(&mut self, verdict: Verdict, now: Instant) {
+    /// What follows from the latest result: the first refusal ends the other scans, and the message
+    /// passes when all have a result and none refuses it.
+    pub(super) fn decide(&mut self, judged: &Judged, settings: &Settings, now: Instant) -> Option<Decision> {
+        let scan = &settings.config.scan;
+        let decision = match judged {
+            // Whoever looks or does not, each scanner has one result; without it nothing passes.
+            Judged::Done if self.verdict.results.len() < scan.scanners().len() => {
+                Decision::Refuse(Refusal::ScannerFailed)
+            }
+            Judged::Done => Decision::Pass,
+            Judged::Result(result) => Decision::Refuse(decision::refusal(result, scan)?),
+        };
+        if let Some(parts) = &mut self.parts {
+            parts.job.cancel();
+        }
+        self.judged = true;
         self.scan_time = self.ended.map_or(Duration::ZERO, |ended| now.saturating_duration_since(ended));
-        self.verdict = Some(verdict);
+        Some(decision)
     }
 
-    /// The verdict and how long it took; a message that was not judged was not scanned.
+    /// The verdict so far and how long it took.
     pub(super) fn outcome(&self) -> (Verdict, Duration) {
-        (self.verdict.clone().unwrap_or(Verdict::NotScanned), self.scan_time)
+        (self.verdict.clone(), self.scan_time)
     }
 
     /// Keeps the copy where the operator wants it; otherwise it is gone.
@@ -108,16 +145,28 @@ impl MessageCopy {
     /// # Errors
     ///
     /// When it cannot be kept.
-    pub(super) async fn keep_or_drop(self, session: SessionId) -> Result<(), spool::Error> {
-        let (Some(parts), Some(verdict)) = (self.parts, self.verdict) else { return Ok(()) };
-        let reason = match verdict {
-            Verdict::Infected { .. } => LeaveOn::Virus,
-            Verdict::Failed { .. } => LeaveOn::Error,
-            Verdict::Clean | Verdict::NotScanned | Verdict::TooLarge => LeaveOn::Always,
-        };
-        if let Some(path) = parts.copy.keep(reason, session, self.number).await? {
-            tracing::info!(session = %session, path = %path.display(), "message kept");
+    pub(super) async fn keep_or_drop(self, flow: &Flow) -> Result<(), spool::Error> {
+        let Some(parts) = self.parts.filter(|_| self.judged) else { return Ok(()) };
+        let reasons =
+            [(Kind::Infected, LeaveOn::Virus), (Kind::Spam, LeaveOn::Spam), (Kind::Failed, LeaveOn::Error)];
+        let reasons: Vec<_> = reasons
+            .into_iter()
+            .filter(|(kind, _)| self.verdict.has(*kind))
+            .map(|(_, reason)| reason)
+            .collect();
+        if let Some(path) = parts.copy.keep(&reasons, flow.id, self.number).await? {
+            tracing::info!(session = %flow.id, path = %path.display(), "message kept");
         }
         Ok(())
     }
+}
+
+/// The header field for the scanners alone, as smtp-gated writes it: `trns` counts the messages
+/// before this one. A flow has no `ident` here.
+fn header(name: &str, flow: &Flow, number: u32) -> String {
+    if name.is_empty() {
+        return String::new();
+    }
+    let before = number.saturating_sub(1);
+    format!("{name}: src={}, ident=, dst={}, trns={before}\r\n", flow.client, flow.destination)
 }

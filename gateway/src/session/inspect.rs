@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
 use super::checks::{Ruled, Subject};
-use super::copy::MessageCopy;
+use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
 use super::{Context, Ending, Settings, carry, linger, record, upstream};
 use crate::clock;
 use crate::intercept::flow::FlowFacts;
-use crate::outcome::{SessionEnd, Verdict};
-use crate::policy::decision;
+use crate::outcome::{Finding, SessionEnd, Verdict};
+use crate::scan::{Envelope, Exempt};
 use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Ruling};
 use crate::smtp::refusal::Refusal;
 use crate::spool;
@@ -92,7 +92,7 @@ enum Event {
     Client(io::Result<tokio::io::Ready>),
     Server(io::Result<tokio::io::Ready>),
     Connected(io::Result<TcpStream>),
-    Verdict(Verdict),
+    Judged(Judged),
     Facts(Option<FlowFacts>),
     Ruled(Ruling),
     Deadline,
@@ -125,7 +125,7 @@ impl Driver<'_> {
                 ready = ready(self.server.as_ref(), server) => Event::Server(ready),
                 connected = opt(connecting) => Event::Connected(connected),
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
-                verdict = verdict(self.message.as_mut(), patience) => Event::Verdict(verdict),
+                judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 facts = opt(self.asking.as_mut()) => Event::Facts(facts),
                 () = until(deadline) => Event::Deadline,
                 () = self.live.ended_by_operator() => Event::Operator,
@@ -149,7 +149,7 @@ impl Driver<'_> {
             Event::Client(Err(_)) => self.exchange.client_lost(now),
             Event::Server(Err(_)) => self.exchange.server_ended(now),
             Event::Connected(connected) => self.connected(connected, now),
-            Event::Verdict(verdict) => self.judged(verdict, now),
+            Event::Judged(judged) => self.judged(&judged, now),
             Event::Facts(facts) => {
                 self.asking = None;
                 if let Some(facts) = facts {
@@ -218,15 +218,16 @@ impl Driver<'_> {
             Action::Ask(question) => self.ask(question),
             Action::BeginMessage => {
                 let number = self.live.add_message();
-                match MessageCopy::begin(number, self.settings) {
+                match MessageCopy::begin(number, self.live.flow(), Exempt::default(), self.settings) {
                     Ok(message) => self.message = Some(message),
                     Err(error) => self.spool_failed(&error),
                 }
             }
             Action::Content(octets) => self.copy(&octets).await,
             Action::EndMessage => {
+                let envelope = self.envelope();
                 let ended = match &mut self.message {
-                    Some(message) => message.finish(now).await,
+                    Some(message) => message.finish(envelope, now).await,
                     None => Err(spool::Error::Closed),
                 };
                 if let Err(error) = ended {
@@ -257,32 +258,53 @@ impl Driver<'_> {
         self.ruling = Some(Box::pin(self.settings.checks.rule(question, subject)));
     }
 
-    fn judged(&mut self, verdict: Verdict, now: Instant) {
-        let decision = decision::decide(&verdict, &self.settings.config.scan);
-        if let Verdict::Failed { reason } = &verdict {
-            self.context.telemetry.count(Counter::ScannerFailure);
-            self.context.telemetry.trouble(Trouble::Scanner, || reason.clone());
+    /// What the scanners are told of the message that has come to its end.
+    fn envelope(&self) -> Envelope {
+        let flow = self.live.flow();
+        let (sender, recipients) = match self.exchange.envelope() {
+            Some(envelope) => (envelope.sender.clone(), envelope.recipients.clone()),
+            None => Default::default(),
+        };
+        Envelope {
+            id: format!("{}-{}", flow.id, self.live.messages()),
+            client: flow.client.ip(),
+            helo: self.exchange.hello().to_owned(),
+            sender,
+            recipients,
+            authenticated: self.exchange.is_authenticated(),
+            gateway: self.settings.rules.name.clone(),
         }
-        if verdict == Verdict::TooLarge {
-            self.context.telemetry.count(Counter::ScannerTooLarge);
+    }
+
+    fn judged(&mut self, judged: &Judged, now: Instant) {
+        if let Judged::Result(result) = judged {
+            match &result.finding {
+                Finding::Failed { reason } => {
+                    self.context.telemetry.count(Counter::ScannerFailure);
+                    let scanner = result.scanner.name();
+                    self.context.telemetry.trouble(Trouble::Scanner, || format!("{scanner}: {reason}"));
+                }
+                Finding::TooLarge => self.context.telemetry.count(Counter::ScannerTooLarge),
+                Finding::Clean | Finding::Infected { .. } | Finding::Rated(_) | Finding::Skipped { .. } => {}
+            }
         }
-        if let Some(message) = &mut self.message {
-            message.judged(verdict, now);
+        let Some(message) = &mut self.message else { return };
+        if let Some(decision) = message.decide(judged, self.settings, now) {
+            self.exchange.decided(decision, now);
         }
-        self.exchange.decided(decision, now);
     }
 
     async fn message_done(&mut self, done: MessageDone, now: Instant) {
         let flow = self.live.flow();
         let (number, (verdict, scan_time)) = match &self.message {
             Some(message) => (message.number, message.outcome()),
-            None => (self.live.messages(), (Verdict::NotScanned, std::time::Duration::ZERO)),
+            None => (self.live.messages(), (Verdict::default(), std::time::Duration::ZERO)),
         };
         let helo = self.exchange.hello();
         let record = record::message(flow, helo, number, done, verdict, scan_time, now);
         self.context.telemetry.message(&record);
         if let Some(message) = self.message.take()
-            && let Err(error) = message.keep_or_drop(flow.id).await
+            && let Err(error) = message.keep_or_drop(flow).await
         {
             self.context.telemetry.trouble(Trouble::Spool, || format!("cannot keep a message: {error}"));
         }
@@ -308,9 +330,9 @@ async fn opt<T>(future: Option<&mut Pin<Box<dyn Future<Output = T> + Send + '_>>
     }
 }
 
-async fn verdict(message: Option<&mut MessageCopy>, patience: std::time::Duration) -> Verdict {
+async fn judged(message: Option<&mut MessageCopy>, patience: std::time::Duration) -> Judged {
     match message {
-        Some(message) if message.awaits_verdict() => message.verdict(patience).await,
+        Some(message) if message.awaits_verdict() => message.next(patience).await,
         _ => pending().await,
     }
 }

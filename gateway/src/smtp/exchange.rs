@@ -190,6 +190,12 @@ impl Exchange {
         std::mem::take(&mut self.tally)
     }
 
+    /// Who sends the message at hand to whom.
+    #[must_use]
+    pub fn envelope(&self) -> Option<&Envelope> {
+        self.transaction.as_ref().map(|transaction| &transaction.envelope)
+    }
+
     /// Where octets from the client are to be appended; then call [`Self::client_received`].
     pub const fn client_buffer(&mut self) -> &mut BytesMut {
         &mut self.client_in

@@ -6,6 +6,7 @@
 use super::address::PathError;
 use super::command::CommandError;
 use super::reply::Reply;
+use crate::config::decimal::Decimal;
 
 /// Why the gateway answers in the server's place. Each variant has one wire form: see
 /// [`Refusal::reply`].
@@ -56,6 +57,18 @@ pub enum Refusal {
         /// The signature's name.
         signature: String,
     },
+    /// Spam.
+    #[error("spam with {score} points")]
+    Spam {
+        /// Its points.
+        score: Decimal,
+    },
+    /// A spam scanner wants it sent again.
+    #[error("spam is suspected")]
+    SpamSuspected,
+    /// A spam scanner wants to see whether the client tries again.
+    #[error("greylisted")]
+    Greylisted,
     /// No verdict, and the configuration asks for a new try.
     #[error("no verdict yet")]
     ScannerFailed,
@@ -176,6 +189,9 @@ impl Refusal {
             Self::Query(_) => (502, "5.5.1", "Command not implemented"),
             Self::MalformedText => (550, "5.5.2", "Bare line ends and NUL octets are not allowed"),
             Self::Virus { signature } => return (550, "5.7.1", format!("Malware found ({signature})")),
+            Self::Spam { score } => return (550, "5.7.1", format!("Spam found ({score})")),
+            Self::SpamSuspected => (451, "4.7.1", "The message is not taken now, try again later"),
+            Self::Greylisted => (451, "4.7.1", "Greylisted, try again later"),
             Self::ScannerFailed => (451, "4.7.1", "The message could not be scanned, try again later"),
             Self::NotScannable => (550, "5.7.1", "The message could not be scanned"),
             Self::TooLargeToScan => (552, "5.3.4", "The message is too large to be scanned"),
@@ -215,6 +231,8 @@ mod tests {
     fn trouble_that_passes_is_temporary_and_verdicts_are_not() {
         for refusal in [
             Refusal::ScannerFailed,
+            Refusal::SpamSuspected,
+            Refusal::Greylisted,
             Refusal::NoSpace,
             Refusal::SpoolFailed,
             Refusal::ConnectFailed,
@@ -225,6 +243,7 @@ mod tests {
             assert!(refusal.is_temporary(), "{refusal}");
         }
         assert!(!Refusal::Virus { signature: "x".into() }.is_temporary());
+        assert!(!Refusal::Spam { score: Decimal::whole(9) }.is_temporary());
         assert!(!Refusal::MessageTooLarge.is_temporary());
     }
 
@@ -236,6 +255,8 @@ mod tests {
             Refusal::Query("VRFY"),
             Refusal::TooLargeToScanNow,
             Refusal::Virus { signature: "Eicar".into() },
+            Refusal::Spam { score: Decimal::whole(9) },
+            Refusal::Greylisted,
             Refusal::LaneRejects,
         ] {
             let reply = refusal.reply("gw.test").summary();

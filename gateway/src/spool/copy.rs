@@ -24,6 +24,8 @@ pub struct SpoolCopy {
     blocks: Arc<Blocks>,
     progress: watch::Sender<Progress>,
     tail: BytesMut,
+    /// Octets above the message, which are no part of it.
+    lead: u64,
     len: u64,
     file: Option<Arc<SpoolFile>>,
     /// Blocks that are in the file, or on their way into it.
@@ -34,13 +36,15 @@ pub struct SpoolCopy {
 }
 
 impl SpoolCopy {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, lead: &[u8]) -> Self {
+        let lead_length = u64::try_from(lead.len()).unwrap_or(u64::MAX);
         Self {
             blocks: Arc::new(Blocks::new(Arc::clone(&inner))),
             inner,
             progress: watch::Sender::new(Progress::default()),
-            tail: BytesMut::new(),
-            len: 0,
+            tail: BytesMut::from(lead),
+            lead: lead_length,
+            len: lead_length,
             file: None,
             written: 0,
             writing: None,
@@ -89,22 +93,22 @@ impl SpoolCopy {
     /// Octets appended.
     #[must_use]
     pub const fn len(&self) -> u64 {
-        self.len
+        self.len.saturating_sub(self.lead)
     }
 
     /// Whether nothing was appended.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// A reader that begins at the first byte; several may read at once.
     #[must_use]
     pub fn reader(&self) -> SpoolReader {
-        SpoolReader::new(Arc::clone(&self.blocks), self.progress.subscribe())
+        SpoolReader::new(Arc::clone(&self.blocks), self.progress.subscribe(), self.lead)
     }
 
-    /// Keeps the finished message for the operator when `spool.leave-on` names `reason`, as
+    /// Keeps the finished message for the operator when `spool.leave-on` names one of `reasons`, as
     /// `SESSION-TRANSACTION.REASON.eml` in the spool folder; returns its path.
     ///
     /// # Errors
@@ -113,14 +117,15 @@ impl SpoolCopy {
     /// below twice `spool.min-free`. [`Error::File`] for other trouble, such as a name taken.
     pub async fn keep(
         mut self,
-        reason: LeaveOn,
+        reasons: &[LeaveOn],
         session: SessionId,
         transaction: u32,
     ) -> Result<Option<PathBuf>, Error> {
         let rules = &self.inner.leave_on;
-        if !rules.contains(&reason) && !rules.contains(&LeaveOn::Always) {
-            return Ok(None);
-        }
+        let named = reasons.iter().copied().find(|reason| rules.contains(reason));
+        let always =
+            rules.contains(&LeaveOn::Always).then(|| reasons.first().copied().unwrap_or(LeaveOn::Always));
+        let Some(reason) = named.or(always) else { return Ok(None) };
         self.inner.space.check_keep(&self.inner.directory)?;
         self.settle().await?;
         let (blocks, offset) = (self.blocks.from(self.written), self.file_offset());
@@ -225,6 +230,7 @@ impl Drop for SpoolCopy {
 const fn word(reason: LeaveOn) -> &'static str {
     match reason {
         LeaveOn::Virus => "virus",
+        LeaveOn::Spam => "spam",
         LeaveOn::Error => "error",
         LeaveOn::Always => "always",
     }

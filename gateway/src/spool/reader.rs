@@ -101,12 +101,14 @@ enum Found {
 pub struct SpoolReader {
     blocks: Arc<Blocks>,
     progress: watch::Receiver<Progress>,
+    /// Octets above the message, which are read but are no part of it.
+    lead: u64,
     next: usize,
 }
 
 impl SpoolReader {
-    pub(super) const fn new(blocks: Arc<Blocks>, progress: watch::Receiver<Progress>) -> Self {
-        Self { blocks, progress, next: 0 }
+    pub(super) const fn new(blocks: Arc<Blocks>, progress: watch::Receiver<Progress>, lead: u64) -> Self {
+        Self { blocks, progress, lead, next: 0 }
     }
 
     /// The next block, of [`BLOCK`] bytes except for the last one; `None` at the end of the
@@ -142,12 +144,13 @@ impl SpoolReader {
         Ok(Some(block))
     }
 
-    /// Returns when `octets` can be read, or when the writer has finished with fewer.
+    /// Returns when `octets` of the message can be read, or when the writer has finished with fewer.
     ///
     /// # Errors
     ///
     /// [`Error::Aborted`] when the writer went away before.
     pub async fn reached(&mut self, octets: u64) -> Result<(), Error> {
+        let octets = octets.saturating_add(self.lead);
         self.progress
             .wait_for(|progress| progress.finished || progress.len >= octets)
             .await
@@ -170,9 +173,15 @@ impl SpoolReader {
         self.progress.borrow().finished
     }
 
-    /// Bytes that can be read so far.
+    /// Octets of the message that can be read so far.
     #[must_use]
     pub fn available(&self) -> u64 {
+        self.stream_length().saturating_sub(self.lead)
+    }
+
+    /// Octets that can be read so far, with those above the message.
+    #[must_use]
+    pub fn stream_length(&self) -> u64 {
         self.progress.borrow().len
     }
 

@@ -16,6 +16,7 @@ use crate::intercept::flow::SessionId;
 
 fn config(directory: &Path) -> Spool {
     Spool {
+        header: String::new(),
         directory: directory.to_owned(),
         memory: ByteCount::kib(128),
         leave_on: vec![LeaveOn::Virus],
@@ -209,7 +210,7 @@ async fn a_copy_is_kept_only_for_the_reasons_that_leave_on_names() {
         let mut copy = spooler.begin().unwrap();
         copy.append(&bytes).await.unwrap();
         copy.finish().await.unwrap();
-        let path = copy.keep(LeaveOn::Virus, session, transaction).await.unwrap().unwrap();
+        let path = copy.keep(&[LeaveOn::Virus], session, transaction).await.unwrap().unwrap();
         assert_eq!(path, parent.path().join("spool").join(format!("{session}-{transaction}.virus.eml")));
         assert!(fs::read(&path).unwrap() == bytes);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -219,13 +220,13 @@ async fn a_copy_is_kept_only_for_the_reasons_that_leave_on_names() {
     let mut copy = spooler.begin().unwrap();
     copy.append(&pattern(1_000_000)).await.unwrap();
     copy.finish().await.unwrap();
-    assert_eq!(copy.keep(LeaveOn::Error, session, 3).await.unwrap(), None);
+    assert_eq!(copy.keep(&[LeaveOn::Error], session, 3).await.unwrap(), None);
     assert_eq!(names(&parent).len(), 2);
 
     let mut copy = spooler.begin().unwrap();
     copy.append(b"another").await.unwrap();
     copy.finish().await.unwrap();
-    assert!(matches!(copy.keep(LeaveOn::Virus, session, 1).await, Err(Error::File(_))), "never replaced");
+    assert!(matches!(copy.keep(&[LeaveOn::Virus], session, 1).await, Err(Error::File(_))), "never replaced");
     assert_eq!(names(&parent).len(), 2);
 }
 
@@ -241,7 +242,7 @@ async fn nothing_begins_and_nothing_is_kept_without_free_space() {
     let mut copy = Spooler::open(&config).unwrap().begin().unwrap();
     copy.append(b"virus").await.unwrap();
     copy.finish().await.unwrap();
-    assert!(matches!(copy.keep(LeaveOn::Virus, id(), 1).await, Err(Error::NoSpace)));
+    assert!(matches!(copy.keep(&[LeaveOn::Virus], id(), 1).await, Err(Error::NoSpace)));
 }
 
 #[test]
@@ -300,4 +301,22 @@ fn a_planted_link_is_never_written_through() {
     symlink(&elsewhere, parent.path().join("spool/copy-planted")).unwrap();
     assert!(folder.create_named("copy-planted").unwrap_err().to_string().contains("exists"));
     assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn what_stands_above_a_message_is_read_with_it_and_counted_apart() {
+    for size in [10, BLOCK, 3 * BLOCK] {
+        let bench = TempDir::new().unwrap();
+        let spooler = spooler(&bench);
+        let mut copy = spooler.begin_below(b"X-Info: here\r\n").unwrap();
+        let message = vec![b'm'; size];
+        copy.append(&message).await.unwrap();
+        copy.finish().await.unwrap();
+        let mut reader = copy.reader();
+        reader.reached(size as u64).await.unwrap();
+        assert_eq!((copy.len(), reader.available()), (size as u64, size as u64));
+        assert_eq!(reader.stream_length(), size as u64 + 14);
+        let read = read_all(reader).await.unwrap();
+        assert_eq!(read, [&b"X-Info: here\r\n"[..], &message].concat());
+    }
 }

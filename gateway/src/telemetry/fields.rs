@@ -11,11 +11,29 @@ use tracing::Level;
 use tracing::field::{Field, Visit};
 
 use super::logfmt::VALUE_LENGTH;
+use super::metrics::millis;
 use super::{json, logfmt};
 use crate::config::file::LogFormat;
+use crate::outcome::{Finding, ScanResult, Verdict};
 
 /// Octets of an event's values after which further texts are left out.
 const EVENT_LENGTH: usize = 8 * 1024;
+
+/// What each scanner said, and after how many milliseconds: `clamd:clean:12 rspamd:reject:40`.
+pub(super) fn scans(verdict: &Verdict) -> String {
+    let one = |result: &ScanResult| {
+        let skip = match &result.finding {
+            Finding::Skipped { why } => format!("({})", why.name()),
+            Finding::Clean
+            | Finding::Infected { .. }
+            | Finding::Rated(_)
+            | Finding::TooLarge
+            | Finding::Failed { .. } => String::new(),
+        };
+        format!("{}:{}{skip}:{}", result.scanner.name(), result.finding.name(), millis(result.time))
+    };
+    verdict.results.iter().map(one).collect::<Vec<_>>().join(" ")
+}
 
 /// A field's value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::counter::{Counter, Limit, ReplyClass};
+use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
 use crate::ipc::flow::Refusal;
-use crate::outcome::{MessageAction, MessageRecord, SessionEnd, SessionRecord, Verdict};
+use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
 const ENDS: [SessionEnd; 11] = [
@@ -35,10 +36,6 @@ const ACTIONS: [MessageAction; 5] = [
     MessageAction::ServerRefused,
     MessageAction::Aborted,
 ];
-const VERDICTS: [&str; 5] = ["clean", "not-scanned", "infected", "too-large", "failed"];
-
-/// Upper bounds of the scan time's buckets, in milliseconds.
-const SCAN_BUCKETS: [u64; 9] = [5, 20, 50, 100, 250, 1_000, 5_000, 30_000, 120_000];
 
 /// One word for records and metrics.
 #[must_use]
@@ -104,11 +101,10 @@ pub(super) struct Metrics {
     log_dropped: AtomicU64,
     troubles: [AtomicU64; Trouble::ALL.len()],
     sessions: [[AtomicU64; ENDS.len()]; LANES.len()],
-    messages: [[AtomicU64; VERDICTS.len()]; ACTIONS.len()],
+    messages: [[AtomicU64; Kind::ALL.len()]; ACTIONS.len()],
     message_octets: AtomicU64,
-    scan_buckets: [AtomicU64; SCAN_BUCKETS.len()],
-    scan_count: AtomicU64,
-    scan_millis: AtomicU64,
+    scan_times: Histogram,
+    scans: Scans,
 }
 
 /// What the rates are made of.
@@ -157,22 +153,18 @@ impl Metrics {
 
     pub(super) fn message(&self, record: &MessageRecord) {
         let action = ACTIONS.iter().position(|known| *known == record.action);
-        let verdict = VERDICTS.iter().position(|known| *known == record.verdict.name());
-        if let (Some(action), Some(verdict)) = (action, verdict) {
-            self.messages[action][verdict].fetch_add(1, Ordering::Relaxed);
+        let kind = record.verdict.kind();
+        if let Some(action) = action {
+            self.messages[action][kind as usize].fetch_add(1, Ordering::Relaxed);
         }
         self.message_octets.fetch_add(record.size, Ordering::Relaxed);
-        if matches!(record.verdict, Verdict::Clean | Verdict::Infected { .. }) {
-            self.scan_time(millis(record.scan_time));
+        match kind {
+            Kind::Clean | Kind::Suspect | Kind::Spam | Kind::Infected => {
+                self.scan_times.count(record.scan_time);
+            }
+            Kind::NotScanned | Kind::TooLarge | Kind::Failed => {}
         }
-    }
-
-    fn scan_time(&self, millis: u64) {
-        if let Some(bucket) = SCAN_BUCKETS.iter().position(|bound| millis <= *bound) {
-            self.scan_buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        }
-        self.scan_count.fetch_add(1, Ordering::Relaxed);
-        self.scan_millis.fetch_add(millis, Ordering::Relaxed);
+        self.scans.count(&record.verdict);
     }
 
     pub(super) fn session(&self, record: &SessionRecord) {
@@ -286,19 +278,23 @@ impl Metrics {
         let name = "gateway_messages_total";
         let mut samples = Vec::new();
         for (action, row) in ACTIONS.iter().zip(&self.messages) {
-            for (verdict, cell) in VERDICTS.iter().zip(row) {
-                let labels = [("action", action_name(*action)), ("verdict", verdict)];
+            for (verdict, cell) in Kind::ALL.iter().zip(row) {
+                let labels = [("action", action_name(*action)), ("verdict", verdict.name())];
                 samples.push(Sample::new(name, &labels, read(cell)));
             }
         }
         visit(Family::new(name, "Messages, by what was done and what the scanners said.", samples));
+        visit(self.scans.results());
     }
 
-    /// The scan times by bucket, their number and their sum in milliseconds.
-    pub(super) fn scan_times(&self) -> (Vec<(u64, u64)>, u64, u64) {
-        let buckets: Vec<_> = SCAN_BUCKETS.into_iter().zip(self.scan_buckets.iter().map(read)).collect();
-        // Taken later than the buckets, so never smaller than their sum.
-        (buckets, read(&self.scan_count), read(&self.scan_millis))
+    /// From the end of a message to the verdict.
+    pub(super) const fn scan_times(&self) -> &Histogram {
+        &self.scan_times
+    }
+
+    /// What is known of each scanner's scans.
+    pub(super) const fn scans(&self) -> &Scans {
+        &self.scans
     }
 }
 
@@ -310,7 +306,7 @@ pub(super) struct Family {
 }
 
 impl Family {
-    const fn new(name: &'static str, help: &'static str, samples: Vec<Sample>) -> Self {
+    pub(super) const fn new(name: &'static str, help: &'static str, samples: Vec<Sample>) -> Self {
         Self { name, help, samples }
     }
 }
@@ -327,7 +323,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn new(name: &str, labels: &[(&str, &str)], value: u64) -> Self {
+    pub(super) fn new(name: &str, labels: &[(&str, &str)], value: u64) -> Self {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self { name: name.to_owned(), labels, value }
     }

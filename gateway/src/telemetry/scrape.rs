@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use super::metrics::Metrics;
+use super::scans::Histogram;
 
 /// A value that goes up and down, or a counter that somebody else keeps.
 #[derive(Clone, Debug)]
@@ -85,19 +86,31 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 fn push_scan_times(out: &mut String, metrics: &Metrics) {
     let name = "gateway_scan_seconds";
-    push(
-        out,
-        format_args!("# HELP {name} From the end of a message to its verdict.\n# TYPE {name} histogram\n"),
-    );
-    let (buckets, count, millis) = metrics.scan_times();
+    push_head(out, name, "From the end of a message to its verdict.");
+    push_histogram(out, name, "", metrics.scan_times());
+    let name = "gateway_scanner_seconds";
+    push_head(out, name, "From the end of a message to a scanner's answer.");
+    for (scanner, times) in metrics.scans().times() {
+        push_histogram(out, name, &format!("scanner=\"{}\",", scanner.name()), times);
+    }
+}
+
+fn push_head(out: &mut String, name: &str, help: &str) {
+    push(out, format_args!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
+}
+
+/// Writes one series; `label` is empty or ends with a comma.
+fn push_histogram(out: &mut String, name: &str, label: &str, times: &Histogram) {
+    let (buckets, count, millis) = times.read();
     let mut sum = 0u64;
     for (bound, scans) in buckets {
         sum = sum.saturating_add(scans);
-        push(out, format_args!("{name}_bucket{{le=\"{}\"}} {sum}\n", Seconds(bound)));
+        push(out, format_args!("{name}_bucket{{{label}le=\"{}\"}} {sum}\n", Seconds(bound)));
     }
     let count = count.max(sum);
-    push(out, format_args!("{name}_bucket{{le=\"+Inf\"}} {count}\n"));
-    push(out, format_args!("{name}_sum {}\n{name}_count {count}\n", Seconds(millis)));
+    push(out, format_args!("{name}_bucket{{{label}le=\"+Inf\"}} {count}\n"));
+    let labels = label.strip_suffix(',').map_or_else(String::new, |label| format!("{{{label}}}"));
+    push(out, format_args!("{name}_sum{labels} {}\n{name}_count{labels} {count}\n", Seconds(millis)));
 }
 
 /// Milliseconds that print as seconds.

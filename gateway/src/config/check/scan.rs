@@ -3,17 +3,23 @@
 use std::path::Path;
 
 use super::Findings;
-use crate::config::file::{Clamd, Config, LeaveOn, OnFailure, ScannerAddress};
+use crate::config::decimal::Decimal;
+use crate::config::file::{CircuitBreaker, Common, Config, LeaveOn, ScannerAddress, Secret, Treatment};
 use crate::config::units::Span;
+use crate::outcome::Scanner;
 
 /// Longest path of a UNIX socket in bytes (unix(7): 108, less the final NUL).
 const LONGEST_SOCKET_PATH: usize = 107;
 
+/// Longest name of a header field: a line has at most 78 characters (RFC 5322 section 2.1.1).
+const LONGEST_FIELD_NAME: usize = 76;
+
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     spool(config, findings);
-    if let Some(clamd) = &config.scan.clamd {
-        scanner(clamd, config, findings);
+    for (name, common) in config.scan.scanners() {
+        scanner(name, &common, config, findings);
     }
+    spam(config, findings);
     control(config, findings);
     user(config, findings);
 }
@@ -29,50 +35,123 @@ fn spool(config: &Config, findings: &mut Findings<'_>) {
             ),
         );
     }
+    let header = &config.spool.header;
+    // RFC 5322 section 2.2: printable ASCII but the colon.
+    if header.len() > LONGEST_FIELD_NAME
+        || header.bytes().any(|octet| !octet.is_ascii_graphic() || octet == b':')
+    {
+        findings.error(
+            &["spool.header"],
+            "is not the name of a header field; write for example `X-Proxy-Spool-Info`, without a colon",
+        );
+    }
     let leave_on = &config.spool.leave_on;
     if leave_on.contains(&LeaveOn::Always) && leave_on.len() > 1 {
         findings.warn(&["spool.leave-on"], "`always` includes the others");
     }
 }
 
-fn scanner(clamd: &Clamd, config: &Config, findings: &mut Findings<'_>) {
-    match &clamd.address {
+fn scanner(scanner: Scanner, common: &Common<'_>, config: &Config, findings: &mut Findings<'_>) {
+    let name = scanner.name();
+    let key = |key: &str| format!("scan.{name}.{key}");
+    match common.address {
         ScannerAddress::Tcp(addr) if addr.port() == 0 => {
-            findings.error(&["scan.clamd.address"], "port 0 does not exist; clamd usually has 3310");
+            let usual = match scanner {
+                Scanner::Clamd => 3310,
+                Scanner::Spamd => 783,
+                Scanner::Rspamd => 11333,
+            };
+            let message = format!("port 0 does not exist; {name} usually has {usual}");
+            findings.error(&[&key("address")], message);
         }
-        ScannerAddress::Unix(path) => socket_path("scan.clamd.address", path, findings),
+        ScannerAddress::Unix(path) => socket_path(&key("address"), path, findings),
         ScannerAddress::Tcp(_) => {}
     }
-    if clamd.max_size.bytes() == 0 {
-        findings.error(&["scan.clamd.max-size"], "nothing would be scanned; write for example `25MiB`");
-    } else if clamd.on_too_large == OnFailure::Reject && config.limits.message_size > clamd.max_size {
+    sizes(scanner, common, config, findings);
+    if common.on_failure == Treatment::Reject {
+        let message =
+            format!("mail is refused for good whenever {name} restarts; `tempfail` has clients try again");
+        findings.warn(&[&key("on-failure")], message);
+    }
+    if common.concurrency == 0 {
+        findings.error(&[&key("concurrency")], "nothing could be scanned; write 1 or more");
+    }
+    if common.health_interval == Span::default() {
+        let message = "0 would check without a pause; write for example `10s`";
+        findings.error(&[&key("health-interval")], message);
+    }
+    if common.deadline == Span::default() {
+        let message = "0 would leave no time for a scan; write for example `60s`";
+        findings.error(&[&key("deadline")], message);
+    } else if common.deadline > config.timeouts.scan {
+        let message = format!("`timeouts.scan` {} ends every scan earlier than this", config.timeouts.scan);
+        findings.warn(&[&key("deadline"), "timeouts.scan"], message);
+    }
+    breaker(&key("circuit-breaker"), &common.circuit_breaker, findings);
+}
+
+fn sizes(scanner: Scanner, common: &Common<'_>, config: &Config, findings: &mut Findings<'_>) {
+    let key = |key: &str| format!("scan.{}.{key}", scanner.name());
+    let max_size = common.max_size;
+    if max_size.bytes() == 0 {
+        let example = if scanner.is_for_spam() { "512KiB" } else { "25MiB" };
+        findings
+            .error(&[&key("max-size")], format!("nothing would be scanned; write for example `{example}`"));
+    } else if common.on_too_large == Treatment::Reject && config.limits.message_size > max_size {
         findings.warn(
-            &["limits.message-size", "scan.clamd.max-size"],
+            &["limits.message-size", &key("max-size")],
             format!(
-                "messages up to `message-size` {} are invited, but those above `max-size` {} are refused \
-                 with `on-too-large: reject`",
-                config.limits.message_size, clamd.max_size
+                "messages up to `message-size` {} are invited, but those above `max-size` {max_size} are \
+                 refused with `on-too-large: reject`",
+                config.limits.message_size
             ),
         );
     }
-    if clamd.on_too_large == OnFailure::Tempfail {
+    if common.on_too_large == Treatment::Tempfail {
         findings.warn(
-            &["scan.clamd.on-too-large"],
+            &[&key("on-too-large")],
             "a message that is too large stays so: clients try for days in vain; write `reject` or `pass`",
         );
     }
-    if clamd.on_failure == OnFailure::Reject {
-        findings.warn(
-            &["scan.clamd.on-failure"],
-            "mail is refused for good whenever clamd restarts; `tempfail` has clients try again",
-        );
+}
+
+fn breaker(key: &str, breaker: &CircuitBreaker, findings: &mut Findings<'_>) {
+    if breaker.failures != 0 && breaker.pause == Span::default() {
+        let message =
+            "0 would leave the scanner alone for no time; write for example `10s`, or `failures: 0`";
+        findings.error(&[&format!("{key}.pause")], message);
+    } else if breaker.pause > breaker.longest_pause {
+        let message = format!("is shorter than `pause`, which is {}", breaker.pause);
+        findings.error(&[&format!("{key}.longest-pause"), &format!("{key}.pause")], message);
     }
-    if clamd.concurrency == 0 {
-        findings.error(&["scan.clamd.concurrency"], "nothing could be scanned; write 1 or more");
+}
+
+fn spam(config: &Config, findings: &mut Findings<'_>) {
+    let scan = &config.scan;
+    if scan.max_load.is_negative() {
+        findings.error(&["scan.max-load"], "a load average is never below 0; write 0 for no ceiling");
+    } else if scan.max_load != Decimal::default() && scan.spamd.is_none() && scan.rspamd.is_none() {
+        findings.warn(&["scan.max-load"], "has no use without `spamd` or `rspamd`");
     }
-    if clamd.health_interval == Span::default() {
-        findings
-            .error(&["scan.clamd.health-interval"], "0 would check without a pause; write for example `10s`");
+    if let Some(spamd) = &scan.spamd {
+        if spamd.user.bytes().any(|octet| !octet.is_ascii_graphic()) {
+            findings
+                .error(&["scan.spamd.user"], "an account's name has no spaces and no letters beyond ASCII");
+        }
+        if spamd.threshold.is_some_and(|threshold| threshold <= Decimal::default()) {
+            let message = "mail without any fault would be spam; SpamAssassin's own is `5`";
+            findings.warn(&["scan.spamd.threshold"], message);
+        }
+    }
+    if let Some(rspamd) = &scan.rspamd {
+        let password = rspamd.password.as_ref().map_or("", Secret::reveal);
+        if password.bytes().any(|octet| !matches!(octet, b' '..=b'~')) {
+            findings.error(&["scan.rspamd.password"], "only printable ASCII can be sent to rspamd");
+        }
+        if rspamd.actions.no_action != Treatment::Pass {
+            let message = "mail that rspamd finds nothing wrong with would not pass";
+            findings.warn(&["scan.rspamd.actions.no-action"], message);
+        }
     }
 }
 

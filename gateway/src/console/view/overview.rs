@@ -12,7 +12,7 @@ use super::{boxed, shorten};
 use crate::console::model::Model;
 use crate::console::text::{number, plural, safe, size, span};
 use crate::console::theme::Theme;
-use crate::control::{ScannerHealth, Status};
+use crate::control::{Circuit, ScannerHealth, Status};
 use crate::telemetry::{Rates, Snapshot};
 
 /// The least a page with boxes needs.
@@ -186,7 +186,8 @@ fn scanner_lines(scanner: &ScannerHealth, theme: Theme) -> [Line<'static>; 2] {
     let first = Line::from(vec![
         Span::styled(format!(" {} ", safe(&scanner.name)), theme.value()),
         Span::styled(scanner.state.name(), theme.scanner(scanner.state)),
-        Span::raw(format!(" {since}, {} busy", scanner.busy)),
+        Span::raw(format!(" {since}, {} busy{}", scanner.busy, latency(scanner))),
+        Span::styled(circuit(scanner.circuit), theme.bad()),
         Span::styled(format!("  {}", safe(&scanner.address)), theme.label()),
     ]);
     let second = if scanner.last_error.is_empty() {
@@ -195,6 +196,21 @@ fn scanner_lines(scanner: &ScannerHealth, theme: Theme) -> [Line<'static>; 2] {
         Line::styled(format!(" {}", safe(&scanner.last_error)), theme.bad())
     };
     [first, second]
+}
+
+fn latency(scanner: &ScannerHealth) -> String {
+    scanner.latency_ms.map_or_else(String::new, |latency| format!(", {latency} ms a scan"))
+}
+
+/// What the circuit breaker does, if anything.
+fn circuit(circuit: Circuit) -> String {
+    match circuit {
+        Circuit::Closed => String::new(),
+        Circuit::Open { seconds_left } => {
+            format!(", left alone for {}", span(Duration::from_secs(seconds_left)))
+        }
+        Circuit::HalfOpen => ", being tried again".to_owned(),
+    }
 }
 
 fn draw_troubles(frame: &mut Frame<'_>, area: Rect, telemetry: &Snapshot, theme: Theme) {
@@ -280,7 +296,9 @@ fn in_lines(status: &Status, theme: Theme) -> Vec<Line<'static>> {
     for scanner in &status.scanners {
         let state = Span::styled(scanner.state.name(), theme.scanner(scanner.state));
         let name = Span::styled(format!(" {:<9}", safe(&scanner.name)), theme.title());
-        lines.push(Line::from(vec![name, state, Span::raw(format!(" {}", safe(&scanner.last_error)))]));
+        let circuit = Span::styled(circuit(scanner.circuit), theme.bad());
+        let error = Span::raw(format!(" {}", safe(&scanner.last_error)));
+        lines.push(Line::from(vec![name, state, circuit, error]));
     }
     let mut kernel = kernel_line(status, theme);
     kernel.spans.insert(0, Span::styled(" datapath", theme.title()));

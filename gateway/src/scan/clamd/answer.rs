@@ -3,6 +3,8 @@
 //! Never takes anything for an infection or for a clean message that does not say exactly so: an
 //! error, an empty or a garbled reply is a failure of the scanner.
 
+use crate::scan::text::printable;
+
 /// Longest signature name that is passed on: it becomes part of an SMTP reply line, which may have
 /// 512 octets (RFC 5321 section 4.5.3.1.5).
 const NAME_LENGTH: usize = 128;
@@ -12,7 +14,7 @@ const EXCERPT_LENGTH: usize = 200;
 
 /// What clamd said of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// `stream: OK`.
     Clean,
     /// `stream: NAME FOUND`; the name in printable ASCII.
@@ -24,8 +26,7 @@ pub enum Answer {
 }
 
 /// Reads one reply, without the NUL that ends it.
-#[must_use]
-pub fn parse(line: &[u8]) -> Answer {
+pub(super) fn parse(line: &[u8]) -> Answer {
     if line == b"stream: OK" {
         return Answer::Clean;
     }
@@ -39,18 +40,6 @@ pub fn parse(line: &[u8]) -> Answer {
         return Answer::TooLarge;
     }
     Answer::Failed(printable(line, EXCERPT_LENGTH))
-}
-
-/// `bytes` with everything but printable ASCII replaced, cut to `length`; never empty.
-pub(super) fn printable(bytes: &[u8], length: usize) -> String {
-    if bytes.is_empty() {
-        return "(nothing)".to_owned();
-    }
-    bytes
-        .iter()
-        .take(length)
-        .map(|byte| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' })
-        .collect()
 }
 
 #[cfg(test)]
