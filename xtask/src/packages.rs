@@ -92,6 +92,10 @@ fn leave_switched_off(names: &[String]) -> anyhow::Result<()> {
     }
     let units: &[&str] = if names.iter().any(|name| name == "clamav-daemon") {
         &["clamav-daemon.service", "clamav-daemon.socket", "clamav-freshclam.service"]
+    } else if names.iter().any(|name| name == "spamd") {
+        &["spamd.service"]
+    } else if names.iter().any(|name| name == "rspamd") {
+        &["rspamd.service"]
     } else if names.iter().any(|name| name == "postfix") {
         &["postfix.service"]
     } else {

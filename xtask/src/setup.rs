@@ -43,7 +43,9 @@ fn lab_packages() -> Vec<Group> {
     vec![
         Group::new("networks and certificates", &["iproute2", "nftables", "openssl", "ca-certificates"]),
         Group::new("the console beside the demo", &["tmux"]),
-        Group::new("a real scanner", &["clamav-daemon"]),
+        Group::new("a real virus scanner", &["clamav-daemon"]),
+        Group::new("a real spam scanner", &["spamassassin", "spamd", "spamc"]),
+        Group::new("another real spam scanner", &["rspamd"]),
         Group::new("real SMTP servers and a load generator", &["postfix"]),
         Group::new("a real SMTP client", &["swaks", "libnet-ssleay-perl", "libio-socket-inet6-perl"]),
     ]
