@@ -32,6 +32,6 @@ pub mod process;
 pub mod recorder;
 pub mod rspamd;
 pub mod sink;
-pub mod tun;
 pub mod spamd;
+pub mod tun;
 pub mod wait;
