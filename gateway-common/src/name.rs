@@ -28,3 +28,7 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// Ring buffer of [`crate::caught::Caught`].
 pub const CAUGHT: &str = "CAUGHT";
+
+/// The maps with what is known of clients and flows: they outlive the process, and the next gateway
+/// goes on with them. All others are made and filled by each.
+pub const STATE: [&str; 1] = [TRANSLATIONS];

@@ -101,6 +101,7 @@ pub struct Translation {
     packets: u64,
 }
 const _: () = assert!(size_of::<Translation>() == 72);
+const _: () = assert!(Translation::STATE == 0);
 
 impl Translation {
     /// Where `state` lies, in octets.
@@ -187,6 +188,13 @@ impl Translation {
     #[must_use]
     pub const fn is_reported(&self) -> bool {
         self.kind & REPORTED != 0
+    }
+
+    /// The first octet of an entry whose packets are forwarded, in every version of the layout: by it a
+    /// gateway counts the flows that another version carries.
+    #[must_use]
+    pub const fn forwarding_state() -> u8 {
+        FORWARDING
     }
 
     /// The number by which the kernel program marks an entry as over.

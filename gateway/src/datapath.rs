@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`source`] | the configuration file, as root must read it |
 //! | [`object`], [`maps`], [`attach`], [`events`], [`flow_table`], [`selftest`] | the eBPF program; the only users of `aya` |
+//! | [`pin`] | what of those outlives this process |
 //! | [`route`] | the rule and the route that deliver steered packets |
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
@@ -41,6 +42,7 @@ pub mod maps;
 mod netlink;
 pub mod object;
 pub mod pid_file;
+pub mod pin;
 pub mod probe;
 mod qdisc;
 pub mod repair;
@@ -108,7 +110,7 @@ pub enum Error {
     },
 }
 
-/// Runs the gateway until it is told to stop, and leaves nothing behind.
+/// Runs the gateway until it is told to stop, and leaves nothing behind but what carries flows.
 ///
 /// # Errors
 ///
@@ -138,7 +140,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let proxy = Proxy::new(account, source::keep(config));
     let mut datapath = Datapath::new(source, logging, listeners, control, steering, proxy);
     let ran = datapath.run(&mut signals).await;
-    datapath.stop(&mut signals).await;
+    Box::pin(datapath.stop(&mut signals)).await;
     ran
 }
 

@@ -118,8 +118,8 @@ fn traces(lab: &Lab) -> anyhow::Result<String> {
         traces.push(tc(&["filter", "show", "dev", interface, "ingress"])?);
         traces.push(tc(&["filter", "show", "dev", interface, "egress"])?);
     }
-    let pins = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten();
-    traces.extend(pins.map(|pin| pin.path().display().to_string()).filter(|path| path.contains("gateway")));
+    let pins = fs::read_dir(router.pins()).into_iter().flatten().flatten();
+    traces.extend(pins.map(|pin| pin.path().display().to_string()));
     // The kernel makes link-local addresses in its own time.
     Ok(traces.join("\n").lines().filter(|line| !line.contains("fe80:")).collect::<Vec<_>>().join("\n"))
 }

@@ -32,3 +32,4 @@ mod spam;
 mod spool;
 mod starttls;
 mod steer;
+mod survive;

@@ -162,7 +162,7 @@ impl Gateway {
         chown(&home.join("spool"), Some(account.uid), Some(account.gid))?;
         fs::write(home.join("gateway.yaml"), settings.yaml(&home))?;
 
-        let mut command = lab.router().command(binary.to_str().context("a path that is not text")?);
+        let mut command = lab.router().host_command(binary.to_str().context("a path that is not text")?);
         command.arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
         daemon.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains(READY))?;

@@ -1,6 +1,8 @@
 //! One network namespace.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -40,6 +42,22 @@ impl Netns {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
+    }
+
+    /// A command that runs `program` inside, with the mounts of this process: `ip netns exec` gives
+    /// each program a `/sys` of its own, and with it no BPF file system or one that nobody else sees.
+    #[must_use]
+    pub fn host_command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+    }
+
+    /// What gateways in this namespace have pinned.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        let number = fs::metadata(format!("/run/netns/{}", self.name)).map_or(0, |namespace| namespace.ino());
+        Path::new("/sys/fs/bpf/gateway").join(number.to_string())
     }
 
     /// Runs `ip` inside with arguments as written in a shell.
@@ -83,6 +101,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        fs::remove_dir_all(self.pins()).ok();
         process::best_effort(Command::new("ip").args(["netns", "del", &self.name]));
     }
 }

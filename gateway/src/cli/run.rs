@@ -22,6 +22,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Limits and capabilities before the log, which starts a thread: threads keep what they had.
     datapath::raise_descriptor_limit();
     privilege::resources::set_priority(&source.config.process)?;
+    // Without it, sessions that the kernel carries end with the gateway: `run` says so.
+    datapath::pin::mount().ok();
     privilege::narrow()?;
     let logging = telemetry::log::start(&source.config.log, None)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

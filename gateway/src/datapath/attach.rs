@@ -1,15 +1,19 @@
 //! Where the program runs.
 //!
-//! TCX (Linux 6.6 and later) holds the program by a link that vanishes with this process. Below,
-//! or when the operator says so, a filter in a clsact qdisc does: it outlives the process, so its
-//! name and handle say whose it is, and whether the qdisc is ours too.
+//! TCX (Linux 6.6 and later) holds the program by a link, which vanishes with this process unless
+//! it is pinned. Below, or when the operator says so, a filter in a clsact qdisc does: it outlives
+//! the process, so its name and handle say whose it is, and whether the qdisc is ours too. Either
+//! is taken over from a predecessor by putting the new program into its place, without a moment in
+//! which there is none.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use gateway_common::interface::Interface;
 use gateway_common::name;
@@ -19,6 +23,8 @@ use tracing::{debug, info, warn};
 
 use super::maps::Maps;
 use super::object::Error;
+use super::pin::{Pins, Way};
+use super::qdisc::Filter;
 use super::{netlink, qdisc};
 use crate::config::file::Attach;
 
@@ -74,6 +80,8 @@ pub struct Attached {
     link: Option<SchedClassifierLink>,
     /// Of the program for packets that go out.
     egress: Option<SchedClassifierLink>,
+    /// The names of both links, where they have any.
+    pins: Option<[PathBuf; 2]>,
 }
 
 impl Attached {
@@ -106,6 +114,14 @@ impl Attached {
         if links.iter().all(Option::is_none) {
             return Ok(());
         }
+        for pin in self.pins.take().into_iter().flatten() {
+            match fs::remove_file(&pin) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Link { path: pin, source });
+                }
+                _ => {}
+            }
+        }
         for link in links.into_iter().flatten() {
             match aya::programs::links::Link::detach(link) {
                 Err(error) if !is_gone(&error) => {
@@ -119,6 +135,18 @@ impl Attached {
                 .map_err(|source| Error::TrafficControl { interface: self.name.clone(), source })?;
         }
         Ok(())
+    }
+
+    /// Lets the program stay where it is.
+    fn leave(mut self) {
+        for link in [self.link.take(), self.egress.take()].into_iter().flatten() {
+            match self.hook {
+                // Its name holds it.
+                Hook::Tcx => drop(link),
+                // Dropped, it would take its filter away.
+                Hook::Clsact => std::mem::forget(link),
+            }
+        }
     }
 }
 
@@ -136,7 +164,6 @@ fn is_gone(error: &ProgramError) -> bool {
 }
 
 fn errno(error: &ProgramError) -> Option<i32> {
-    use aya::programs::tc::TcError;
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other failure has no errno of interest")]
     match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
@@ -151,12 +178,13 @@ fn errno(error: &ProgramError) -> Option<i32> {
 #[derive(Debug)]
 pub(super) struct Attachments {
     how: Attach,
+    pins: Option<Pins>,
     by_index: BTreeMap<u32, Attached>,
 }
 
 impl Attachments {
-    pub(super) const fn new(how: Attach) -> Self {
-        Self { how, by_index: BTreeMap::new() }
+    pub(super) const fn new(how: Attach, pins: Option<Pins>) -> Self {
+        Self { how, pins, by_index: BTreeMap::new() }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Attached> {
@@ -178,7 +206,7 @@ impl Attachments {
                 interface.clone_into(&mut attached.name);
                 attached
             }
-            None => hook_up(self.how, program, interface, index, role)?,
+            None => self.hook_up(program, interface, index, role)?,
         };
         Ok(self.by_index.entry(index).or_insert(attached))
     }
@@ -192,10 +220,14 @@ impl Attachments {
         };
         let name = attached.name.as_str();
         let linked = match attached.hook {
-            Hook::Tcx => link(program, name, TcAttachType::Egress),
-            Hook::Clsact => filter(program, name, TcAttachType::Egress, attached.made_qdisc),
+            Hook::Tcx => {
+                let pin = self.pins.as_ref().map(|pins| pins.link(index, Way::Egress));
+                link(program, name, TcAttachType::Egress, pin.as_deref())
+            }
+            Hook::Clsact => filter(program, name, index, TcAttachType::Egress, attached.made_qdisc)
+                .map_err(|error| refused(name, error)),
         };
-        attached.egress = Some(linked.map_err(|error| refused(name, error))?);
+        attached.egress = Some(linked?);
         Ok(())
     }
 
@@ -204,73 +236,115 @@ impl Attachments {
         attached.detach()?;
         maps.remove_interface(index)
     }
-}
 
-fn hook_up(
-    how: Attach,
-    program: &mut SchedClassifier,
-    interface: &str,
-    index: u32,
-    role: Role,
-) -> Result<Attached, Error> {
-    let attached = |hook, made_qdisc, link| Attached {
-        name: interface.to_owned(),
-        index,
-        role,
-        made_qdisc,
-        hook,
-        link: Some(link),
-        egress: None,
-    };
-    if how != Attach::Clsact {
-        // First, because a program before us that says "accept" would hide flows from us.
-        match link(program, interface, TcAttachType::Ingress) {
-            Ok(link) => return Ok(attached(Hook::Tcx, false, link)),
-            // What kernels before 6.6 say.
-            Err(error) if how == Attach::Auto && errno(&error) == Some(libc::EINVAL) => {
-                debug!(interface, %error, "no TCX, trying clsact");
+    /// Detaches what a predecessor has left elsewhere.
+    pub(super) fn take_over(&self) -> Result<usize, Error> {
+        let by = |hook| {
+            let attached = self.by_index.values().filter(move |attached| attached.hook == hook);
+            attached.map(Attached::index).collect::<Vec<_>>()
+        };
+        let links = self.pins.as_ref().map_or(Ok(0), |pins| pins.remove_links_except(&by(Hook::Tcx)))?;
+        Ok(links + sweep_except(&by(Hook::Clsact))?)
+    }
+
+    pub(super) fn leave(self) {
+        self.by_index.into_values().for_each(Attached::leave);
+    }
+
+    fn hook_up(
+        &self,
+        program: &mut SchedClassifier,
+        interface: &str,
+        index: u32,
+        role: Role,
+    ) -> Result<Attached, Error> {
+        let attached = |hook, made_qdisc, link, pins| Attached {
+            name: interface.to_owned(),
+            index,
+            role,
+            made_qdisc,
+            hook,
+            link: Some(link),
+            egress: None,
+            pins,
+        };
+        if self.how != Attach::Clsact {
+            let pins = self.pins.as_ref();
+            let pins = pins.map(|pins| [Way::Ingress, Way::Egress].map(|way| pins.link(index, way)));
+            let pin = pins.as_ref().map(|[ingress, _]| ingress.as_path());
+            // First, because a program before us that says "accept" would hide flows from us.
+            match link(program, interface, TcAttachType::Ingress, pin) {
+                Ok(link) => return Ok(attached(Hook::Tcx, false, link, pins)),
+                // What kernels before 6.6 say.
+                Err(Error::Attach { source, .. })
+                    if self.how == Attach::Auto && errno(&source) == Some(libc::EINVAL) =>
+                {
+                    debug!(interface, error = %source, "no TCX, trying clsact");
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(refused(interface, error)),
+        }
+        let failed = |source| Error::TrafficControl { interface: interface.to_owned(), source };
+        let made_qdisc =
+            qdisc::create(interface).map_err(failed)? || made_by_predecessor(index).map_err(failed)?;
+        match filter(program, interface, index, TcAttachType::Ingress, made_qdisc) {
+            Ok(link) => Ok(attached(Hook::Clsact, made_qdisc, link, None)),
+            Err(error) => {
+                if made_qdisc {
+                    qdisc::remove_if_unused(index).map_err(failed)?;
+                }
+                Err(refused(interface, error))
+            }
         }
     }
-    let made_qdisc = qdisc::create(interface)
-        .map_err(|source| Error::TrafficControl { interface: interface.to_owned(), source })?;
-    match filter(program, interface, TcAttachType::Ingress, made_qdisc) {
-        Ok(link) => Ok(attached(Hook::Clsact, made_qdisc, link)),
-        Err(error) => {
-            if made_qdisc {
-                qdisc::remove_if_unused(index)
-                    .map_err(|source| Error::TrafficControl { interface: interface.to_owned(), source })?;
-            }
-            Err(refused(interface, error))
-        }
-    }
 }
 
-/// Attaches by a filter in the clsact qdisc.
+/// Whether the qdisc is there because a predecessor made it.
+fn made_by_predecessor(index: u32) -> io::Result<bool> {
+    let filters = qdisc::all_filters(index)?;
+    Ok(filters.iter().any(|filter| is_ours(filter) && filter.handle & 0xffff == u32::from(MADE_QDISC)))
+}
+
+/// Attaches by a filter in the clsact qdisc, in the place of a predecessor's if there is one.
 fn filter(
     program: &mut SchedClassifier,
     interface: &str,
+    index: u32,
     way: TcAttachType,
     made_qdisc: bool,
 ) -> Result<SchedClassifierLink, ProgramError> {
     let minor = if made_qdisc { MADE_QDISC } else { FOUND_QDISC };
-    let options = |priority| {
-        TcAttachOptions::Netlink(NlOptions { priority, handle: TcHandle::new(HANDLE, minor), classid: None })
-    };
+    let handle = || TcHandle::new(HANDLE, minor);
+    let left = qdisc::all_filters(index).unwrap_or_default();
+    let left = left.iter().find(|filter| {
+        is_ours(filter)
+            && filter.is_egress() == (way == TcAttachType::Egress)
+            && filter.handle & 0xffff == u32::from(minor)
+    });
+    if let Some(left) = left {
+        let left = SchedClassifierLink::attached(interface, way, left.priority(), handle(), None);
+        let id = program.attach_to_link(left.map_err(TcError::IoError)?)?;
+        return program.take_link(id);
+    }
+    let options =
+        |priority| TcAttachOptions::Netlink(NlOptions { priority, handle: handle(), classid: None });
     // Priority 1 may belong to a filter of another kind, which the kernel refuses to share: then
     // the kernel chooses.
     attach_by(program, interface, way, options(1)).or_else(|_| attach_by(program, interface, way, options(0)))
 }
 
-/// Attaches by a TCX link.
+/// Attaches by a TCX link, in the place of a predecessor's if `pin` names one.
 fn link(
     program: &mut SchedClassifier,
     interface: &str,
     way: TcAttachType,
-) -> Result<SchedClassifierLink, ProgramError> {
+    pin: Option<&Path>,
+) -> Result<SchedClassifierLink, Error> {
+    if let Some(link) = pin.and_then(|pin| replace(program, pin)) {
+        return Ok(link);
+    }
     let mut tries = 0..RELINKS;
-    loop {
+    let linked = loop {
         let linked = attach_by(program, interface, way, TcAttachOptions::TcxOrder(LinkOrder::first()));
         match linked {
             // A link goes with its last descriptor, and a process that is about to be started has
@@ -278,9 +352,36 @@ fn link(
             Err(error) if errno(&error) == Some(libc::EEXIST) && tries.next().is_some() => {
                 std::thread::sleep(RELINK);
             }
-            linked => return linked,
+            linked => break linked.map_err(|error| refused(interface, error))?,
+        }
+    };
+    let Some(pin) = pin else { return Ok(linked) };
+    name_link(linked, pin).map_err(|source| Error::Link { path: pin.to_owned(), source })
+}
+
+/// Puts the program into the place of the one whose link has this name. A link that holds no
+/// interface any more loses its name.
+fn replace(program: &mut SchedClassifier, pin: &Path) -> Option<SchedClassifierLink> {
+    let left = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    let replaced = SchedClassifierLink::try_from(left)
+        .map_err(io::Error::other)
+        .and_then(|left| program.attach_to_link(left).map_err(io::Error::other))
+        .and_then(|id| program.take_link(id).map_err(io::Error::other));
+    match replaced {
+        Ok(link) => Some(link),
+        Err(error) => {
+            debug!(pin = %pin.display(), %error, "a link that cannot be taken over");
+            // Should that fail, the new link says so: it cannot have this name.
+            fs::remove_file(pin).ok();
+            None
         }
     }
+}
+
+fn name_link(link: SchedClassifierLink, pin: &Path) -> io::Result<SchedClassifierLink> {
+    let link = FdLink::try_from(link).map_err(io::Error::other)?;
+    let link = link.pin(pin).map_err(io::Error::other)?;
+    SchedClassifierLink::try_from(FdLink::from(link)).map_err(io::Error::other)
 }
 
 fn attach_by(
@@ -323,33 +424,39 @@ fn describe(interface: &str, role: Role) -> Result<(u32, Interface), Error> {
     Ok((index, role.bridge_mac.map_or(shared, |mac| shared.bridged(mac))))
 }
 
-/// Whether a filter's program may be one of the gateway's.
-fn is_ours(program: &str) -> bool {
-    program.is_empty() || [name::PROGRAM, name::EGRESS_PROGRAM].contains(&program)
+/// Whether a filter is one of the gateway's.
+fn is_ours(filter: &Filter) -> bool {
+    // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel whether
+    // it knows names with a program of a kind that takes this capability.
+    let named =
+        |program: &str| program.is_empty() || [name::PROGRAM, name::EGRESS_PROGRAM].contains(&program);
+    filter.handle >> 16 == u32::from(HANDLE) && filter.program.as_deref().is_some_and(named)
 }
 
-/// Removes the filters that a predecessor left when it was killed, and the qdiscs it had made for
-/// them. TCX links need none of this: they vanish with their process. Returns how many filters
-/// there were.
+/// Removes the filters that a predecessor left, and the qdiscs it had made for them.
+///
+/// TCX links need none of this: they vanish with their process, or with their names. Returns how
+/// many filters there were.
 ///
 /// # Errors
 ///
 /// The kernel's tables cannot be read or changed.
 pub fn sweep() -> Result<usize, Error> {
+    sweep_except(&[])
+}
+
+/// The same, but those of the interfaces with these numbers stay.
+fn sweep_except(kept: &[u32]) -> Result<usize, Error> {
     let mut swept = 0;
     let interfaces = nix::net::if_::if_nameindex()
         .map_err(|errno| Error::TrafficControl { interface: "*".to_owned(), source: errno.into() })?;
     for interface in interfaces.iter() {
         let (label, index) = (interface.name().to_string_lossy(), interface.index());
         let failed = |source| Error::TrafficControl { interface: label.clone().into_owned(), source };
-        for filter in qdisc::all_filters(index).map_err(failed)? {
-            // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel
-            // whether it knows names with a program of a kind that takes this capability.
-            let is_ours =
-                filter.handle >> 16 == u32::from(HANDLE) && filter.program.as_deref().is_some_and(is_ours);
-            if !is_ours {
-                continue;
-            }
+        if kept.contains(&index) {
+            continue;
+        }
+        for filter in qdisc::all_filters(index).map_err(failed)?.into_iter().filter(is_ours) {
             qdisc::remove_filter(index, &filter).map_err(failed)?;
             if filter.handle & 0xffff == u32::from(MADE_QDISC) {
                 qdisc::remove_if_unused(index).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! The kernel program: found, loaded, checked.
 //!
 //! [`Kernel`] is all the rest of `datapath` knows of eBPF. It owns the program, its maps and its
-//! attachments; dropping it takes all of them out of the kernel. It never decides which interface,
-//! port or prefix is meant: it is told.
+//! attachments; dropping it takes all of them out of the kernel, but for pinned state. It never
+//! decides which interface, port or prefix is meant: it is told.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,6 +17,7 @@ use super::attach::{Attached, Attachments, Role};
 use super::events::{CaughtPackets, Events, Log};
 use super::flow_table::FlowTable;
 use super::maps::Maps;
+use super::pin::{self, Pins};
 use super::selftest::{self, Verdict};
 use crate::config::file::{Attach, Intercept, WhenDown};
 
@@ -145,6 +146,17 @@ pub enum Error {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
+    /// What outlives the process.
+    #[error(transparent)]
+    Pins(#[from] pin::Error),
+    /// A link cannot be pinned, or what is pinned is no link.
+    #[error("cannot use {} as the name of a link", path.display())]
+    Link {
+        /// The name.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel's table of queueing disciplines and filters cannot be read or changed.
     #[error("traffic control on interface {interface}")]
     TrafficControl {
@@ -186,10 +198,32 @@ impl Kernel {
     ///
     /// There is no object file, it does not fit this program, or the kernel refuses it.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
+        Self::load_with(settings, None)
+    }
+
+    /// The same, but its state and its links are pinned: what lies there already is taken over, and
+    /// what [`Self::leave`] leaves there works on without this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_pinned(settings: &Settings, pins: Pins) -> Result<Self, Error> {
+        Self::load_with(settings, Some(pins))
+    }
+
+    fn load_with(settings: &Settings, pins: Option<Pins>) -> Result<Self, Error> {
         let path = find()?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global(aya_log::LEVEL, log_level(settings.debug), true)
-            .map_max_entries(name::FLOWS, settings.flow_table_size)
+        let level = log_level(settings.debug);
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(aya_log::LEVEL, level, true)
+            .map_max_entries(name::FLOWS, settings.flow_table_size);
+        for map in name::STATE {
+            if let Some(pins) = &pins {
+                loader.map_pin_path(map, pins.map(map));
+            }
+        }
+        let mut ebpf = loader
             .load_file(&path)
             .map_err(|source| Error::Load { path: path.clone(), source: Box::new(source) })?;
         check_version(&mut ebpf, &path)?;
@@ -202,7 +236,7 @@ impl Kernel {
         egress_program(&mut ebpf)?.load()?;
         let flow_table = Some(FlowTable::take(&mut ebpf)?);
         Ok(Self {
-            attachments: Attachments::new(settings.attach),
+            attachments: Attachments::new(settings.attach, pins),
             ebpf,
             maps,
             settings: settings.clone(),
@@ -236,6 +270,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Lets new flows pass from now on while there is no listener, whatever was configured.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn pass_when_down(&mut self) -> Result<(), Error> {
+        self.configure(&Settings { when_down: WhenDown::Pass, ..self.settings.clone() })
+    }
+
     /// Attaches the program to an interface, or changes the role of one it is attached to.
     ///
     /// # Errors
@@ -263,6 +306,21 @@ impl Kernel {
     /// The kernel refuses.
     pub fn detach(&mut self, index: u32) -> Result<(), Error> {
         self.attachments.detach(&mut self.maps, index)
+    }
+
+    /// Takes the program of a predecessor from all interfaces that this one is not attached to, and
+    /// every other way to be attached that it had. Returns how many links and filters there were.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's tables cannot be read or changed.
+    pub fn take_over(&mut self) -> Result<usize, Error> {
+        self.attachments.take_over()
+    }
+
+    /// Lets the program go on without this process, where its links and its state are pinned.
+    pub fn leave(self) {
+        self.attachments.leave();
     }
 
     /// The interfaces the program is attached to, by number.

@@ -32,6 +32,19 @@ pub(super) struct Filter {
     parent: TcHandle,
 }
 
+impl Filter {
+    /// Its priority among the filters of the qdisc.
+    pub(super) const fn priority(&self) -> u16 {
+        let [high, low, ..] = self.info.to_be_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// Whether it is for packets that go out.
+    pub(super) fn is_egress(&self) -> bool {
+        self.parent == EGRESS
+    }
+}
+
 /// Makes a clsact qdisc; `false`: there is one already.
 pub(super) fn create(interface: &str) -> io::Result<bool> {
     match qdisc_add_clsact(interface) {

@@ -13,12 +13,13 @@ use nix::fcntl::{Flock, FlockArg};
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
-use super::attach::{self, Role};
+use super::attach::Role;
 use super::carrier::{Carrier, Order, Word};
 use super::events::Events;
 use super::interfaces::{self, Link, Watch};
 use super::listener::Listener;
 use super::object::{self, Kernel, Settings};
+use super::pin::Pins;
 use super::probe::{self, State};
 use super::{lanes, route, source};
 use crate::config::file::{Config, LogLevel};
@@ -63,6 +64,9 @@ pub struct Steering {
     kernel: Kernel,
     events: Option<Events>,
     carrier: Option<Carrier>,
+    pins: Option<Pins>,
+    /// Whether a predecessor's places are this program's.
+    took_over: bool,
     netlink: Handle,
     watch: Watch,
     names: BTreeMap<u32, String>,
@@ -76,8 +80,10 @@ pub struct Steering {
 impl Steering {
     /// Loads and tests the program, and sets up routing. Nothing is steered yet.
     ///
-    /// What a killed predecessor left is removed first; a lock on the network namespace makes sure
-    /// that it is a predecessor's. The kernel drops the lock with this process.
+    /// The routing that a killed predecessor left is removed; a lock on the network namespace makes
+    /// sure that it is a predecessor's. The kernel drops the lock with this process. The flows that
+    /// a predecessor's program carries go on: this one takes over its state now, and its places with
+    /// [`Self::follow`].
     ///
     /// # Errors
     ///
@@ -88,12 +94,21 @@ impl Steering {
         let (connection, netlink, _) =
             rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
         tokio::spawn(connection);
+        let pins = Pins::find().map_err(object::Error::from)?;
+        if let Some(pins) = &pins {
+            pins.open().map_err(object::Error::from)?;
+            let carried = pins.carried().map_err(object::Error::from)?;
+            if carried > 0 {
+                info!(flows = carried, "taking over what the kernel carries");
+            }
+        } else {
+            warn!("no BPF file system at /sys/fs/bpf: handed-off sessions end with this process");
+        }
         route::remove(&netlink).await?;
-        attach::sweep()?;
 
         let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
-        let mut kernel = Kernel::load(&Settings { debug, ..Settings::from(&config.intercept) })?;
-        kernel.self_test()?;
+        let loaded = load(&Settings { debug, ..Settings::from(&config.intercept) }, pins.clone());
+        let mut kernel = loaded.inspect_err(|_| forget_unless_carried(pins.as_ref()))?;
         let mut events = kernel.events();
         // Those of the test concern nobody.
         while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
@@ -104,6 +119,8 @@ impl Steering {
             kernel,
             events,
             carrier,
+            pins,
+            took_over: false,
             netlink,
             watch,
             names: BTreeMap::new(),
@@ -113,10 +130,16 @@ impl Steering {
             quiet: BTreeMap::new(),
             _lock: lock,
         };
-        steering.configure(config)?;
         let families: Vec<_> = listeners.iter().map(Listener::family).collect();
-        if let Err(error) = route::install(&steering.netlink, &config.intercept.routing, &families).await {
-            steering.stop().await;
+        let begun = match steering.configure(config) {
+            Ok(()) => route::install(&steering.netlink, &config.intercept.routing, &families).await,
+            Err(error) => {
+                steering.stop(Carried::Keep).await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = begun {
+            steering.stop(Carried::Keep).await;
             return Err(error.into());
         }
         Ok(steering)
@@ -213,6 +236,13 @@ impl Steering {
         if !news.is_empty() {
             self.tell_settings(&links, config);
         }
+        if !self.took_over {
+            self.took_over = true;
+            let left = self.kernel.take_over()?;
+            if left > 0 {
+                info!(attachments = left, "removed what a predecessor left");
+            }
+        }
         self.refused.retain(|(index, _)| wanted.contains_key(index));
         self.tell_idle(&links, config);
         self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
@@ -306,15 +336,66 @@ impl Steering {
         }
     }
 
-    /// Takes everything out of the kernel again.
-    pub async fn stop(self) {
-        // First the program: a packet that is steered without a rule would be lost.
-        let Self { kernel, events, carrier, netlink, _lock, .. } = self;
+    /// Takes everything out of the kernel again, or all but what carries flows. Returns how many
+    /// flows go on.
+    pub async fn stop(self, carried: Carried) -> usize {
+        let Self { mut kernel, events, carrier, pins, netlink, _lock, .. } = self;
         drop((events, carrier));
-        drop(kernel);
+        let left = match (&pins, carried) {
+            (Some(pins), Carried::Keep) => pins.carried().unwrap_or_else(|error| {
+                warn!(error = super::chain(&error), "cannot count the flows that the kernel carries");
+                0
+            }),
+            (None, _) | (_, Carried::Drop) => 0,
+        };
+        // First the program: a packet that is steered without a rule would be lost.
+        if left > 0 {
+            if let Err(error) = kernel.pass_when_down() {
+                warn!(
+                    error = super::chain(&error),
+                    "new flows do as configured for when the gateway is down"
+                );
+            }
+            kernel.leave();
+        } else {
+            drop(kernel);
+            if let Some(Err(error)) = pins.map(|pins| pins.remove()) {
+                warn!(error = super::chain(&error), "cannot remove what is pinned");
+            }
+        }
         if let Err(error) = route::remove(&netlink).await {
             warn!(%error, "cannot remove the policy routing");
         }
+        left
+    }
+}
+
+/// What becomes of the flows that the kernel carries when the gateway stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// They go on.
+    Keep,
+    /// They end.
+    Drop,
+}
+
+fn load(settings: &Settings, pins: Option<Pins>) -> Result<Kernel, object::Error> {
+    let mut kernel = match pins {
+        Some(pins) => Kernel::load_pinned(settings, pins)?,
+        None => Kernel::load(settings)?,
+    };
+    kernel.self_test()?;
+    Ok(kernel)
+}
+
+/// A gateway that does not start leaves nothing, but flows that were there before.
+fn forget_unless_carried(pins: Option<&Pins>) {
+    let Some(pins) = pins else { return };
+    if !pins.carried().is_ok_and(|carried| carried == 0) {
+        return;
+    }
+    if let Err(error) = pins.remove() {
+        warn!(error = super::chain(&error), "cannot remove what is pinned");
     }
 }
 

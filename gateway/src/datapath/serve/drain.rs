@@ -1,4 +1,4 @@
-//! The end: open sessions end first, then everything is taken away.
+//! The end: open sessions end first, then everything is taken away that carries no flow.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::notify::notify;
 use super::signals::{Request, Signals};
 use super::{Datapath, TICK, ticking};
+use crate::datapath::steer::Carried;
 use crate::ipc::ToProxy;
 
 /// How long the proxy may take to let open sessions end when the gateway stops.
@@ -15,7 +16,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 impl Datapath {
     /// Lets open sessions end, for a while and unless a second request to stop comes; then takes
-    /// everything away.
+    /// everything away that carries no flow.
     pub(in crate::datapath) async fn stop(mut self, signals: &mut Signals) {
         notify(&[NotifyState::Stopping]);
         self.close();
@@ -25,7 +26,10 @@ impl Datapath {
         }
         self.proxy.kill().await;
         if let Some(steering) = self.steering.take() {
-            steering.stop().await;
+            let flows = steering.stop(Carried::Keep).await;
+            if flows > 0 {
+                info!(flows, "the kernel goes on carrying these; the next gateway takes them over");
+            }
         }
         drop(self.control.take());
         info!("stopped");

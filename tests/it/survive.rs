@@ -1,0 +1,159 @@
+//! Sessions that the kernel carries outlive the gateway's processes.
+
+use std::io::Read as _;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gateway_tests::gateway::{self, Gateway, Settings};
+use gateway_tests::lab::{Family, LAN, Lab, WAN};
+use gateway_tests::{process, wait};
+use nix::sys::signal::{Signal, kill};
+
+use crate::direct::{bulk, echo, ping, settings, started, wait_until_direct};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Octets of one round of a transfer, which are compared when they come back.
+const ROUND: usize = 100_000;
+
+/// A transfer both ways that goes on until it is told to end.
+struct Transfer<'a> {
+    rounds: &'a AtomicU64,
+}
+
+impl Transfer<'_> {
+    /// Waits for three rounds that began after this call or were under way.
+    fn goes_on(&self, when: &str) -> anyhow::Result<()> {
+        let before = self.rounds.load(Ordering::Relaxed);
+        wait::until(PATIENCE, when, || Ok((self.rounds.load(Ordering::Relaxed) >= before + 3).then_some(())))
+    }
+}
+
+/// Runs `work` beside a transfer through `stream`; then closes it in good order.
+fn beside_transfer(
+    stream: &TcpStream,
+    work: impl FnOnce(&Transfer<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (rounds, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let transfer = scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                bulk(stream, ROUND)?;
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+        let worked = work(&Transfer { rounds: &rounds });
+        enough.store(true, Ordering::Relaxed);
+        let transferred = transfer.join().expect("does not panic");
+        worked.and(transferred.context("the transfer"))
+    })?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut stream = stream;
+    ensure!(stream.read(&mut [0])? == 0, "octets behind the end");
+    Ok(())
+}
+
+/// Filters of the router, by which a program that stays behind is seen; TCX links are seen by their names.
+fn left_behind(lab: &Lab) -> anyhow::Result<String> {
+    let mut left = Vec::new();
+    for interface in [LAN, WAN] {
+        for way in ["ingress", "egress"] {
+            let mut tc = lab.router().command("tc");
+            left.push(process::done(tc.args(["filter", "show", "dev", interface, way]))?);
+        }
+    }
+    left.push(lab.router().ip("rule")?.lines().filter(|rule| rule.contains("fwmark")).collect());
+    if lab.router().pins().exists() {
+        left.push(lab.router().pins().display().to_string());
+    }
+    Ok(left.concat())
+}
+
+fn through(attach: &'static str) -> Settings {
+    Settings { intercept: vec![("attach", attach)], ..settings("preserve") }
+}
+
+fn goes_on_through_all(attach: &'static str, family: Family) -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, family.smtp())?;
+    let gateway = Gateway::start(&lab, &through(attach))?;
+    let stream = started(&lab, family.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    let mut last = None;
+    beside_transfer(&stream, |transfer| {
+        kill(gateway.proxy()?, Signal::SIGKILL)?;
+        transfer.goes_on("transfer without a proxy")?;
+        wait::until(PATIENCE, "restart of the proxy", || {
+            Ok((gateway.log().matches("msg=intercepting").count() == 2).then_some(()))
+        })?;
+        transfer.goes_on("transfer with a new proxy")?;
+
+        kill(gateway.daemon().pid(), Signal::SIGKILL)?;
+        drop(gateway);
+        transfer.goes_on("transfer without a gateway")?;
+        let mut gateway = Gateway::start(&lab, &through(attach))?;
+        gateway.wait_for_log("taking over what the kernel carries")?;
+        transfer.goes_on("transfer with a new gateway")?;
+
+        gateway.stop()?;
+        gateway.wait_for_log("the kernel goes on carrying these")?;
+        transfer.goes_on("transfer after a stop")?;
+        drop(gateway);
+
+        let upgraded = lab.directory().join("gateway-upgraded");
+        std::fs::copy(gateway::binary()?, &upgraded)?;
+        std::fs::copy(
+            gateway::binary()?.with_file_name("gateway-ebpf.o"),
+            lab.directory().join("gateway-ebpf.o"),
+        )?;
+        let gateway = Gateway::start_binary(&upgraded, &lab, &through(attach))?;
+        transfer.goes_on("transfer with a new binary")?;
+        last = Some(gateway);
+        Ok(())
+    })?;
+    let mut gateway = last.context("no gateway")?;
+    // New sessions are taken as ever.
+    let another = started(&lab, family.smtp())?;
+    wait_until_direct(&lab, &another)?;
+    another.shutdown(Shutdown::Both)?;
+    wait::until(PATIENCE, "the end of both flows", || {
+        Ok((gateway.log().matches("packets_from_client").count() >= 1).then_some(()))
+    })?;
+    thread::sleep(Duration::from_secs(4));
+    gateway.stop()?;
+    assert_eq!(left_behind(&lab)?, "");
+    Ok(())
+}
+
+#[test]
+fn a_transfer_goes_on_through_kills_a_restart_and_a_new_binary() -> anyhow::Result<()> {
+    goes_on_through_all("tcx", Family::V4)?;
+    goes_on_through_all("tcx", Family::V6)
+}
+
+#[test]
+fn a_transfer_goes_on_in_a_clsact_qdisc_too() -> anyhow::Result<()> {
+    goes_on_through_all("clsact", Family::V4)
+}
+
+#[test]
+fn flows_of_another_version_keep_a_gateway_from_starting_and_what_carries_none_is_removed()
+-> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let mut gateway = Gateway::start(&lab, &through("tcx"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    gateway.stop()?;
+    let pins = lab.router().pins();
+    let own = std::fs::read_dir(&pins)?.next().context("nothing is pinned")??.path();
+    std::fs::rename(&own, pins.join("abi-0"))?;
+    let refused = Gateway::start(&lab, &through("tcx")).map(drop).expect_err("it starts").to_string();
+    ensure!(refused.contains("carries 1 flow for a gateway whose program speaks version 0"), "{refused}");
+    ensure!(refused.contains("gateway stop --drop-flows"), "{refused}");
+    ping(&stream, 3).context("the flow goes on")?;
+    Ok(())
+}
