@@ -2,10 +2,11 @@
 
 use std::future::pending;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
@@ -24,7 +25,7 @@ use crate::telemetry::{Counter, Limit, Trouble};
 
 mod sockets;
 
-use sockets::{interest, ready};
+use sockets::{READ, receive, writable};
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
 type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
@@ -89,8 +90,10 @@ struct Driver<'a> {
 
 /// What the session waited for.
 enum Event {
-    Client(io::Result<tokio::io::Ready>),
-    Server(io::Result<tokio::io::Ready>),
+    Client(io::Result<usize>),
+    Server(io::Result<usize>),
+    /// What can be written is written by `settle`.
+    Writable,
     Connected(io::Result<TcpStream>),
     Judged(Judged),
     Facts(Option<FlowFacts>),
@@ -103,7 +106,10 @@ enum Event {
 impl Driver<'_> {
     /// Runs until the session has ended, or `None` when it goes on in the splice lane.
     async fn drive(&mut self) -> Option<SessionEnd> {
-        let mut stop = self.context.stop.clone();
+        // Asked for once, not at every step: each has a queue of its own to stand in.
+        let (live, mut stop) = (self.live, self.context.stop.clone());
+        let mut operator = pin!(live.ended_by_operator().fuse());
+        let mut stopped = pin!(stop.wait_for(|stop| *stop).map(drop).fuse());
         loop {
             self.settle().await;
             let now = clock::now();
@@ -116,20 +122,26 @@ impl Driver<'_> {
             self.live.set_stage(self.exchange.stage());
             let patience = self.settings.config.timeouts.scan.duration();
             let deadline = self.exchange.deadline();
-            let client = interest(self.exchange.wants_client(), !self.exchange.to_client().is_empty());
-            let server = interest(self.exchange.wants_server(), !self.exchange.to_server().is_empty());
+            let wanted = (self.exchange.wants_client(), self.exchange.wants_server());
+            let waiting = (!self.exchange.to_client().is_empty(), !self.exchange.to_server().is_empty());
+            let room = self.room();
             let may_connect = self.exchange.wants_server_connection();
             let connecting = self.connecting.as_mut().filter(|_| may_connect);
+            let (from_client, to_client) = self.client.split();
+            let (from_server, to_server) = self.server.as_mut().map(TcpStream::split).unzip();
+            let (client_in, server_in) = self.exchange.buffers();
             let event = tokio::select! {
-                ready = ready(Some(&self.client), client) => Event::Client(ready),
-                ready = ready(self.server.as_ref(), server) => Event::Server(ready),
+                read = receive(Some(from_client), client_in, room, wanted.0) => Event::Client(read),
+                read = receive(from_server, server_in, READ, wanted.1) => Event::Server(read),
+                _ = writable(Some(to_client), waiting.0) => Event::Writable,
+                _ = writable(to_server, waiting.1) => Event::Writable,
                 connected = opt(connecting) => Event::Connected(connected),
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 facts = opt(self.asking.as_mut()) => Event::Facts(facts),
                 () = until(deadline) => Event::Deadline,
-                () = self.live.ended_by_operator() => Event::Operator,
-                _ = stop.wait_for(|stop| *stop) => Event::Stop,
+                () = &mut operator => Event::Operator,
+                () = &mut stopped => Event::Stop,
             };
             self.take(event);
         }
@@ -138,16 +150,9 @@ impl Driver<'_> {
     fn take(&mut self, event: Event) {
         let now = clock::now();
         match event {
-            Event::Client(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
-                self.read_client(now);
-            }
-            Event::Server(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
-                self.read_server(now);
-            }
-            // What can be written is written by `settle`.
-            Event::Client(Ok(_)) | Event::Server(Ok(_)) => {}
-            Event::Client(Err(_)) => self.exchange.client_lost(now),
-            Event::Server(Err(_)) => self.exchange.server_ended(now),
+            Event::Client(read) => self.client_read(read, now),
+            Event::Server(read) => self.server_read(read, now),
+            Event::Writable => {}
             Event::Connected(connected) => self.connected(connected, now),
             Event::Judged(judged) => self.judged(&judged, now),
             Event::Facts(facts) => {

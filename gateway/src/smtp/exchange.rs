@@ -201,6 +201,11 @@ impl Exchange {
         &mut self.client_in
     }
 
+    /// [`Self::client_buffer`] and [`Self::server_buffer`], for a driver that waits for both.
+    pub const fn buffers(&mut self) -> (&mut BytesMut, &mut BytesMut) {
+        (&mut self.client_in, &mut self.server_in)
+    }
+
     /// Octets from the client were appended to [`Self::client_buffer`].
     pub fn client_received(&mut self, now: Instant) {
         self.clocks.block = now;

@@ -1,11 +1,14 @@
 //! The session's two sockets: what is read goes into the exchange, what it has for them is written.
 
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::ready;
 use std::time::Instant;
 
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Driver;
 use crate::clock;
@@ -13,46 +16,36 @@ use crate::session::table::Stage;
 use crate::telemetry::Counter;
 
 /// Octets read at once: commands and replies are short, and most sessions have no more.
-const READ: usize = 2 * 1024;
+pub(super) const READ: usize = 2 * 1024;
 /// Octets read at once from a client that sends a message.
 const READ_TEXT: usize = 32 * 1024;
 
 impl Driver<'_> {
-    pub(super) fn read_client(&mut self, now: Instant) {
-        if !self.exchange.wants_client() {
-            return;
-        }
-        let room = if self.exchange.stage() == Stage::Data { READ_TEXT } else { READ };
-        let buffer = self.exchange.client_buffer();
-        buffer.reserve(room);
-        match self.client.try_read_buf(buffer) {
+    /// Octets that may be read from the client at once.
+    pub(super) fn room(&self) -> usize {
+        if self.exchange.stage() == Stage::Data { READ_TEXT } else { READ }
+    }
+
+    pub(super) fn client_read(&mut self, read: io::Result<usize>, now: Instant) {
+        match read {
             Ok(0) => self.exchange.client_ended(now),
             Ok(octets) => {
                 self.live.add_from_client(count(octets));
                 self.context.telemetry.add(Counter::ClientOctets, count(octets));
                 self.exchange.client_received(now);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.exchange.client_lost(now),
         }
     }
 
-    pub(super) fn read_server(&mut self, now: Instant) {
-        let Some(server) = &self.server else { return };
-        if !self.exchange.wants_server() {
-            return;
-        }
-        let buffer = self.exchange.server_buffer();
-        buffer.reserve(READ);
-        match server.try_read_buf(buffer) {
-            Ok(0) => self.exchange.server_ended(now),
-            Ok(octets) => {
+    pub(super) fn server_read(&mut self, read: io::Result<usize>, now: Instant) {
+        match read {
+            Ok(octets @ 1..) => {
                 self.live.add_from_server(count(octets));
                 self.context.telemetry.add(Counter::ServerOctets, count(octets));
                 self.exchange.server_received(now);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.exchange.server_ended(now),
+            Ok(0) | Err(_) => self.exchange.server_ended(now),
         }
     }
 
@@ -79,7 +72,11 @@ impl Driver<'_> {
             Err(_) => {
                 // It may have said why before it closed.
                 let now = clock::now();
-                self.read_server(now);
+                let buffer = self.exchange.server_buffer();
+                buffer.reserve(READ);
+                if let Ok(octets @ 1..) = server.try_read_buf(buffer) {
+                    self.server_read(Ok(octets), now);
+                }
                 self.exchange.server_ended(now);
             }
         }
@@ -91,21 +88,30 @@ fn count(octets: usize) -> u64 {
     u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
-pub(super) fn interest(read: bool, write: bool) -> Option<Interest> {
-    match (read, write) {
-        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-        (true, false) => Some(Interest::READABLE),
-        (false, true) => Some(Interest::WRITABLE),
-        (false, false) => None,
-    }
+/// Appends what there is from `stream` to `buffer`, as soon as there is something; returns how many
+/// octets that were. Cancelled, it has read nothing.
+///
+/// Memory is taken only then: most sessions wait most of the time. A read that does not fill
+/// its room leaves the socket known as empty, so that no second one is needed to find that out.
+pub(super) async fn receive(
+    stream: Option<ReadHalf<'_>>,
+    buffer: &mut BytesMut,
+    room: usize,
+    wanted: bool,
+) -> io::Result<usize> {
+    let Some(mut stream) = stream.filter(|_| wanted) else { return pending().await };
+    poll_fn(|cx| {
+        ready!(stream.as_ref().poll_read_ready(cx))?;
+        buffer.reserve(room);
+        pin!(stream.read_buf(buffer)).poll(cx)
+    })
+    .await
 }
 
-pub(super) async fn ready(
-    stream: Option<&TcpStream>,
-    interest: Option<Interest>,
-) -> io::Result<tokio::io::Ready> {
-    match (stream, interest) {
-        (Some(stream), Some(interest)) => stream.ready(interest).await,
-        _ => pending().await,
+/// Waits until `stream` takes octets again.
+pub(super) async fn writable(stream: Option<WriteHalf<'_>>, wanted: bool) -> io::Result<()> {
+    match stream.filter(|_| wanted) {
+        Some(stream) => stream.writable().await,
+        None => pending().await,
     }
 }
