@@ -88,8 +88,8 @@ pub struct SessionRecord {
     pub handed_off: Option<HandedOff>,
     /// Messages begun.
     pub messages: u32,
-    /// Whether AUTH succeeded.
-    pub authenticated: bool,
+    /// What the client has done in the inspect lane.
+    pub conduct: Conduct,
     /// From accept to close.
     pub time: Duration,
     /// How it ended.
@@ -98,6 +98,46 @@ pub struct SessionRecord {
     pub facts: Option<FlowFacts>,
     /// What the client said of itself when it began TLS.
     pub tls: Option<TlsFacts>,
+}
+
+/// What a client has done in a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// The server has offered it AUTH.
+    pub auth_offered: bool,
+    /// The server has accepted its AUTH.
+    pub authenticated: bool,
+    /// The server has refused its AUTH at least once.
+    pub auth_rejected: bool,
+    /// The last offence.
+    pub cause: Option<Cause>,
+}
+
+/// Something a client has done for which it may be locked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It spoke before the greeting.
+    EarlyTalk,
+    /// `filters.helo`.
+    RegexHelo,
+    /// `filters.mail`.
+    RegexMailFrom,
+    /// `filters.rcpt`.
+    RegexRcptTo,
+}
+
+impl Cause {
+    /// One word for records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EarlyTalk => "early-talk",
+            Self::RegexHelo => "regex-helo",
+            Self::RegexMailFrom => "regex-mail-from",
+            Self::RegexRcptTo => "regex-rcpt-to",
+        }
+    }
 }
 
 /// What is known of a session since the kernel carries it. Its octets are counted as they pass:

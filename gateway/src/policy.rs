@@ -4,6 +4,8 @@
 //! question always has the same answer.
 
 pub mod decision;
+pub mod filter;
 pub mod lane;
+pub mod nat_header;
 pub mod ruling;
 pub mod source;

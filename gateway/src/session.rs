@@ -17,7 +17,7 @@ use crate::handoff::{Engine, Handoff};
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::{Flow, SessionId};
 use crate::intercept::origin;
-use crate::outcome::SessionEnd;
+use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
@@ -87,7 +87,7 @@ pub struct Settings {
 struct Ending {
     lane: &'static str,
     end: SessionEnd,
-    authenticated: bool,
+    conduct: Conduct,
     /// How its octets were moved once nobody read them.
     engine: Option<Engine>,
     /// It has not ended: the kernel carries it, in place of a connection between these ends.
@@ -101,8 +101,8 @@ impl Ending {
         self
     }
 
-    const fn of(lane: &'static str, end: SessionEnd) -> Self {
-        Self { lane, end, authenticated: false, engine: None, upstream: None }
+    fn of(lane: &'static str, end: SessionEnd) -> Self {
+        Self { lane, end, conduct: Conduct::default(), engine: None, upstream: None }
     }
 }
 
@@ -131,13 +131,13 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,
     };
     let ending = run(stream, &live, &settings, &context).await;
-    let Ending { lane, end, authenticated, engine, upstream } = ending;
+    let Ending { lane, end, conduct, engine, upstream } = ending;
     if let Some(upstream) = upstream {
         context.telemetry.count(Counter::HandedOff);
-        context.direct.park(live, lane, authenticated, upstream, &context.telemetry);
+        context.direct.park(live, lane, conduct, upstream, &context.telemetry);
         return;
     }
-    let record = record::session(&live, lane, end, authenticated, engine, None);
+    let record = record::session(&live, lane, end, conduct, engine, None);
     context.telemetry.session(&record);
 }
 
@@ -153,8 +153,9 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     let facts = live.facts();
     let interface = facts.as_ref().map(|facts| facts.interface.as_str());
     let time = local_time();
-    match settings.lanes.choose(flow.client, flow.destination, interface, time) {
-        Lane::Inspect => Box::pin(inspect::run(stream, live, settings, context)).await,
+    let choice = settings.lanes.choose(flow.client, flow.destination, interface, time);
+    match choice.lane {
+        Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,
         Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,
         Lane::Reject => {
             Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.name))).await;

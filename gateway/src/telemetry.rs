@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::config::file::LogAddresses;
 use crate::handoff::Engine;
-use crate::outcome::{MessageRecord, SessionRecord};
+use crate::outcome::{Cause, MessageRecord, SessionRecord};
 
 pub mod counter;
 mod datagram;
@@ -142,7 +142,10 @@ impl Telemetry {
             packets_from_client = record.handed_off.map(|kernel| kernel.packets_from_client),
             packets_from_server = record.handed_off.map(|kernel| kernel.packets_from_server),
             messages = record.messages,
-            authenticated = record.authenticated,
+            authenticated = record.conduct.authenticated,
+            auth_offered = record.conduct.auth_offered,
+            auth_rejected = record.conduct.auth_rejected,
+            cause = record.conduct.cause.map(Cause::name),
             time_ms = metrics::millis(record.time),
             interface = facts.map(|facts| facts.interface.as_str()),
             mac = facts.and_then(|facts| facts.mac).map(redact::mac),
@@ -261,7 +264,7 @@ mod tests {
     use crate::intercept::flow::SessionId;
     use crate::ipc::flow::Refusal;
     use crate::outcome::{
-        Finding, MessageAction, Rating, ScanResult, Scanner, SessionEnd, SpamAction, Verdict,
+        Conduct, Finding, MessageAction, Rating, ScanResult, Scanner, SessionEnd, SpamAction, Verdict,
     };
 
     fn telemetry() -> Telemetry {
@@ -318,7 +321,7 @@ mod tests {
             engine: None,
             handed_off: None,
             messages: 1,
-            authenticated: false,
+            conduct: Conduct::default(),
             time: Duration::from_secs(1),
             end,
             facts: None,

@@ -33,8 +33,11 @@ use std::time::{Duration, Instant};
 use gateway::clock;
 use gateway::config;
 use gateway::config::units::Span;
+use gateway::intercept::address::{ClientAddr, OriginalDst};
+use gateway::intercept::flow::{Flow, SessionId};
 use gateway::outcome::SessionEnd;
-use gateway::smtp::exchange::{Action, Decision, Exchange, Rules, Ruling, Step};
+use gateway::policy::nat_header::nat_header;
+use gateway::smtp::exchange::{Action, Decision, Exchange, Rules, Ruling, Step, Terms, Unread};
 use gateway::smtp::refusal::Refusal;
 
 #[test]
@@ -95,9 +98,18 @@ fn play(text: &str, split: bool) -> String {
     let asks = text.lines().filter_map(|line| line.strip_prefix("? ")).flat_map(|line| line.split(' '));
     let asks = asks.map(step).collect();
     let rules = Rules { asks, ..Rules::new(&config, "gw.test".to_owned()) };
+    // The session's name changes with each run; `ip-only` does not show it.
+    let flow = Flow {
+        id: SessionId::next(clock::wall()),
+        client: ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
+        destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+        facts: None,
+    };
+    let header = nat_header(&config, &flow, &rules.name);
+    let terms = Terms { starttls: rules.inspect.starttls, header };
     let now = clock::now();
     let mut player = Player {
-        exchange: Exchange::new(Arc::new(rules), now),
+        exchange: Exchange::on_terms(Arc::new(rules), terms, now),
         now,
         split,
         content: Vec::new(),
@@ -326,7 +338,8 @@ impl Player {
                 done.reply,
             ),
             Action::DropServer => writeln!(out, "= drop server"),
-            Action::Splice => writeln!(out, "= splice"),
+            Action::Splice(Unread::Encrypted) => writeln!(out, "= splice"),
+            Action::Splice(Unread::Authenticated) => writeln!(out, "= splice, authenticated"),
             Action::Note(note) => writeln!(out, "= note {note:?}"),
         }
         .unwrap();

@@ -8,10 +8,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod filters;
 mod inspect;
 mod intercept;
 mod lanes;
 mod limits;
+mod nat_header;
 mod operator;
 mod process;
 mod scan;
@@ -19,10 +21,15 @@ mod spam;
 mod spool;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
-pub use inspect::{BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine};
+pub use super::pattern::Pattern;
+pub use filters::{Auth, AuthRequire, AuthSkip, Filter, Filters, OnMatch};
+pub use inspect::{
+    BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls,
+};
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
 pub use lanes::{Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
+pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
@@ -55,6 +62,12 @@ pub struct Config {
     pub lanes: Vec<LaneRule>,
     /// The inspect lane: what is relayed between client and server, and what is not.
     pub inspect: Inspect,
+    /// Regular expressions that names and addresses in the dialogue must or must not match.
+    pub filters: Filters,
+    /// What AUTH is needed for, and what it changes.
+    pub auth: Auth,
+    /// A header that names the client to the server.
+    pub nat_header: NatHeader,
     /// The splice lane, which carries sessions after STARTTLS.
     pub splice: Splice,
     /// Ceilings on sessions, messages and errors.
@@ -92,6 +105,9 @@ impl Default for Config {
             gateway_addresses: GatewayAddresses::default(),
             lanes: Vec::new(),
             inspect: Inspect::default(),
+            filters: Filters::default(),
+            auth: Auth::default(),
+            nat_header: NatHeader::default(),
             splice: Splice::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

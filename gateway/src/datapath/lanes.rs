@@ -140,6 +140,7 @@ mod tests {
             interface: Vec::new(),
             time: Vec::new(),
             lane,
+            starttls: None,
         }
     }
 
@@ -251,6 +252,7 @@ mod tests {
                 interface,
                 time,
                 lane,
+                starttls: None,
             },
         )
     }

@@ -5,8 +5,17 @@
 
 use jiff::civil::Time;
 
-use crate::config::file::{Lane, LaneRule};
+use crate::config::file::{Lane, LaneRule, StartTls};
 use crate::intercept::address::{ClientAddr, OriginalDst};
+
+/// What the list says of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its lane.
+    pub lane: Lane,
+    /// What is done with STARTTLS, where the rule says.
+    pub starttls: Option<StartTls>,
+}
 
 /// The operator's list of rules.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +45,7 @@ impl Lanes {
         destination: OriginalDst,
         interface: Option<&str>,
         time: Time,
-    ) -> Lane {
+    ) -> Choice {
         let holds = |rule: &&LaneRule| {
             (rule.client.is_empty() || rule.client.iter().any(|net| net.0.contains(&client.ip())))
                 && (rule.server.is_empty() || rule.server.iter().any(|net| net.0.contains(&destination.ip())))
@@ -46,7 +55,11 @@ impl Lanes {
                         .is_some_and(|name| rule.interface.iter().any(|pattern| pattern.matches(name))))
                 && (rule.time.is_empty() || rule.time.iter().any(|times| times.contains(time)))
         };
-        self.rules.iter().find(holds).map_or(Lane::Inspect, |rule| rule.lane)
+        let rule = self.rules.iter().find(holds);
+        Choice {
+            lane: rule.map_or(Lane::Inspect, |rule| rule.lane),
+            starttls: rule.and_then(|rule| rule.starttls),
+        }
     }
 }
 
@@ -62,12 +75,14 @@ mod tests {
     }
 
     fn choose(lanes: &Lanes, client: &str, server: &str, interface: Option<&str>, hour: i8) -> Lane {
-        lanes.choose(
-            ClientAddr::new(client.parse().unwrap()),
-            OriginalDst::new(server.parse().unwrap()),
-            interface,
-            jiff::civil::time(hour, 0, 0, 0),
-        )
+        lanes
+            .choose(
+                ClientAddr::new(client.parse().unwrap()),
+                OriginalDst::new(server.parse().unwrap()),
+                interface,
+                jiff::civil::time(hour, 0, 0, 0),
+            )
+            .lane
     }
 
     #[test]

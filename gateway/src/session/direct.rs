@@ -13,7 +13,7 @@ use super::table::OpenSession;
 use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
-use crate::outcome::{HandedOff, SessionEnd};
+use crate::outcome::{Conduct, HandedOff, SessionEnd};
 use crate::telemetry::{Counter, Telemetry};
 
 /// Who speaks to whom, as the client sees it.
@@ -41,7 +41,7 @@ struct Inner {
 struct Parked {
     session: OpenSession,
     lane: &'static str,
-    authenticated: bool,
+    conduct: Conduct,
     upstream: (SocketAddr, SocketAddr),
 }
 
@@ -83,14 +83,14 @@ impl Direct {
         &self,
         session: OpenSession,
         lane: &'static str,
-        authenticated: bool,
+        conduct: Conduct,
         upstream: (SocketAddr, SocketAddr),
         telemetry: &Telemetry,
     ) {
         let name = (session.flow().client, session.flow().destination);
         session.end_by(self.ends.clone());
         let mut inner = self.lock();
-        inner.parked.insert(name, Parked { session, lane, authenticated, upstream });
+        inner.parked.insert(name, Parked { session, lane, conduct, upstream });
         let early = inner.expected.remove(&name).flatten();
         drop(inner);
         if let Some(report) = early {
@@ -138,7 +138,7 @@ impl Direct {
 }
 
 fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemetry: &Telemetry) {
-    let Parked { session, lane, authenticated, .. } = parked;
+    let Parked { session, lane, conduct, .. } = parked;
     session.add_from_client(report.from_client.octets);
     session.add_from_server(report.from_server.octets);
     telemetry.add(Counter::ClientOctets, report.from_client.octets);
@@ -155,6 +155,6 @@ fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemet
         packets_from_client: report.from_client.packets,
         packets_from_server: report.from_server.packets,
     };
-    let record = record::session(session, lane, end, *authenticated, Some(Engine::Handoff), Some(handed_off));
+    let record = record::session(session, lane, end, *conduct, Some(Engine::Handoff), Some(handed_off));
     telemetry.session(&record);
 }

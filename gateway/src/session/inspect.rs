@@ -15,10 +15,12 @@ use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
 use super::{Context, Ending, Settings, carry, linger, record, upstream};
 use crate::clock;
+use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{Finding, SessionEnd, Verdict};
+use crate::policy::nat_header::nat_header;
 use crate::scan::{Envelope, Exempt};
-use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Ruling};
+use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Ruling, Terms, Unread};
 use crate::smtp::refusal::Refusal;
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
@@ -34,6 +36,7 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
 pub(super) async fn run(
     client: TcpStream,
     live: &OpenSession,
+    starttls: Option<StartTls>,
     settings: &Settings,
     context: &Context,
 ) -> Ending {
@@ -41,15 +44,19 @@ pub(super) async fn run(
         tracing::debug!(%error, "TCP_NODELAY");
     }
     let flow = live.flow();
+    let terms = Terms {
+        starttls: starttls.unwrap_or(settings.rules.inspect.starttls),
+        header: nat_header(&settings.config, flow, &settings.rules.name),
+    };
     let mut driver = Driver {
-        exchange: Exchange::new(settings.rules.clone(), clock::now()),
+        exchange: Exchange::on_terms(settings.rules.clone(), terms, clock::now()),
         client,
         server: None,
         connecting: Some(Box::pin(upstream::connect(flow, settings, &context.direct))),
         asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
         ruling: None,
         message: None,
-        splice: false,
+        splice: None,
         taken_over: false,
         live,
         settings,
@@ -57,17 +64,22 @@ pub(super) async fn run(
     };
     let end = driver.drive().await;
     let lane = if driver.taken_over { "takeover" } else { "inspect" };
-    let authenticated = driver.exchange.is_authenticated();
-    let Driver { client, server, .. } = driver;
+    let conduct = driver.exchange.conduct();
+    let Driver { client, server, splice, .. } = driver;
     match (end, server) {
         (None, Some(server)) => {
-            let carried = Box::pin(carry::after_starttls(client, server, live, settings, context)).await;
-            Ending { authenticated, ..carried }
+            let carried = match splice {
+                Some(Unread::Authenticated) => {
+                    Box::pin(carry::carry(client, server, live, settings, context)).await
+                }
+                _ => Box::pin(carry::after_starttls(client, server, live, settings, context)).await,
+            };
+            Ending { conduct, ..carried }
         }
         (end, server) => {
             drop(server);
             Box::pin(linger::close(client)).await;
-            Ending { authenticated, ..Ending::of(lane, end.unwrap_or(SessionEnd::Error)) }
+            Ending { conduct, ..Ending::of(lane, end.unwrap_or(SessionEnd::Error)) }
         }
     }
 }
@@ -81,7 +93,7 @@ struct Driver<'a> {
     ruling: Option<Ruled<'a>>,
     message: Option<MessageCopy>,
     /// The exchange is over and the octets go on.
-    splice: bool,
+    splice: Option<Unread>,
     taken_over: bool,
     live: &'a OpenSession,
     settings: &'a Settings,
@@ -113,7 +125,8 @@ impl Driver<'_> {
         loop {
             self.settle().await;
             let now = clock::now();
-            if self.splice && self.exchange.to_client().is_empty() {
+            let written = self.exchange.to_client().is_empty() && self.exchange.to_server().is_empty();
+            if self.splice.is_some() && written {
                 return None;
             }
             if let Some(end) = self.exchange.finished(now) {
@@ -223,7 +236,7 @@ impl Driver<'_> {
             Action::Ask(question) => self.ask(question),
             Action::BeginMessage => {
                 let number = self.live.add_message();
-                match MessageCopy::begin(number, self.live.flow(), Exempt::default(), self.settings) {
+                match MessageCopy::begin(number, self.live.flow(), self.exempt(), self.settings) {
                     Ok(message) => self.message = Some(message),
                     Err(error) => self.spool_failed(&error),
                 }
@@ -246,7 +259,7 @@ impl Driver<'_> {
             }
             Action::MessageDone(done) => self.message_done(done, now).await,
             Action::DropServer => self.server = None,
-            Action::Splice => self.splice = true,
+            Action::Splice(why) => self.splice = Some(why),
             Action::Note(note) => {
                 self.taken_over |= note == Note::Takeover;
                 record::note(&self.context.telemetry, self.live.flow(), note);
@@ -254,11 +267,18 @@ impl Driver<'_> {
         }
     }
 
+    /// The scans that a client is spared whose AUTH the server has accepted.
+    fn exempt(&self) -> Exempt {
+        let authenticated = self.exchange.conduct().authenticated;
+        let skips = |what| self.settings.config.auth.skips(what, authenticated);
+        Exempt { virus: skips(AuthSkip::Antivirus), spam: skips(AuthSkip::Antispam) }
+    }
+
     fn ask(&mut self, question: Question) {
         let subject = Subject {
             flow: self.live.flow().clone(),
             helo: self.exchange.hello().to_owned(),
-            authenticated: self.exchange.is_authenticated(),
+            authenticated: self.exchange.conduct().authenticated,
         };
         self.ruling = Some(Box::pin(self.settings.checks.rule(question, subject)));
     }
@@ -276,7 +296,7 @@ impl Driver<'_> {
             helo: self.exchange.hello().to_owned(),
             sender,
             recipients,
-            authenticated: self.exchange.is_authenticated(),
+            authenticated: self.exchange.conduct().authenticated,
             gateway: self.settings.rules.name.clone(),
         }
     }

@@ -4,7 +4,7 @@ use super::table::LiveSession;
 use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::flow::Flow;
-use crate::outcome::{HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
+use crate::outcome::{Conduct, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
 use crate::smtp::exchange::{MessageDone, Note, Tally};
 use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
@@ -41,7 +41,7 @@ pub(super) fn session(
     live: &LiveSession,
     lane: &str,
     end: SessionEnd,
-    authenticated: bool,
+    conduct: Conduct,
     engine: Option<Engine>,
     handed_off: Option<HandedOff>,
 ) -> SessionRecord {
@@ -58,7 +58,7 @@ pub(super) fn session(
         engine,
         handed_off,
         messages: live.messages(),
-        authenticated,
+        conduct,
         time: clock::now().saturating_duration_since(live.opened()),
         end,
         facts: live.facts(),
@@ -83,6 +83,8 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
         Note::Foreign => telemetry.count(Counter::Foreign),
         Note::Authenticated => telemetry.count(Counter::Authenticated),
         Note::AuthFailed => telemetry.count(Counter::AuthFailed),
+        // It stands in the session's record.
+        Note::Offence(_) => {}
     }
     tracing::debug!(session = %flow.id, client = %flow.client, ?note, "noted");
 }

@@ -90,7 +90,10 @@ impl Parameters {
     /// The message size that MAIL announces (RFC 1870).
     #[must_use]
     pub fn size(&self) -> Option<u64> {
-        self.value("SIZE")?.parse().ok()
+        let digits = self.value("SIZE")?;
+        let is_number = !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit());
+        // More than can be counted is more than any limit.
+        is_number.then(|| digits.parse().unwrap_or(u64::MAX))
     }
 }
 

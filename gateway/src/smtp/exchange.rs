@@ -20,7 +20,7 @@ use super::line::LineDecoder;
 use super::refusal::Refusal;
 use super::reply::ReplyDecoder;
 use super::stage::Stage;
-use crate::outcome::SessionEnd;
+use crate::outcome::{Conduct, SessionEnd};
 
 mod action;
 mod answer;
@@ -30,6 +30,7 @@ mod command;
 mod data;
 mod deadline;
 mod ending;
+mod gate;
 mod greeting;
 mod hello;
 mod message;
@@ -43,7 +44,7 @@ mod tally;
 mod tests;
 mod transaction;
 
-pub use action::{Action, Decision, MessageDone, Note, Rules};
+pub use action::{Action, Decision, MessageDone, Note, Rules, Terms, Unread};
 use answer::Last;
 use question::Asked;
 pub use question::{Question, Ruling, Step, Steps};
@@ -89,6 +90,7 @@ enum Input {
 #[derive(Debug)]
 pub struct Exchange {
     rules: Arc<Rules>,
+    terms: Terms,
     phase: Phase,
     input: Input,
     client_in: BytesMut,
@@ -115,7 +117,9 @@ pub struct Exchange {
     ruled: bool,
     offers: Offers,
     hello: String,
-    authenticated: bool,
+    /// The server has accepted an EHLO.
+    greeted_extended: bool,
+    conduct: Conduct,
     transaction: Option<Transaction>,
     errors: u32,
     /// What comes once the replies on their way are written.
@@ -129,11 +133,19 @@ impl Exchange {
     /// A session that was accepted at `now` and whose server is being connected to.
     #[must_use]
     pub fn new(rules: Arc<Rules>, now: Instant) -> Self {
+        let terms = Terms { starttls: rules.inspect.starttls, header: None };
+        Self::on_terms(rules, terms, now)
+    }
+
+    /// The same on terms of its own.
+    #[must_use]
+    pub fn on_terms(rules: Arc<Rules>, terms: Terms, now: Instant) -> Self {
         // AUTH may be this long; others are measured when they are known.
         let client_lines = LineDecoder::new(rules.limits.command_line.as_len().max(AUTH_LINE));
         let asks = rules.asks;
         let mut exchange = Self {
             rules,
+            terms,
             phase: Phase::Connect,
             input: Input::Command,
             client_in: BytesMut::new(),
@@ -153,7 +165,8 @@ impl Exchange {
             ruled: false,
             offers: Offers::default(),
             hello: String::new(),
-            authenticated: false,
+            greeted_extended: false,
+            conduct: Conduct::default(),
             transaction: None,
             errors: 0,
             last: None,
@@ -322,10 +335,10 @@ impl Exchange {
         &self.hello
     }
 
-    /// Whether AUTH has succeeded.
+    /// What the client has done so far.
     #[must_use]
-    pub const fn is_authenticated(&self) -> bool {
-        self.authenticated
+    pub const fn conduct(&self) -> Conduct {
+        self.conduct
     }
 
     /// Does all that can be done without further events.

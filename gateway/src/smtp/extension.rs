@@ -19,13 +19,15 @@ pub struct Offers {
     pub starttls: bool,
     /// Internationalized addresses (RFC 6531).
     pub smtputf8: bool,
+    /// AUTH (RFC 4954).
+    pub auth: bool,
 }
 
-/// Keeps the lines of a positive EHLO reply whose keywords are in `allowed` (upper case).
+/// Keeps the lines of a positive EHLO reply whose keywords, in upper case, are `allowed`.
 ///
 /// With a `size_limit` other than 0, SIZE shows the smaller of both limits (RFC 1870).
 #[must_use]
-pub fn filter(reply: &Reply, allowed: &[String], size_limit: u64) -> (Reply, Offers) {
+pub fn filter(reply: &Reply, allowed: impl Fn(&str) -> bool, size_limit: u64) -> (Reply, Offers) {
     let mut offers = Offers::default();
     let mut lines = Vec::with_capacity(reply.lines().len());
     let mut all = reply.lines().iter();
@@ -35,7 +37,7 @@ pub fn filter(reply: &Reply, allowed: &[String], size_limit: u64) -> (Reply, Off
         let text = String::from_utf8_lossy(line);
         // `AUTH=LOGIN` is an old spelling that some clients still need.
         let keyword = text.split([' ', '=']).next().unwrap_or_default().to_ascii_uppercase();
-        if !allowed.iter().any(|name| name.eq_ignore_ascii_case(&keyword)) {
+        if !allowed(&keyword) {
             continue;
         }
         match keyword.as_str() {
@@ -43,6 +45,7 @@ pub fn filter(reply: &Reply, allowed: &[String], size_limit: u64) -> (Reply, Off
             "CHUNKING" => offers.chunking = true,
             "STARTTLS" => offers.starttls = true,
             "SMTPUTF8" => offers.smtputf8 = true,
+            "AUTH" => offers.auth = true,
             "SIZE" if size_limit != 0 => {
                 lines.push(smaller_size(&text, size_limit));
                 continue;
@@ -69,8 +72,7 @@ mod tests {
     fn filtered(lines: &[&'static str], allowed: &[&str], limit: u64) -> (String, Offers) {
         let reply =
             Reply::with_lines(250, lines.iter().map(|line| Bytes::from_static(line.as_bytes())).collect());
-        let allowed: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
-        let (reply, offers) = filter(&reply, &allowed, limit);
+        let (reply, offers) = filter(&reply, |keyword| allowed.contains(&keyword), limit);
         let mut out = BytesMut::new();
         reply.encode(&mut out);
         (String::from_utf8_lossy(&out).into_owned(), offers)

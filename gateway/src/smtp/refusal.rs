@@ -7,6 +7,7 @@ use super::address::PathError;
 use super::command::CommandError;
 use super::reply::Reply;
 use crate::config::decimal::Decimal;
+use crate::outcome::Cause;
 
 /// Why the gateway answers in the server's place. Each variant has one wire form: see
 /// [`Refusal::reply`].
@@ -87,6 +88,18 @@ pub enum Refusal {
     /// The copy for the scanner could not be written.
     #[error("the spool failed")]
     SpoolFailed,
+    /// A name or an address that `filters` keeps out.
+    #[error("filtered out: {}", .0.name())]
+    Filtered(Cause),
+    /// `starttls: require`, and the session is not encrypted.
+    #[error("encryption is required")]
+    EncryptionRequired,
+    /// `starttls: require`, and the server does not offer STARTTLS.
+    #[error("encryption is required and the server does not offer it")]
+    EncryptionMissing,
+    /// `auth.require`, and the client has not authenticated.
+    #[error("authentication is required")]
+    AuthRequired,
     /// A check of the client or of a command could not be made.
     #[error("a check could not be made")]
     CheckFailed,
@@ -200,6 +213,15 @@ impl Refusal {
             }
             Self::NoSpace => (452, "4.3.1", "Insufficient space, try again later"),
             Self::SpoolFailed => (451, "4.3.0", "Local trouble, try again later"),
+            Self::Filtered(Cause::RegexHelo) => (550, "5.7.1", "Your HELO name is not accepted here"),
+            Self::Filtered(Cause::RegexMailFrom) => (550, "5.7.1", "The sender is not accepted here"),
+            Self::Filtered(_) => (550, "5.7.1", "The recipient is not accepted here"),
+            Self::EncryptionRequired => (530, "5.7.0", "Must issue a STARTTLS command first"),
+            // The server may offer it again, and whoever hid it may be gone (RFC 3207 section 6).
+            Self::EncryptionMissing => {
+                (451, "4.7.4", "Encryption is required, but the server does not offer it")
+            }
+            Self::AuthRequired => (530, "5.7.0", "Authentication required"),
             Self::CheckFailed => (451, "4.7.1", "A check could not be made, try again later"),
             Self::EarlyTalk => (554, "5.5.1", "Wait for the greeting"),
             Self::ConnectFailed => (421, "4.4.1", "The server cannot be reached, try again later"),

@@ -1,7 +1,7 @@
 //! What reaches the SMTP dialogue: `name`, `inspect`.
 
 use super::Findings;
-use crate::config::file::{Config, Inspect};
+use crate::config::file::{Config, Inspect, Lane, NatHeaderKind, StartTls};
 
 /// Longest domain name in a dialogue (RFC 5321 section 4.5.3.1.2).
 const LONGEST_NAME: usize = 255;
@@ -19,6 +19,37 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
         );
     }
     keywords(config, findings);
+    nat_header(config, findings);
+    for (index, rule) in config.lanes.iter().enumerate() {
+        if rule.starttls.is_some() && rule.lane != Lane::Inspect {
+            let key = format!("lanes.{index}.starttls");
+            findings.error(
+                &[&key],
+                format!("the lane `{}` does not look at STARTTLS; leave `starttls` out", rule.lane.name()),
+            );
+        }
+    }
+}
+
+/// The header must be one (RFC 5322 section 2.2), in lines of at most 998 octets.
+fn nat_header(config: &Config, findings: &mut Findings<'_>) {
+    const LONGEST: usize = 200;
+    let header = &config.nat_header;
+    let is_name = |c: char| c.is_ascii_graphic() && c != ':';
+    if header.name.is_empty() || header.name.len() > LONGEST || !header.name.chars().all(is_name) {
+        findings.error(
+            &["nat-header.name"],
+            format!("`{}` is not the name of a header; write for example `X-Nat-Received`", header.name),
+        );
+    }
+    if header.abuse.len() > LONGEST || !header.abuse.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        findings.error(
+            &["nat-header.abuse"],
+            format!("`{}` cannot stand in a header; write for example `abuse@example.net`", header.abuse),
+        );
+    } else if !header.abuse.is_empty() && header.kind != NatHeaderKind::Generic {
+        findings.warn(&["nat-header.abuse"], "`abuse` is shown with `type: generic` only");
+    }
 }
 
 fn keywords(config: &Config, findings: &mut Findings<'_>) {
@@ -45,6 +76,16 @@ fn keywords(config: &Config, findings: &mut Findings<'_>) {
         }
     }
     if !starttls {
+        let required = |choice: StartTls| choice == StartTls::Require;
+        if required(config.inspect.starttls)
+            || config.lanes.iter().any(|rule| rule.starttls.is_some_and(required))
+        {
+            findings.error(
+                &["inspect.ehlo-keywords"],
+                "with `starttls: require` clients must see `STARTTLS`; write it into the list",
+            );
+            return;
+        }
         findings.warn(
             &["inspect.ehlo-keywords"],
             "without `STARTTLS` no session behind the gateway can be encrypted",

@@ -172,6 +172,7 @@ mod tests {
                 interface,
                 time,
                 lane: Lane::Block,
+                starttls: None,
             },
         )
     }
@@ -214,6 +215,7 @@ mod tests {
             interface: Vec::new(),
             time: Vec::new(),
             lane: Lane::Bypass,
+            starttls: None,
         };
         let everything = LaneRule { client: Vec::new(), ..rule("::/0") };
         assert!(covers(&rule("192.0.2.0/24"), &rule("192.0.2.0/24")));

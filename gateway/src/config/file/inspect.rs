@@ -15,6 +15,8 @@ pub struct Inspect {
     /// What is done with a client that speaks before the server's greeting (RFC 5321 section
     /// 4.3.1 has it wait).
     pub early_talk: EarlyTalk,
+    /// What is done with STARTTLS, where the lane's rule does not say.
+    pub starttls: StartTls,
     /// Keywords of the server's EHLO reply that the client sees; the lines of all others are
     /// removed. The gateway must understand what a keyword changes in the dialogue.
     pub ehlo_keywords: Vec<String>,
@@ -28,6 +30,7 @@ impl Default for Inspect {
             bare_newline: BareNewline::Normalize,
             nul: Nul::Reject,
             early_talk: EarlyTalk::Hold,
+            starttls: StartTls::Splice,
             ehlo_keywords: [
                 "8BITMIME",
                 "AUTH",
@@ -83,6 +86,19 @@ pub enum EarlyTalk {
     Hold,
     /// It is refused with 554 and the session ends.
     Refuse,
+}
+
+/// What is done with STARTTLS (RFC 3207).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartTls {
+    /// It passes, and so does what is encrypted from there on.
+    Splice,
+    /// It is not offered and answered with 502: nothing can be encrypted.
+    Forbid,
+    /// Nothing else passes before it: other commands are refused with 530, or, where the server
+    /// does not offer it, with 451.
+    Require,
 }
 
 /// Commands outside a transaction: passed to the server, or answered by the gateway.

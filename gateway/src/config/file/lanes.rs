@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::inspect::StartTls;
 use crate::config::condition::{DayTimes, InterfacePattern, Network};
 
 /// One rule of the lane list. Every condition given must hold; one left out always holds.
@@ -26,6 +27,9 @@ pub struct LaneRule {
     pub time: Vec<DayTimes>,
     /// The lane of a flow that matches.
     pub lane: Lane,
+    /// With `lane: inspect`, what is done with STARTTLS. Left out: as `inspect.starttls` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starttls: Option<StartTls>,
 }
 
 /// What is done with a flow.

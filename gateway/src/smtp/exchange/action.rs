@@ -5,8 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Envelope, Question, Steps};
-use crate::config::file::{Config, Inspect, Limits, Timeouts};
-use crate::outcome::MessageAction;
+use crate::config::file::{Auth, Config, Filters, Inspect, Limits, StartTls, Timeouts};
+use crate::outcome::{Cause, MessageAction};
 use crate::smtp::refusal::Refusal;
 
 /// What the operator wants of every exchange.
@@ -16,6 +16,10 @@ pub struct Rules {
     pub name: String,
     /// What is let through.
     pub inspect: Inspect,
+    /// What names and addresses must match.
+    pub filters: Filters,
+    /// What AUTH is needed for.
+    pub auth: Auth,
     /// Ceilings.
     pub limits: Limits,
     /// Deadlines.
@@ -31,11 +35,22 @@ impl Rules {
         Self {
             name,
             inspect: config.inspect.clone(),
+            filters: config.filters.clone(),
+            auth: config.auth.clone(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             asks: Steps::default(),
         }
     }
+}
+
+/// What holds for one session only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is done with STARTTLS.
+    pub starttls: StartTls,
+    /// Header lines on top of each message for the server, with their line ends.
+    pub header: Option<String>,
 }
 
 /// What the driver is to do.
@@ -55,10 +70,19 @@ pub enum Action {
     MessageDone(MessageDone),
     /// Close the connection to the server at once, without QUIT.
     DropServer,
-    /// From here on octets pass unread, as soon as what waits for the client is written.
-    Splice,
+    /// From here on octets pass unread, as soon as what waits for both sides is written.
+    Splice(Unread),
     /// Something an operator counts.
     Note(Note),
+}
+
+/// Why octets pass unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The client begins TLS.
+    Encrypted,
+    /// AUTH has succeeded, and the operator wants no more.
+    Authenticated,
 }
 
 /// What became of a message.
@@ -99,6 +123,8 @@ pub enum Note {
     AuthFailed,
     /// The gateway took the session over.
     Takeover,
+    /// The client has done what others may want to count, or lock it out for.
+    Offence(Cause),
 }
 
 /// What is done with a complete message.

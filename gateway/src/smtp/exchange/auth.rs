@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Input, Note};
+use super::{Action, Exchange, Input, Note, Phase, Unread};
+use crate::config::file::AuthSkip;
 use crate::smtp::command::{Command, Secret};
 use crate::smtp::line::Line;
 use crate::smtp::refusal::Refusal;
@@ -12,7 +13,7 @@ use crate::smtp::reply::Reply;
 impl Exchange {
     pub(super) fn auth(&mut self, argument: &Secret, now: Instant) {
         // RFC 4954 section 4: neither twice nor inside a transaction.
-        if self.authenticated || self.transaction.is_some() {
+        if self.conduct.authenticated || self.transaction.is_some() {
             return self.refuse_command(&Refusal::BadSequence, now);
         }
         let line = Command::Auth { argument: argument.clone() }.to_line();
@@ -26,15 +27,34 @@ impl Exchange {
                 return;
             }
             235 => {
-                self.authenticated = true;
+                self.conduct.authenticated = true;
                 self.note(Note::Authenticated);
+                self.go_direct();
             }
             _ => {
+                self.conduct.auth_rejected = true;
                 self.note(Note::AuthFailed);
                 self.count_error(now);
             }
         }
         self.input = Input::Command;
+    }
+
+    /// With `auth.skip: [direct]`, octets pass unread from behind the 235 on. What the two have
+    /// sent beyond it already, and nobody has interpreted, is the first to pass.
+    fn go_direct(&mut self) {
+        if self.rules.auth.skips(AuthSkip::Direct, true) {
+            self.phase = Phase::Spliced;
+            self.act(Action::Splice(Unread::Authenticated));
+        }
+    }
+
+    /// Moves what was read of either side and not interpreted on to the other.
+    pub(super) fn pass_unread(&mut self, now: Instant) {
+        let from_client = std::mem::take(&mut self.client_in);
+        self.send_server(&from_client, now);
+        let from_server = std::mem::take(&mut self.server_in);
+        self.to_client.extend_from_slice(&from_server);
     }
 
     /// Relays a line of the client's, which answers a challenge.

@@ -43,14 +43,23 @@ impl Exchange {
                 transaction.chunked = true;
             }
             self.begin_message();
+            // An empty last chunk is held back as a whole.
             if !(last && size == 0) {
-                let line = Command::Bdat { size, last }.to_line();
-                self.send_server(line.as_bytes(), now);
-                self.send_server(b"\r\n", now);
+                self.send_chunk_line(size, last, now);
             }
         }
         self.input =
             Input::Chunk(Chunk { left: size, last, held: None, since: now, refused, message_refused: false });
+    }
+
+    /// Sends a BDAT line; the first chunk of a message is larger by the header on top.
+    pub(super) fn send_chunk_line(&mut self, size: u64, last: bool, now: Instant) {
+        let header = self.take_header();
+        let more = u64::try_from(header.len()).unwrap_or(u64::MAX);
+        let line = Command::Bdat { size: size.saturating_add(more), last }.to_line();
+        self.send_server(line.as_bytes(), now);
+        self.send_server(b"\r\n", now);
+        self.send_server(header.as_bytes(), now);
     }
 
     fn judge_chunk(&self, size: u64) -> Option<Refusal> {

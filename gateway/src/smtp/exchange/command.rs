@@ -15,9 +15,10 @@ impl Exchange {
     /// Takes the next command line; false when none is complete.
     pub(super) fn read_command(&mut self, now: Instant) -> bool {
         if let Some(command) = self.deferred.take() {
-            match self.phase {
-                Phase::Takeover(_) => self.take_over_command(command, now),
-                _ => self.relay(command, now),
+            if matches!(self.phase, Phase::Takeover(_)) {
+                self.take_over_command(command, now);
+            } else {
+                self.relay(command, now);
             }
             return true;
         }
@@ -58,6 +59,9 @@ impl Exchange {
     }
 
     pub(super) fn relay(&mut self, command: Command, now: Instant) {
+        if self.barred(&command, now) {
+            return;
+        }
         match command {
             Command::Hello { extended, name } => self.hello_command(extended, name, now),
             Command::Mail { sender, parameters } => self.mail(sender, parameters, now),

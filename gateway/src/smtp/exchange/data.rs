@@ -50,6 +50,8 @@ impl Exchange {
             refused: None,
         });
         self.begin_message();
+        let header = self.take_header();
+        self.send_server(header.as_bytes(), now);
     }
 
     /// Reads a stretch of text; false when there is none.

@@ -105,8 +105,7 @@ impl Exchange {
                 at(takeover.since, times.takeover.duration(), Timer::Takeover)
             }
             Phase::Closing(_) => at(clocks.phase, CLOSING, Timer::Closing),
-            Phase::Relay | Phase::Takeover(_) => None,
-            Phase::Spliced => return None,
+            Phase::Relay | Phase::Takeover(_) | Phase::Spliced => None,
         };
         if matches!(self.phase, Phase::Closing(_)) {
             return *phase;

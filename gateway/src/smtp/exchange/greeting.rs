@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Exchange, Note, Phase};
 use crate::config::file::EarlyTalk;
-use crate::outcome::SessionEnd;
+use crate::outcome::{Cause, SessionEnd};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
@@ -15,6 +15,7 @@ impl Exchange {
             self.phase = Phase::Greeting { talked: true };
             self.note(Note::EarlyTalk);
             if self.rules.inspect.early_talk == EarlyTalk::Refuse {
+                self.offence(Cause::EarlyTalk);
                 self.say(&Refusal::EarlyTalk, now);
                 self.finish(SessionEnd::Gateway, now);
             }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::queue::Expected;
 use super::{Exchange, Question, Step};
+use crate::config::file::StartTls;
 use crate::smtp::command::Command;
 use crate::smtp::extension::{self, Offers};
 use crate::smtp::reply::Reply;
@@ -30,7 +31,15 @@ impl Exchange {
             return reply;
         }
         let limit = self.rules.limits.message_size.bytes();
-        let (reply, offers) = extension::filter(&reply, &self.rules.inspect.ehlo_keywords, limit);
+        self.greeted_extended = true;
+        let keywords = &self.rules.inspect.ehlo_keywords;
+        let forbidden = self.terms.starttls == StartTls::Forbid;
+        let allowed = |keyword: &str| {
+            keywords.iter().any(|name| name.eq_ignore_ascii_case(keyword))
+                && !(forbidden && keyword == "STARTTLS")
+        };
+        let (reply, offers) = extension::filter(&reply, allowed, limit);
+        self.conduct.auth_offered |= offers.auth;
         self.offers = offers;
         reply
     }

@@ -29,6 +29,14 @@ impl Exchange {
         }
     }
 
+    /// The operator's header for the top of the message that the server gets, once for each.
+    /// Scanners see the message as the client sent it; signatures (RFC 6376 section 5.4.2) do not
+    /// cover headers above theirs.
+    pub(super) fn take_header(&mut self) -> String {
+        let begins = self.transaction.as_mut().is_some_and(|open| !std::mem::replace(&mut open.headed, true));
+        if begins { self.terms.header.clone().unwrap_or_default() } else { String::new() }
+    }
+
     pub(super) fn count_octets(&mut self, octets: u64) {
         if let Some(transaction) = &mut self.transaction {
             transaction.size = transaction.size.saturating_add(octets);
@@ -43,7 +51,7 @@ impl Exchange {
         match held {
             HeldEnd::Dot => self.send_server(b".\r\n", now),
             HeldEnd::Octet(octet) => self.send_server(&[octet], now),
-            HeldEnd::EmptyChunk => self.send_server(b"BDAT 0 LAST\r\n", now),
+            HeldEnd::EmptyChunk => self.send_chunk_line(0, true, now),
         }
         self.queue.push(Expected::EndOfData, true, now);
     }

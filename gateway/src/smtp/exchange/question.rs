@@ -174,7 +174,12 @@ impl Exchange {
         }
     }
 
-    fn ruled(&mut self, command: Command, ruling: Ruling, now: Instant) {
+    /// Whether the command in hand has been ruled on just now.
+    pub(super) const fn is_ruled(&self) -> bool {
+        self.ruled
+    }
+
+    pub(super) fn ruled(&mut self, command: Command, ruling: Ruling, now: Instant) {
         match (ruling, command) {
             (Ruling::Pass, command) => {
                 // What the server has said meanwhile may have put the command out of place.

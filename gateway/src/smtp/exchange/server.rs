@@ -81,8 +81,13 @@ impl Exchange {
             },
             Expected::Auth => {
                 self.auth_answered(&reply, now);
-                // A failed attempt is answered late once there were many of them.
-                self.queue.push_own_first(reply);
+                if matches!(self.phase, Phase::Spliced) {
+                    self.relay_reply(&reply, now);
+                    self.pass_unread(now);
+                } else {
+                    // A failed attempt is answered late once there were many of them.
+                    self.queue.push_own_first(reply);
+                }
             }
             Expected::Other => self.relay_reply(&reply, now),
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::queue::Expected;
-use super::{Action, Exchange, Note, Phase};
+use super::{Action, Exchange, Note, Phase, Unread};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
@@ -35,7 +35,7 @@ impl Exchange {
             return None;
         }
         self.phase = Phase::Spliced;
-        self.act(Action::Splice);
+        self.act(Action::Splice(Unread::Encrypted));
         Some(reply)
     }
 }

@@ -116,22 +116,25 @@ impl Server {
 
 /// Runs a session; returns what was judged clean and what was delivered.
 fn run(client: &[Vec<u8>], yaml: &str, verdicts: impl Iterator<Item = bool>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    run_asking(client, yaml, verdicts, Steps::default(), std::iter::empty())
+    run_on(client, yaml, verdicts, Steps::default(), std::iter::empty(), None)
 }
 
-/// The same with rulings on the questions of the steps in `asks`; what has none is passed.
-fn run_asking(
+/// The same with rulings on the questions of the steps in `asks`, where none is a pass, and with
+/// `header` on top of messages.
+fn run_on(
     client: &[Vec<u8>],
     yaml: &str,
     mut verdicts: impl Iterator<Item = bool>,
     asks: Steps,
     mut rulings: impl Iterator<Item = Ruling>,
+    header: Option<&str>,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let text = format!("origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\n{yaml}");
     let config = config::parse(&text, "test").unwrap();
     let mut now = clock::now();
     let rules = Rules { asks, ..Rules::new(&config, "gw".to_owned()) };
-    let mut exchange = Exchange::new(Arc::new(rules), now);
+    let terms = Terms { starttls: rules.inspect.starttls, header: header.map(str::to_owned) };
+    let mut exchange = Exchange::on_terms(Arc::new(rules), terms, now);
     let mut server = Server::default();
     let (mut copy, mut clean) = (Vec::new(), Vec::new());
     exchange.connected(now);
@@ -159,7 +162,7 @@ fn run_asking(
                     Action::AbortMessage
                     | Action::MessageDone(_)
                     | Action::DropServer
-                    | Action::Splice
+                    | Action::Splice(_)
                     | Action::Note(_) => {}
                 }
             }
@@ -270,7 +273,21 @@ proptest! {
         let mut client = vec![b"EHLO c\r\n".to_vec()];
         client.extend(script.iter().map(|part| part.to_vec()));
         let asks = asks.into_iter().collect();
-        let (clean, delivered) = run_asking(&client, "", verdicts.into_iter(), asks, rulings.into_iter());
+        let (clean, delivered) = run_on(&client, "", verdicts.into_iter(), asks, rulings.into_iter(), None);
+        prop_assert_eq!(clean, delivered);
+    }
+
+    #[test]
+    fn each_message_gets_the_header_once(
+        script in proptest::collection::vec(fragment(), 1..40),
+        verdicts in proptest::collection::vec(any::<bool>(), 0..6),
+    ) {
+        let mut client = vec![b"EHLO c\r\n".to_vec()];
+        client.extend(script.iter().map(|part| part.to_vec()));
+        let header = "X-Client: a\r\n\tb\r\n";
+        let none = (Steps::default(), std::iter::empty());
+        let (clean, delivered) = run_on(&client, "", verdicts.into_iter(), none.0, none.1, Some(header));
+        let clean: Vec<_> = clean.into_iter().map(|text| [header.as_bytes(), &text].concat()).collect();
         prop_assert_eq!(clean, delivered);
     }
 
@@ -280,7 +297,7 @@ proptest! {
         // What follows STARTTLS in its segment is thrown away; a question changes the segments.
         client.extend(script.iter().filter(|part| **part != b"STARTTLS\r\n").map(|part| part.to_vec()));
         let asks = [Step::Hello, Step::Mail, Step::Rcpt, Step::Data].into_iter().collect();
-        let asked = run_asking(&client, "", std::iter::repeat(true), asks, std::iter::repeat(Ruling::Pass));
+        let asked = run_on(&client, "", std::iter::repeat(true), asks, std::iter::repeat(Ruling::Pass), None);
         prop_assert_eq!(asked, run(&client, "", std::iter::repeat(true)));
     }
 

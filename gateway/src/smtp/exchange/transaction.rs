@@ -31,6 +31,8 @@ pub(super) struct Transaction {
     pub(super) size: u64,
     /// Its copy was begun.
     pub(super) copied: bool,
+    /// The server has been given the operator's header.
+    pub(super) headed: bool,
     /// Its text comes in chunks (RFC 3030).
     pub(super) chunked: bool,
     /// A chunk was refused: only RSET, EHLO and QUIT go on.
@@ -60,6 +62,7 @@ impl Exchange {
             asked: 0,
             size: 0,
             copied: false,
+            headed: false,
             chunked: false,
             failed: false,
         });
