@@ -65,6 +65,15 @@ pub const SEEN_RST: u8 = 2;
 pub const SEEN_TIMESTAMP: u8 = 4;
 /// In `seen`: a packet of a condemned flow, of which user space was told.
 pub const SEEN_TOLD: u8 = 8;
+/// In `seen`: the other direction's sender has, it seems, reset the flow; a packet that comes here
+/// nevertheless shows that somebody else did.
+pub const SEEN_DOUBT: u8 = 16;
+
+/// How far the end of a flow may be ahead of what is acknowledged, in octets, and for how long after
+/// the last packet, in nanoseconds: data may be under way. At other times there is one number that
+/// an end believes, as RFC 5961 section 3.2 asks for.
+const UNDER_WAY: u32 = 1 << 20;
+const RECENT: u64 = 2_000_000_000;
 
 /// One of the gateway's two connections at the moment it was given up. Nothing was under way on
 /// it: all that was sent is acknowledged, all that was received is read.
@@ -98,7 +107,9 @@ pub struct Translation {
     peer: FlowKey,
     last: u32,
     bytes: u64,
-    packets: u64,
+    packets: u32,
+    /// The last acknowledgement number, as it came in.
+    acked: u32,
 }
 const _: () = assert!(size_of::<Translation>() == 72);
 const _: () = assert!(Translation::STATE == 0);
@@ -116,6 +127,8 @@ impl Translation {
     pub const BYTES: usize = offset_of!(Self, bytes);
     /// Where `packets` lies.
     pub const PACKETS: usize = offset_of!(Self, packets);
+    /// Where `acked` lies.
+    pub const ACKED: usize = offset_of!(Self, acked);
 
     /// Packets that are only counted. Those of the other direction come in under `peer`; `now` is
     /// in nanoseconds of `CLOCK_MONOTONIC`.
@@ -133,6 +146,7 @@ impl Translation {
             last: moment(now),
             bytes: 0,
             packets: 0,
+            acked: 0,
         }
     }
 
@@ -140,6 +154,13 @@ impl Translation {
     #[must_use]
     pub const fn frozen(mut self) -> Self {
         self.state = FROZEN;
+        self
+    }
+
+    /// The same, but its packets are only counted.
+    #[must_use]
+    pub const fn watched(mut self) -> Self {
+        self.state = 0;
         self
     }
 
@@ -156,6 +177,7 @@ impl Translation {
         }
         self.bytes = 0;
         self.packets = 0;
+        self.acked = from.write;
         self
     }
 
@@ -304,16 +326,28 @@ impl Translation {
         self.bytes
     }
 
-    /// Packets, each segment of a large one counted.
+    /// Packets, each segment of a large one counted; at most 2^32 - 1.
     #[must_use]
-    pub const fn packets(&self) -> u64 {
+    #[inline(always)]
+    pub const fn packets(&self) -> u32 {
         self.packets
+    }
+
+    /// Whether a FIN or RST with this sequence number may be of the sender, and not of a stranger who
+    /// knows no more than addresses and ports. `receiver` is the entry of the other direction, `now` is
+    /// in nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn may_end(&self, number: u32, receiver: &Self, now: u64) -> bool {
+        let ahead = self.sequence(number).wrapping_sub(receiver.acked);
+        ahead == 0 || ahead <= UNDER_WAY && self.idle(now) <= RECENT
     }
 
     /// How long before `now` (nanoseconds of `CLOCK_MONOTONIC`) the last packet came, in
     /// nanoseconds; right for 26 days, and to about a millisecond. A packet that came after `now` came
     /// just then.
     #[must_use]
+    #[inline(always)]
     pub const fn idle(&self, now: u64) -> u64 {
         let moments = moment(now).wrapping_sub(self.last);
         if moments > u32::MAX / 2 { 0 } else { (moments as u64) << MOMENT }
@@ -394,6 +428,20 @@ mod tests {
         assert_eq!(told.sequence(CLIENT.expected), SERVER.write);
         let dropped = entry(&CLIENT, &SERVER).condemned(Cut::Drop);
         assert!(!dropped.tells() && dropped.is_reported());
+    }
+
+    #[test]
+    fn only_the_number_that_is_due_ends_a_silent_flow() {
+        const SECOND: u64 = 1_000_000_000;
+        let (up, down) = (entry(&CLIENT, &SERVER), entry(&SERVER, &CLIENT));
+        assert!(up.may_end(CLIENT.expected, &down, 60 * SECOND));
+        for guess in [0, 1, CLIENT.expected.wrapping_add(1), CLIENT.expected.wrapping_sub(1)] {
+            assert!(!up.may_end(guess, &down, 60 * SECOND), "{guess}");
+        }
+        // Data may be under way.
+        assert!(up.may_end(CLIENT.expected.wrapping_add(5_000), &down, SECOND));
+        assert!(!up.may_end(CLIENT.expected.wrapping_sub(1), &down, SECOND));
+        assert!(down.may_end(SERVER.expected, &up, 60 * SECOND));
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Entry {
 
     /// Counts packets and when they came.
     #[inline(always)]
-    pub(crate) fn count(self, translation: &Translation, packets: u64, octets: u64, now: u64) {
-        self.set(Translation::PACKETS, translation.packets() + packets);
+    pub(crate) fn count(self, translation: &Translation, packets: u32, octets: u64, now: u64) {
+        self.set(Translation::PACKETS, translation.packets().saturating_add(packets));
         self.set(Translation::BYTES, translation.bytes() + octets);
         self.set(Translation::LAST, moment(now));
     }
@@ -54,6 +54,12 @@ impl Entry {
     #[inline(always)]
     pub(crate) fn touch(self, now: u64) {
         self.set(Translation::LAST, moment(now));
+    }
+
+    /// Notes what its sender has.
+    #[inline(always)]
+    pub(crate) fn acknowledge(self, number: u32) {
+        self.set(Translation::ACKED, number);
     }
 
     /// Notes what has been seen.

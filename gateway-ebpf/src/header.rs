@@ -148,6 +148,12 @@ impl Packet {
         u32::from_be_bytes([self.header[4], self.header[5], self.header[6], self.header[7]])
     }
 
+    /// Its acknowledgement number, if it has one.
+    #[inline(always)]
+    pub(crate) const fn acknowledgement(&self) -> u32 {
+        u32::from_be_bytes([self.header[8], self.header[9], self.header[10], self.header[11]])
+    }
+
     /// Its window, in network byte order.
     #[inline(always)]
     pub(crate) const fn window(&self) -> [u8; 2] {

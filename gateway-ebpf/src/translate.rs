@@ -8,7 +8,7 @@ use gateway_common::caught::Caught;
 use gateway_common::flow::FlowKey;
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
-use gateway_common::translation::{SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
+use gateway_common::translation::{SEEN_DOUBT, SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
 
 use crate::entry::Entry;
 use crate::header::{Metadata, Packet};
@@ -112,7 +112,7 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
     if matches!(way, Way::Nowhere) && !packet.is_answered_translated(entry.get().is_from_client()) {
         return Reason::TooLarge;
     }
-    note(metadata, packet, entry, octets);
+    note(packet, entry, metadata.segments, octets);
     let written = renumber(ctx, packet, entry)
         && (packet.header_length() <= 20 || options(ctx, packet, entry))
         && packet.change.in_segment(ctx, packet.tcp + 16)
@@ -168,19 +168,44 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
     }
 }
 
-#[inline(always)]
-fn note(metadata: &Metadata, packet: &Packet, entry: Entry, length: u32) {
-    let translation = entry.get();
+#[inline(never)]
+fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) {
+    let (translation, now) = (entry.get(), map::now());
     let flags = packet.header[13];
-    let fin = if flags & FIN != 0 { SEEN_FIN } else { 0 };
-    let reset = if flags & RST != 0 { SEEN_RST } else { 0 };
-    let seen = translation.seen() | fin | reset;
-    if seen != translation.seen() {
-        entry.note(seen);
+    if flags & (FIN | RST) != 0 || translation.seen() & SEEN_DOUBT != 0 {
+        note_end(packet, entry, flags, now);
     }
-    let segments = if metadata.segments == 0 { 1 } else { metadata.segments };
-    let octets = if length < packet.headers() { 0 } else { length - packet.headers() };
-    entry.count(translation, u64::from(segments), u64::from(octets), map::now());
+    if flags & ACK != 0 {
+        entry.acknowledge(packet.acknowledgement());
+    }
+    let segments = if segments == 0 { 1 } else { segments };
+    let octets = if octets < packet.headers() { 0 } else { octets - packet.headers() };
+    entry.count(translation, segments, u64::from(octets), now);
+}
+
+/// Notes that the sender ends its direction or the flow, if it may be the sender who says so, or that
+/// it has not been reset.
+#[inline(always)]
+fn note_end(packet: &Packet, entry: Entry, flags: u8, now: u64) {
+    let translation = entry.get();
+    let Some(peer) = Entry::of(translation.peer()) else { return };
+    let mut seen = translation.seen();
+    if flags & (FIN | RST) == 0 {
+        entry.note(seen & !SEEN_DOUBT);
+        peer.note(peer.get().seen() & !SEEN_RST);
+        return;
+    }
+    if !translation.may_end(packet.sequence(), peer.get(), now) {
+        return;
+    }
+    if flags & FIN != 0 {
+        seen |= SEEN_FIN;
+    }
+    if flags & RST != 0 {
+        seen |= SEEN_RST;
+        peer.note(peer.get().seen() | SEEN_DOUBT);
+    }
+    entry.note(seen);
 }
 
 /// Ports, sequence and acknowledgement number, and window.

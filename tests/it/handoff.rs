@@ -139,13 +139,22 @@ impl Session {
 }
 
 impl Direct {
-    /// Seeded octets both ways at once.
+    /// Seeded octets both ways at once; at least so many each way.
     pub(crate) fn stream(&self, octets: usize, seed: u64) -> anyhow::Result<()> {
-        let (up, down) = (noise(octets, seed), noise(octets, !seed));
+        let blocks = octets / BLOCK + 1;
+        let (client, served) = (&self.client, &self.served);
         std::thread::scope(|scope| {
-            let upward = scope.spawn(|| carry(&self.client, &self.served, &up));
-            carry(&self.served, &self.client, &down)?;
-            upward.join().expect("does not panic")
+            let writers = [
+                scope.spawn(move || Noise::new(seed).write(blocks, client)),
+                scope.spawn(move || Noise::new(!seed).write(blocks, served)),
+            ];
+            let upward = scope.spawn(move || Noise::new(seed).read(blocks, served));
+            Noise::new(!seed).read(blocks, client).context("from the server")?;
+            upward.join().expect("does not panic").context("from the client")?;
+            for writer in writers {
+                writer.join().expect("does not panic")?;
+            }
+            Ok(())
         })
     }
 
@@ -158,6 +167,41 @@ impl Direct {
         carry(&second, &first, b"the other half is still open")?;
         second.shutdown(Shutdown::Write)?;
         ensure!((&first).read(&mut [0; 1])? == 0, "no end after the second half was closed");
+        Ok(())
+    }
+}
+
+/// Octets of a block of [`Noise`]: a prime number, so that no packet holds whole blocks.
+const BLOCK: usize = 131_071;
+
+/// A stream that looks random, cheap enough for gigabytes: one block again and again, each time with
+/// its number.
+struct Noise {
+    block: Vec<u8>,
+    number: u64,
+}
+
+impl Noise {
+    fn new(seed: u64) -> Self {
+        Self { block: noise(BLOCK, seed), number: seed }
+    }
+
+    fn next(&mut self) -> &[u8] {
+        self.number = self.number.wrapping_add(1);
+        self.block[BLOCK / 2..BLOCK / 2 + 8].copy_from_slice(&self.number.to_be_bytes());
+        &self.block
+    }
+
+    fn write(mut self, blocks: usize, mut to: &TcpStream) -> std::io::Result<()> {
+        (0..blocks).try_for_each(|_| to.write_all(self.next()))
+    }
+
+    fn read(mut self, blocks: usize, mut from: &TcpStream) -> anyhow::Result<()> {
+        let mut read = vec![0; BLOCK];
+        for number in 0..blocks {
+            from.read_exact(&mut read)?;
+            ensure!(read == self.next(), "other octets came out in block {number}");
+        }
         Ok(())
     }
 }

@@ -113,16 +113,22 @@ impl Pair {
         Translation::watch(peer, from_client, clock::monotonic())
     }
 
+    /// Both entries as they are, or new ones.
     fn freeze(&self, table: &mut FlowTable) -> Result<(), Refusal> {
-        table.set(&self.up, self.watching(true).frozen())?;
-        table.set(&self.down, self.watching(false).frozen())?;
+        for (key, from_client) in [(&self.up, true), (&self.down, false)] {
+            let entry = table.find(key).unwrap_or_else(|| self.watching(from_client));
+            table.set(key, entry.frozen())?;
+        }
         Ok(())
     }
 
+    /// The packets of both directions pass again. What was counted stays: a session that says nothing
+    /// more is seen all the same.
     fn thaw(up: &FlowKey, down: &FlowKey, table: &mut FlowTable) {
-        // An entry that stays frozen would end the session: without one, it goes on.
         for key in [up, down] {
-            if let Err(error) = table.remove(key) {
+            let watched = table.find(key).map_or(Ok(()), |entry| table.set(key, entry.watched()));
+            // An entry that stays frozen would end the session: without one, it goes on.
+            if let Err(error) = watched.or_else(|_| table.remove(key)) {
                 tracing::warn!(%error, "a frozen flow stays frozen");
             }
         }

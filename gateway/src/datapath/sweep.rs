@@ -15,7 +15,8 @@ use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
 /// How long a flow stays after both sides have closed it: the last acknowledgement may be lost,
 /// and then the last segment comes again.
 const CLOSED: Duration = Duration::from_secs(3);
-/// How long after a reset of an open flow. Somebody else may have sent it: then the flow goes on.
+/// How long after a reset of an open flow. Somebody else may have sent it: then the flow goes on. The
+/// program notes only resets with the number that is due, so that a stranger has to guess it.
 const RESET: Duration = Duration::from_secs(30);
 /// How long a flow stays whose packets are dropped, after the last one: retransmissions come up to
 /// two minutes apart (`TCP_RTO_MAX` of Linux).
@@ -125,7 +126,8 @@ pub(super) fn report(
     down: Option<&Translation>,
     end: FlowEnd,
 ) -> FlowReport {
-    let traffic = |entry: &Translation| Traffic { octets: entry.bytes(), packets: entry.packets() };
+    let traffic =
+        |entry: &Translation| Traffic { octets: entry.bytes(), packets: u64::from(entry.packets()) };
     FlowReport {
         client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
         destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),

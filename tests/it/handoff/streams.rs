@@ -12,6 +12,22 @@ use gateway_tests::lab::{self, LAN, Lab, WAN};
 use super::{Router, carry, directly, noise, on_router, on_router_with, sockets};
 use crate::router::{FAMILIES, listen_on_server};
 #[test]
+fn gigabytes_pass_both_ways_at_once() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        for family in FAMILIES {
+            let server = listen_on_server(router.lab, family)?;
+            for source in [family.client(), family.router()] {
+                let session = router.session(&server, family, source)?;
+                let direct = router.direct(session)?;
+                direct.stream(500_000_000, 61).with_context(|| format!("from {source}"))?;
+                direct.close(true)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn octets_pass_both_ways_and_no_socket_is_left() -> anyhow::Result<()> {
     on_router(|mut router| {
         for family in FAMILIES {
