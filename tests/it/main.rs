@@ -26,6 +26,7 @@ mod reload;
 mod router;
 mod scan;
 mod scanner_failure;
+mod scanners;
 mod seeing;
 mod source_address;
 mod spam;

@@ -18,6 +18,14 @@ use crate::process::Daemon;
 /// How long spamd has to compile its rules and listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Messages of the lab have a date of their own, which the rules would think more of each day.
+const LOCAL_RULES: &str = "use_bayes 0\nreport_safe 0\nrequired_score 5.0\n\
+    score DATE_IN_PAST_03_06 0\nscore DATE_IN_PAST_06_12 0\nscore DATE_IN_PAST_12_24 0\n\
+    score DATE_IN_PAST_24_48 0\nscore DATE_IN_PAST_96_XX 0\nscore DATE_IN_FUTURE_03_06 0\n\
+    score DATE_IN_FUTURE_06_12 0\nscore DATE_IN_FUTURE_12_24 0\nscore DATE_IN_FUTURE_24_48 0\n\
+    score DATE_IN_FUTURE_48_96 0\nscore DATE_IN_FUTURE_96_XX 0\nscore RDNS_NONE 0\n\
+    score RCVD_ILLEGAL_IP 0\n";
+
 /// The account of the package, which it gives itself up to.
 const USER: &str = "debian-spamd";
 
@@ -61,7 +69,7 @@ impl Spamd {
                 fs::copy(&path, site.join(name))?;
             }
         }
-        fs::write(site.join("local.cf"), "use_bayes 0\nreport_safe 0\nrequired_score 5.0\n")?;
+        fs::write(site.join("local.cf"), LOCAL_RULES)?;
         let account = User::from_name(USER)?.with_context(|| format!("no account `{USER}`"))?;
         chown(&state, Some(account.uid), Some(account.gid))?;
         // Its children must reach their folders.

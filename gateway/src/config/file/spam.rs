@@ -11,6 +11,9 @@ use crate::config::units::{ByteCount, Span};
 use crate::outcome::SpamAction;
 
 /// The spam scanner spamd of SpamAssassin.
+///
+/// The gateway asks no DNS for the client's name, so the rule `RDNS_NONE` counts for each message
+/// unless you write `score RDNS_NONE 0` into SpamAssassin's `local.cf`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spamd {
