@@ -8,7 +8,7 @@ mod condition;
 pub mod decimal;
 mod explain;
 pub mod file;
-mod pattern;
+pub(crate) mod pattern;
 mod problem;
 mod reference;
 mod schema;

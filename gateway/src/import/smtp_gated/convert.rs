@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::option::{Here, OPTIONS, Opt};
 use super::read::{self, Given, Value};
+use crate::config::pattern::Pattern;
 use crate::config::{Place, Problems};
 use crate::import::yaml::{self, Document};
 
@@ -21,6 +22,8 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.timeouts();
     conversion.spool();
     conversion.scan();
+    conversion.filters();
+    conversion.nat_header();
     conversion.log();
     conversion.process();
     conversion.document.finish()
@@ -87,6 +90,11 @@ impl Conversion<'_> {
 
     fn set(&mut self, key: &str, value: &str, was: &str) {
         self.document.set(key, value, was);
+    }
+
+    /// A number with a fraction, as it is written.
+    fn decimal(&self, name: &str) -> String {
+        if let Some(Value::Fraction(number)) = self.value(name) { number.to_string() } else { "0".to_owned() }
     }
 
     /// Carries a number of octets over.
@@ -170,6 +178,8 @@ impl Conversion<'_> {
         self.size("size_limit", "limits.message-size");
         let commands = self.number("on_takeover_cmds");
         self.set("limits.takeover-commands", &commands.to_string(), "on_takeover_cmds");
+        let starttls = if self.flag("forbid_starttls") { "forbid" } else { "splice" };
+        self.set("inspect.starttls", starttls, "forbid_starttls");
         let early = if self.flag("earlytalker") { "refuse" } else { "hold" };
         self.set("inspect.early-talk", early, "earlytalker");
     }
@@ -187,7 +197,7 @@ impl Conversion<'_> {
             self.set(key, &value, name);
         }
         let scan = self.number("timeout_scanner").max(self.number("timeout_spam")).max(1);
-        self.set("timeouts.scan", &format!("{scan}s"), "timeout_scanner");
+        self.set("timeouts.scan", &format!("{scan}s"), "timeout_scanner, timeout_spam");
     }
 
     fn spool(&mut self) {
@@ -195,29 +205,91 @@ impl Conversion<'_> {
         self.set("spool.directory", &yaml::string(&folder), "spool_path");
         let wanted = self.words("spool_leave_on");
         let never = wanted.contains(&"never");
-        let kept = ["virus", "error", "always"].into_iter().filter(|word| !never && wanted.contains(word));
+        let kept =
+            ["virus", "spam", "error", "always"].into_iter().filter(|word| !never && wanted.contains(word));
         let kept = yaml::list(kept);
         self.set("spool.leave-on", &kept, "spool_leave_on");
+        let header = self.text("spool_header");
+        self.set("spool.header", &yaml::string(&header), "spool_header");
     }
 
     fn scan(&mut self) {
         match self.words("antivirus_type").as_slice() {
-            ["clamd"] => {}
+            ["clamd"] => self.scanner("clamd", "antivirus_path", "scan_max_size", "timeout_scanner"),
             ["mksd"] => {
                 let place = self.given.get("antivirus_type").map_or(Place::NOWHERE, |given| given.place);
                 let message = "there is no mksd any more; write `antivirus_type clamd` and run clamd";
                 self.problems.error(self.text, place, message);
-                return;
             }
-            _ => return,
+            _ => {}
         }
-        let path = self.text("antivirus_path");
-        let kind = if path.starts_with('/') { "unix" } else { "tcp" };
-        self.set("scan.clamd.address", &yaml::string(&format!("{kind}:{path}")), "antivirus_path");
-        self.size("scan_max_size", "scan.clamd.max-size");
-        self.set("scan.clamd.on-too-large", "pass", "as smtp-gated: larger messages are not scanned");
+        if self.words("antispam_type") != ["spamassassin"] || self.number("spam_max_size") <= 0 {
+            return;
+        }
+        self.set("scan.max-load", &self.decimal("spam_max_load"), "spam_max_load");
+        self.scanner("spamd", "antispam_path", "spam_max_size", "timeout_spam");
+        self.set("scan.spamd.threshold", &self.decimal("spam_threshold"), "spam_threshold");
+        // Only a lock made smtp-gated refuse spam.
+        let locks = self.given.contains_key("lock_on").then(|| self.words("lock_on"));
+        let refuses = locks.is_none_or(|locks| locks.contains(&"spam"));
+        self.set("scan.spamd.on-spam", if refuses { "reject" } else { "pass" }, "lock_on");
+    }
+
+    /// What both scanners have.
+    fn scanner(&mut self, name: &str, path: &str, size: &str, timeout: &str) {
+        let key = |key: &str| format!("scan.{name}.{key}");
+        let address = self.text(path);
+        let kind = if address.starts_with('/') { "unix" } else { "tcp" };
+        self.set(&key("address"), &yaml::string(&format!("{kind}:{address}")), path);
+        self.size(size, &key("max-size"));
+        self.set(&key("on-too-large"), "pass", "as smtp-gated: larger messages are not scanned");
         let on_failure = if self.flag("ignore_errors") { "pass" } else { "tempfail" };
-        self.set("scan.clamd.on-failure", on_failure, "ignore_errors");
+        self.set(&key("on-failure"), on_failure, "ignore_errors");
+        self.set(&key("deadline"), &format!("{}s", self.number(timeout).max(1)), timeout);
+    }
+
+    /// Who is asked for a password, and what may be said.
+    fn filters(&mut self) {
+        let require = match self.words("auth_require").first().copied() {
+            Some("ifsupported") => "if-supported",
+            Some("mandatory") => "mandatory",
+            _ => "no",
+        };
+        self.set("auth.require", &yaml::string(require), "auth_require");
+        let skipped = self.words("auth_skip");
+        let skipped = skipped.into_iter().filter(|word| *word != "none");
+        let skipped = skipped.map(|word| if word == "antivir" { "antivirus" } else { word });
+        self.set("auth.skip", &yaml::list(skipped), "auth_skip");
+        for (name, key) in [
+            ("regex_enforce_helo", "filters.helo.enforce"),
+            ("regex_reject_helo", "filters.helo.reject"),
+            ("regex_enforce_mail_from", "filters.mail.enforce"),
+            ("regex_reject_mail_from", "filters.mail.reject"),
+            ("regex_enforce_rcpt_to", "filters.rcpt.enforce"),
+            ("regex_reject_rcpt_to", "filters.rcpt.reject"),
+        ] {
+            let pattern = self.text(name);
+            if pattern.is_empty() {
+                continue;
+            }
+            // PCRE has what an engine with a bound on its time cannot have.
+            if let Err(error) = Pattern::try_from(pattern.clone()) {
+                let place = self.given.get(name).map_or(Place::NOWHERE, |given| given.place);
+                self.problems.error(self.text, place, error.as_str());
+            }
+            self.set(key, &yaml::list([pattern.as_str()]), name);
+        }
+    }
+
+    fn nat_header(&mut self) {
+        let kind = match self.words("nat_header_type").first().copied() {
+            Some("none") => "none",
+            Some("ip-only") => "ip-only",
+            _ => "generic",
+        };
+        self.set("nat-header.type", kind, "nat_header_type");
+        self.set("nat-header.name", &yaml::string(&self.text("nat_header")), "nat_header");
+        self.set("nat-header.abuse", &yaml::string(&self.text("abuse")), "abuse");
     }
 
     fn log(&mut self) {
