@@ -13,6 +13,7 @@ pub mod interface;
 pub mod lane;
 pub mod name;
 pub mod port;
+pub mod quarantine;
 pub mod reason;
 pub mod settings;
 pub mod translation;

@@ -28,7 +28,11 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// Ring buffer of [`crate::caught::Caught`].
 pub const CAUGHT: &str = "CAUGHT";
+/// [`crate::quarantine::Lock`] by client prefix.
+pub const LOCKS: &str = "LOCKS";
+/// Client prefixes that no lock touches.
+pub const EXEMPT: &str = "EXEMPT";
 
 /// The maps with what is known of clients and flows: they outlive the process, and the next gateway
 /// goes on with them. All others are made and filled by each.
-pub const STATE: [&str; 1] = [TRANSLATIONS];
+pub const STATE: [&str; 2] = [TRANSLATIONS, LOCKS];

@@ -103,6 +103,12 @@ reasons! {
     IcmpTranslated = "icmp_translated",
     /// Steered: an ICMP error about a connection of the gateway's.
     IcmpSteered = "icmp_steered",
+    /// Dropped: a SYN of a locked client, or one that could not be answered.
+    Locked = "locked",
+    /// Answered with a reset: a SYN of a locked client.
+    LockReset = "lock_reset",
+    /// Steered: a SYN of a locked client, whom the proxy answers.
+    LockRejected = "lock_rejected",
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::flow::{FlowKey, FlowNote};
 use crate::interface::Interface;
 use crate::lane::Entry;
+use crate::quarantine::Lock;
 use crate::settings::Settings;
 use crate::translation::Translation;
 
@@ -22,4 +23,4 @@ macro_rules! pod {
     };
 }
 
-pod!(Entry, FlowKey, FlowNote, Interface, Settings, Translation);
+pod!(Entry, FlowKey, FlowNote, Interface, Lock, Settings, Translation);

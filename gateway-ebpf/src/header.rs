@@ -125,6 +125,9 @@ pub(crate) struct Packet {
     pub(crate) neighbour: bpf_redir_neigh,
     /// What has changed in it.
     pub(crate) change: Difference,
+    /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
+    /// that the verifier does not follow both cases to the end.
+    pub(crate) rejected: bool,
     /// What it offers; filled by [`Packet::read_options`].
     pub(crate) options: SynOptions,
 }

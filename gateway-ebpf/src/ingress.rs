@@ -8,12 +8,13 @@ use aya_log_ebpf::debug;
 use gateway_common::flow::FlowNote;
 use gateway_common::interface::Interface;
 use gateway_common::lane::Lane;
+use gateway_common::quarantine::Action;
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
 use crate::header::{self, Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{counter, icmp, map, translate};
+use crate::{counter, icmp, map, quarantine, refuse, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
@@ -122,10 +123,16 @@ impl Here<'_> {
         if socket::sent(self.ctx, packet, self.settings) {
             return Reason::OwnReturned;
         }
-        match map::lane(&packet.flow) {
-            Lane::Bypass => return Reason::Bypassed,
-            Lane::Block => return Reason::Blocked,
-            Lane::User => {}
+        packet.rejected = false;
+        match quarantine::judge(&packet.flow) {
+            Some(Action::Drop) => return Reason::Locked,
+            Some(Action::Reset) => return self.refuse(packet),
+            Some(Action::Reject) => packet.rejected = true,
+            None => match map::lane(&packet.flow) {
+                Lane::Bypass => return Reason::Bypassed,
+                Lane::Block => return Reason::Blocked,
+                Lane::User => {}
+            },
         }
         if socket::is_local(self.ctx, packet, self.metadata.interface) {
             return Reason::LocalDestination;
@@ -135,9 +142,15 @@ impl Here<'_> {
             self.note(packet);
         }
         match self.steer(listener) {
-            Ok(()) => self.steered(Reason::Opened),
+            Ok(()) => self.steered(if packet.rejected { Reason::LockRejected } else { Reason::Opened }),
             Err(error) => self.down(error, packet),
         }
+    }
+
+    /// Says no to a SYN.
+    #[inline(always)]
+    fn refuse(&self, packet: &mut Packet) -> Reason {
+        if refuse::reset(self.ctx, &self.metadata, packet) { Reason::LockReset } else { Reason::Locked }
     }
 
     /// Nobody listens for new flows.

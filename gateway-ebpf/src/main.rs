@@ -5,6 +5,8 @@
 //! that is no business of the gateway, goes on untouched to the programs behind this one.
 #![no_std]
 #![no_main]
+// For one atomic addition.
+#![feature(asm_experimental_arch)]
 
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
@@ -18,6 +20,8 @@ mod header;
 mod icmp;
 mod ingress;
 mod map;
+mod quarantine;
+mod refuse;
 mod rewrite;
 mod socket;
 mod translate;
@@ -38,15 +42,20 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
     let reason = ingress::judge(&ctx);
     counter::count(reason);
     match reason {
-        Reason::Opened | Reason::Established | Reason::Cookie | Reason::SteeredAgain => STEER,
+        Reason::Opened
+        | Reason::LockRejected
+        | Reason::Established
+        | Reason::Cookie
+        | Reason::SteeredAgain => STEER,
         Reason::Blocked
         | Reason::DownDropped
         | Reason::SocketVanished
         | Reason::Frozen
         | Reason::Unwritable
         | Reason::Condemned
+        | Reason::Locked
         | Reason::Stray => DROP,
-        Reason::Redirected | Reason::IcmpRedirected => REDIRECT,
+        Reason::Redirected | Reason::IcmpRedirected | Reason::LockReset => REDIRECT,
         Reason::Own
         | Reason::OwnReturned
         | Reason::Steered

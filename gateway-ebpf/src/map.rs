@@ -1,12 +1,16 @@
 //! The maps, and the accesses to them that the compiler cannot check.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use core::arch::asm;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::Key};
 use gateway_common::flow::{FlowKey, FlowNote};
 use gateway_common::interface::{Interface, LISTENERS as LISTENER_COUNT, MAX_INTERFACES};
 use gateway_common::lane::{self, Address, Entry, Lane, MAX_PREFIXES};
 use gateway_common::port;
+use gateway_common::quarantine::{Lock, MAX_EXEMPT, MAX_LOCKS};
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
@@ -37,6 +41,11 @@ static PORTS: Array<u64> = Array::with_max_entries(port::WORDS, 0);
 static CLIENT_LANES: LpmTrie<Address, Entry> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
 static SERVER_LANES: LpmTrie<Address, Entry> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+static LOCKS: LpmTrie<Address, Lock> = LpmTrie::with_max_entries(MAX_LOCKS, 0);
+/// Networks that no lock touches.
+#[map]
+pub(crate) static EXEMPT: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_EXEMPT, 0);
 #[map]
 pub(crate) static LISTENERS: SockMap = SockMap::with_max_entries(LISTENER_COUNT, 0);
 #[map]
@@ -113,4 +122,41 @@ pub(crate) fn bump(reason: Reason) -> u64 {
 #[inline(always)]
 pub(crate) fn count(reason: Reason) -> u64 {
     COUNTERS.get(reason as u32).copied().unwrap_or(0)
+}
+
+/// A lock, which processors share: whoever is locked may come on all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Held(*mut Lock);
+
+impl Held {
+    /// The longest lock that holds this address and whose prefix is not longer than `length`.
+    #[inline(always)]
+    pub(crate) fn find(length: u32, address: Address) -> Option<Self> {
+        let key = Key::new(length, address);
+        let locks = (&raw const LOCKS).cast_mut().cast::<c_void>();
+        // SAFETY: the map is such a trie, and `key` is a key of it.
+        let found = unsafe { bpf_map_lookup_elem(locks, (&raw const key).cast()) };
+        if found.is_null() { None } else { Some(Self(found.cast())) }
+    }
+
+    /// What it says.
+    #[inline(always)]
+    pub(crate) fn get(self) -> Lock {
+        // SAFETY: the map's memory stays valid while the program runs, and any bytes are a lock.
+        unsafe { *self.0 }
+    }
+
+    /// Counts a SYN that met it.
+    #[inline(always)]
+    pub(crate) fn hit(self, now: u64) {
+        // SAFETY: the offset is that of a field.
+        let hits = unsafe { self.0.byte_add(Lock::HITS) }.cast::<u64>();
+        // The library has no atomics for this target, the machine has.
+        // SAFETY: the field is aligned, and valid while the program runs.
+        unsafe { asm!("lock *(u64 *)({hits} + 0) += {one}", hits = in(reg) hits, one = in(reg) 1u64) };
+        // SAFETY: as for the other field.
+        let last = unsafe { self.0.byte_add(Lock::LAST) }.cast::<u64>();
+        // SAFETY: as above.
+        unsafe { last.write_volatile(now) };
+    }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{
     BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour,
 };
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh, bpf_skb_change_head};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head};
 use aya_ebpf::programs::TcContext;
 
 use crate::header::Packet;
@@ -97,9 +97,14 @@ pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
 }
 
 /// Takes one from time to live or hop limit, as every router does.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> bool {
-    let left = packet.ttl - 1;
+    set_hops(ctx, packet, packet.ttl - 1)
+}
+
+/// Changes time to live or hop limit.
+#[inline(never)]
+pub(crate) fn set_hops(ctx: &TcContext, packet: &Packet, left: u8) -> bool {
     if packet.v6 {
         return ctx.store(packet.ip + 7, &left, 0).is_ok();
     }
@@ -157,4 +162,12 @@ pub(crate) fn redirect(ctx: &TcContext, packet: &mut Packet) -> bool {
     // SAFETY: `neighbour` has the length given.
     let answer = unsafe { bpf_redirect_neigh(packet.way_out, neighbour, NEIGHBOUR_LENGTH, 0) };
     answer == i64::from(TC_ACT_REDIRECT)
+}
+
+/// Sends the packet out through the interface with this number, its link header as it is; returns
+/// what the program is to return.
+#[inline(always)]
+pub(crate) fn send_back(interface: u32) -> i64 {
+    // SAFETY: the helper takes two numbers.
+    unsafe { bpf_redirect(interface, 0) }
 }

@@ -74,8 +74,7 @@ fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
     if !translation.tells() {
         return;
     }
-    let (length, headers) = (length(ctx, packet), packet.headers());
-    let octets = if length < headers { 0 } else { length - headers };
+    let octets = text(ctx, packet);
     let [_, _, _, _, _, _, _, _, a0, a1, a2, a3, _, flags, ..] = packet.header;
     let ack = u32::from_be_bytes([a0, a1, a2, a3]);
     let caught = Caught::new(packet.flow, packet.sequence(), ack, octets, flags);
@@ -147,6 +146,13 @@ fn length(ctx: &TcContext, packet: &Packet) -> u32 {
     let said = u32::from(u16::from_be_bytes(said)) + if packet.v6 { 40 } else { 0 };
     // Packets of more than 64 KiB say 0.
     if said < packet.headers() || said > whole { whole } else { said }
+}
+
+/// Octets of the packet behind its TCP header.
+#[inline(always)]
+pub(crate) fn text(ctx: &TcContext, packet: &Packet) -> u32 {
+    let (length, headers) = (length(ctx, packet), packet.headers());
+    if length < headers { 0 } else { length - headers }
 }
 
 /// The way of a packet of so many octets from its IP header on.

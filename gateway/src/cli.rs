@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod check;
 mod config;
 mod import;
+mod lock;
 mod proxy;
 mod reload;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Status(status::Args),
     /// List the open sessions, or end some.
     Sessions(sessions::Args),
+    /// Hold clients off for a time.
+    Lock(lock::Args),
     /// Watch the running gateway.
     Top(top::Args),
     /// Have the running gateway read its configuration again.
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sessions(args) => sessions::run(&args),
+        Command::Lock(args) => lock::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Import(args) => import::run(&args),

@@ -5,6 +5,7 @@
 //! session's bytes and decides nothing: it shows what others keep and rings their bells.
 
 pub mod client;
+mod locks;
 pub mod peer;
 pub mod request;
 pub mod server;

@@ -94,6 +94,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);
     let (ends, ending) = mpsc::channel(QUESTIONS);
+    let (locking, locked) = mpsc::channel(QUESTIONS);
+    let locks = Arc::new(settings::locks(&config, locking));
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
     let context = Arc::new(Context {
@@ -103,6 +105,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         handoff: settings::handoff(&config, kernel),
         settings: ArcSwap::from_pointee(settings::make(config)?),
         direct: Direct::new(ends),
+        locks: Arc::clone(&locks),
         stop: stopped,
         turned_away: Semaphore::new(session::TURNED_AWAY),
     });
@@ -114,11 +117,13 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         let address = listener.local_addr()?;
         accepting.spawn(accept(listener, address, Arc::clone(&context)));
     }
-    let kernel = KernelRequests { sessions: handed_off, ends: ending };
+    let kernel =
+        KernelRequests { sessions: handed_off, ends: ending, locks: locked, held: Arc::clone(&locks) };
     let direct = Arc::clone(&context);
     let ended = Box::new(move |report| direct.direct.ended(report, &direct.telemetry));
     let (link, datapath, reloader) = link::make(channel, asked, kernel, ended);
     let mut helpers = JoinSet::new();
+    helpers.spawn(async move { locks.run().await });
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     if let Some(listener) = control {
@@ -164,6 +169,7 @@ async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context
 fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
     let log = config.log.clone();
     let settings = settings::make(config).map_err(|error| error.to_string())?;
+    context.locks.set_exempt(settings.config.locks.exempt.iter().map(|network| network.0).collect());
     context.settings.store(Arc::new(settings));
     context.telemetry.set_addresses(log.addresses);
     match logging.reload(&log) {
@@ -184,6 +190,11 @@ fn control_view(
     Control {
         name,
         sessions: Arc::clone(&context.table),
+        locks: Arc::clone(&context.locks),
+        lock_defaults: Box::new({
+            let context = Arc::clone(context);
+            move || context.settings.load().config.locks.clone()
+        }),
         telemetry: Arc::clone(&context.telemetry),
         datapath,
         scanners: Box::new(move || {

@@ -11,6 +11,7 @@
 //! | [`steer`] | all of those together |
 //! | [`carrier`], [`handoff`], [`repair`], [`sweep`] | sessions that the kernel carries alone |
 //! | [`reset`], [`segment`] | ends those that must not go on |
+//! | [`quarantine`] | networks whose new flows are held off |
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | [`pid_file`] | the process number, for scripts |
@@ -45,6 +46,7 @@ pub mod pid_file;
 pub mod pin;
 pub mod probe;
 mod qdisc;
+pub mod quarantine;
 pub mod repair;
 pub mod reset;
 pub mod route;

@@ -11,6 +11,7 @@ use crate::intercept::flow::FlowFacts;
 
 pub mod channel;
 pub mod flow;
+pub mod lock;
 pub mod memfile;
 
 pub use channel::{Channel, Error};
@@ -64,6 +65,13 @@ pub enum ToProxy {
         /// A few at a time.
         flows: Vec<flow::FlowReport>,
     },
+    /// Answer to [`ToDatapath::LockHits`].
+    LockHits {
+        /// The question's ticket.
+        ticket: u64,
+        /// In the order of the question.
+        hits: Vec<lock::Hits>,
+    },
     /// How the kernel side is, every second.
     Status(DatapathStatus),
     /// Take no more flows, let open sessions end, then leave.
@@ -99,6 +107,15 @@ pub enum ToDatapath {
         client: ClientAddr,
         /// The flow's original destination.
         destination: OriginalDst,
+    },
+    /// Change what is locked.
+    Lock(lock::LockOrder),
+    /// What was counted of the locks of these networks? At most [`lock::BATCH`] of them.
+    LockHits {
+        /// Comes back in [`ToProxy::LockHits`].
+        ticket: u64,
+        /// The networks.
+        nets: Vec<ipnet::IpNet>,
     },
     /// An operator asks for a reload.
     ReloadRequest,

@@ -31,6 +31,7 @@ pub mod handoff;
 pub mod import;
 pub mod intercept;
 pub mod ipc;
+pub mod locks;
 pub mod outcome;
 pub mod policy;
 pub mod privilege;

@@ -6,6 +6,7 @@
 pub mod decision;
 pub mod filter;
 pub mod lane;
+pub mod lock;
 pub mod nat_header;
 pub mod ruling;
 pub mod source;

@@ -12,13 +12,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
-use crate::config::file::{Config, Lane};
+use crate::config::file::{Config, Lane, LockAction};
 use crate::handoff::{Engine, Handoff};
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::{Flow, SessionId};
 use crate::intercept::origin;
+use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
+use crate::policy::lock::Lock;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
 use crate::smtp::refusal::Refusal;
@@ -53,6 +55,8 @@ pub struct Context {
     pub handoff: Handoff,
     /// The sessions that the kernel carries alone.
     pub direct: Direct,
+    /// Who is held off.
+    pub locks: Arc<Locks>,
     /// What the kernel knows of flows.
     pub facts: Facts,
     /// Turns true when sessions are to end now.
@@ -145,6 +149,9 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
 /// costs the memory of the lane it is in.
 async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context: &Context) -> Ending {
     let flow = live.flow();
+    if let Some(lock) = context.locks.find(flow.client.ip()) {
+        return hold_off(stream, &lock, settings).await;
+    }
     if settings.lanes.ask_for_interface()
         && let Some(facts) = context.facts.of(flow.client, flow.destination).await
     {
@@ -164,6 +171,22 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
         Lane::Block => {
             reset(&stream);
             Ending::of("block", SessionEnd::Gateway)
+        }
+    }
+}
+
+/// Says no to a locked client. Those that are dropped or reset come here only where no kernel
+/// program holds them off.
+async fn hold_off(stream: TcpStream, lock: &Lock, settings: &Settings) -> Ending {
+    match lock.action {
+        LockAction::Reject => {
+            let refusal = Refusal::Locked { for_ever: lock.until.is_none() };
+            Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.name))).await;
+            Ending::of("reject", SessionEnd::Locked)
+        }
+        LockAction::Drop | LockAction::Reset => {
+            reset(&stream);
+            Ending::of("block", SessionEnd::Locked)
         }
     }
 }

@@ -22,6 +22,7 @@ mod packet;
 mod packets;
 mod preflight;
 mod process;
+mod quarantine;
 mod reload;
 mod router;
 mod scan;

@@ -336,10 +336,13 @@ fn flows_to_the_machine_itself_are_left_alone() -> anyhow::Result<()> {
 
 #[test]
 fn the_program_is_within_a_tenth_of_what_the_verifier_follows() -> anyhow::Result<()> {
-    let mut kernel = Kernel::load(&Settings { debug: true, ..Settings::from(&Intercept::default()) })?;
-    kernel.self_test()?;
-    // Older kernels do not say.
-    let followed = kernel.verified_instructions()?.unwrap_or(0);
-    assert!(followed < 100_000, "{followed} of 1,000,000");
+    // Debug lines, which are no code at all otherwise, more than double it.
+    for (debug, most) in [(false, 80_000), (true, 160_000)] {
+        let mut kernel = Kernel::load(&Settings { debug, ..Settings::from(&Intercept::default()) })?;
+        kernel.self_test()?;
+        // Older kernels do not say.
+        let followed = kernel.verified_instructions()?.unwrap_or(0);
+        assert!(followed < most, "{followed} of 1,000,000");
+    }
     Ok(())
 }

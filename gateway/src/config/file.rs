@@ -13,6 +13,7 @@ mod inspect;
 mod intercept;
 mod lanes;
 mod limits;
+mod locks;
 mod nat_header;
 mod operator;
 mod process;
@@ -29,6 +30,7 @@ pub use inspect::{
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
 pub use lanes::{Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
+pub use locks::{LockAction, Locks};
 pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
@@ -68,6 +70,8 @@ pub struct Config {
     pub auth: Auth,
     /// A header that names the client to the server.
     pub nat_header: NatHeader,
+    /// Locks: networks whose new flows are held off for a time, set with `gateway lock`.
+    pub locks: Locks,
     /// The splice lane, which carries sessions after STARTTLS.
     pub splice: Splice,
     /// Ceilings on sessions, messages and errors.
@@ -108,6 +112,7 @@ impl Default for Config {
             filters: Filters::default(),
             auth: Auth::default(),
             nat_header: NatHeader::default(),
+            locks: Locks::default(),
             splice: Splice::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use nix::unistd::{Gid, Group};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::request::{Killed, Log, Problem, Reloaded, Sessions, Status, VERSION, Version};
+use super::request::{
+    Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Unlocked, VERSION, Version,
+};
 use crate::intercept::flow::SessionId;
 
 /// How long an answer may take.
@@ -144,6 +147,33 @@ impl Client {
         self.ask(Method::POST, &format!("/v1/sessions/{id}/kill"), TIME).await
     }
 
+    /// The locks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn locks(&self) -> Result<LockList, Error> {
+        self.ask(Method::GET, "/v1/locks", TIME).await
+    }
+
+    /// Sets a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when its network is exempt or the user may not.
+    pub async fn lock(&self, lock: &NewLock) -> Result<LockList, Error> {
+        self.tell("/v1/locks", lock).await
+    }
+
+    /// Removes a lock, or all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is none or the user may not.
+    pub async fn unlock(&self, lock: OldLock) -> Result<Unlocked, Error> {
+        self.tell("/v1/locks/remove", &lock).await
+    }
+
     /// The lines of the log behind number `since`.
     ///
     /// # Errors
@@ -162,8 +192,23 @@ impl Client {
         self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
     }
 
+    async fn tell<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
+        self.ask_with(Method::POST, path, body.into(), TIME).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, time: Duration) -> Result<T, Error> {
-        let answer = tokio::time::timeout(time, self.exchange(method, path));
+        self.ask_with(method, path, Bytes::new(), time).await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        time: Duration,
+    ) -> Result<T, Error> {
+        let answer = tokio::time::timeout(time, self.exchange(method, path, body));
         let (status, body) = answer.await.map_err(|_| Error::Timeout(time))??;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()));
@@ -174,7 +219,7 @@ impl Client {
         Err(Error::Refused(problem))
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Error> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Error> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.explain(error))?;
         let broken = |error: hyper::Error| Error::Broken(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -182,7 +227,8 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "gateway")
-            .body(Empty::<Bytes>::new())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
             .map_err(|error| Error::Broken(error.to_string()))?;
         // The connection is driven beside the request, and dropped with it.
         let answer = async {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::file::{LockAction, Network};
 use crate::ipc::DatapathStatus;
 use crate::session::table::SessionView;
 use crate::telemetry::{Line, Snapshot};
@@ -136,6 +137,74 @@ pub struct Sessions {
 pub struct Killed {
     /// The session.
     pub killed: String,
+}
+
+/// Body of `POST /v1/locks`. What is left out is as configured in `locks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLock {
+    /// The clients: an address or a network.
+    pub net: Network,
+    /// What becomes of their new flows.
+    #[serde(default)]
+    pub action: Option<LockAction>,
+    /// How long it holds, in seconds.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    /// It holds until it is removed.
+    #[serde(default)]
+    pub forever: bool,
+    /// Why.
+    #[serde(default)]
+    pub cause: String,
+    /// Flows that are open end at once.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+/// Body of `POST /v1/locks/remove`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldLock {
+    /// The clients; left out: all locks.
+    pub net: Option<Network>,
+}
+
+/// Answer to `POST /v1/locks/remove`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlocked {
+    /// How many locks were removed.
+    pub removed: usize,
+}
+
+/// A lock as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockView {
+    /// The clients.
+    pub net: Network,
+    /// What becomes of their new flows.
+    pub action: LockAction,
+    /// Why.
+    pub cause: String,
+    /// Seconds since it was set.
+    pub age: u64,
+    /// Seconds for which it still holds; absent: for ever.
+    pub left: Option<u64>,
+    /// New flows that met it, where the kernel program counts them.
+    pub hits: u64,
+    /// Seconds since the last of them.
+    pub last: Option<u64>,
+}
+
+/// Answer to `GET /v1/locks`, and to `POST /v1/locks` with the one that was set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockList {
+    /// How many there are; more than are listed when there are very many.
+    pub held: usize,
+    /// The locks, by network.
+    pub locks: Vec<LockView>,
+    /// Networks that no lock touches.
+    pub exempt: Vec<Network>,
 }
 
 /// Query of `GET /v1/log`.

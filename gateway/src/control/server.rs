@@ -25,14 +25,17 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info};
 
+use super::locks;
 use super::peer::Peer;
 use super::request::{
     Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth, ScannerState,
     Sessions, Status, VERSION, Version,
 };
 use crate::clock;
+use crate::config::file as config;
 use crate::intercept::flow::SessionId;
 use crate::ipc::DatapathStatus;
+use crate::locks::Locks;
 use crate::session::table::{SessionTable, Stage};
 use crate::telemetry::scrape::Gauge;
 use crate::telemetry::{Telemetry, Trouble};
@@ -59,6 +62,9 @@ const LOG_LINES: usize = 1_000;
 /// Says how the scanners are.
 pub type AskScanners = Box<dyn Fn() -> Vec<ScannerHealth> + Send + Sync>;
 
+/// Says what is configured for locks.
+pub type AskLockDefaults = Box<dyn Fn() -> config::Locks + Send + Sync>;
+
 /// Reads the configuration again; an error is what `gateway check` would print.
 pub type AskReload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
@@ -68,6 +74,10 @@ pub struct Control {
     pub name: String,
     /// The open sessions.
     pub sessions: Arc<SessionTable>,
+    /// The locks.
+    pub locks: Arc<Locks>,
+    /// What is configured for locks.
+    pub lock_defaults: AskLockDefaults,
     /// Counters, rates and recent lines.
     pub telemetry: Arc<Telemetry>,
     /// How the kernel side is.
@@ -152,8 +162,8 @@ async fn answer(stream: UnixStream, router: Router) {
 }
 
 #[derive(Clone, Debug)]
-struct Shared {
-    control: Arc<Control>,
+pub(super) struct Shared {
+    pub(super) control: Arc<Control>,
     own: u32,
 }
 
@@ -162,12 +172,15 @@ fn router(control: Arc<Control>, own: u32) -> Router {
     let changes = Router::new()
         .route("/v1/sessions/{id}/kill", post(kill))
         .route("/v1/reload", post(reload))
+        .route("/v1/locks", post(locks::add))
+        .route("/v1/locks/remove", post(locks::remove))
         .route_layer(middleware::from_fn_with_state(shared.clone(), only_changers));
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/sessions", get(sessions))
         .route("/v1/log", get(log))
+        .route("/v1/locks", get(locks::list))
         .route("/metrics", get(metrics))
         .merge(changes)
         .fallback(unknown)
@@ -263,7 +276,7 @@ async fn unknown(uri: Uri) -> Response {
             "use the client of the release that runs, or restart the gateway after an upgrade",
         ),
         Some(_) | None => {
-            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/log, /metrics";
+            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/locks, /v1/log, /metrics";
             problem(StatusCode::NOT_FOUND, "no such request".to_owned(), hint)
         }
     }
@@ -274,7 +287,7 @@ async fn wrong_method(method: Method) -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, error, "GET looks, POST changes")
 }
 
-fn problem(status: StatusCode, error: String, hint: &str) -> Response {
+pub(super) fn problem(status: StatusCode, error: String, hint: &str) -> Response {
     (status, Json(Problem { error, hint: hint.to_owned() })).into_response()
 }
 
@@ -315,6 +328,16 @@ impl Control {
                 help: "Open sessions.",
                 kind: "gauge",
                 values: vec![(vec![], count(self.sessions.len()))],
+            },
+            Gauge {
+                name: "gateway_locks",
+                help: "Networks that are held off, by what becomes of their new flows.",
+                kind: "gauge",
+                values: self
+                    .locks
+                    .by_action()
+                    .map(|(action, count)| (vec![("action", action.name().to_owned())], count))
+                    .to_vec(),
             },
             Gauge {
                 name: "gateway_scanner_up",

@@ -63,7 +63,10 @@ impl Served {
             circuit: Circuit::HalfOpen,
             latency_ms: None,
         };
+        let (requests, _) = tokio::sync::mpsc::channel(16);
         let control = Control {
+            locks: Arc::new(crate::locks::Locks::open(None, requests)),
+            lock_defaults: Box::new(crate::config::file::Locks::default),
             name: "gw.example".to_owned(),
             sessions: Arc::clone(&table),
             telemetry: Arc::clone(&telemetry),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +13,9 @@ use crate::handoff::kernel;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::flow::{FlowReport, Refusal};
+use crate::ipc::lock::Hits;
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, memfile};
+use crate::locks::{self, Locks};
 use crate::session::direct::FlowName;
 
 /// How often the proxy says that it is alive.
@@ -41,6 +44,7 @@ pub(super) struct Link {
     reloading: Vec<oneshot::Sender<Result<(), String>>>,
     kernel: KernelRequests,
     handing_off: HashMap<u64, oneshot::Sender<Option<Refusal>>>,
+    counting: HashMap<u64, oneshot::Sender<Vec<Hits>>>,
     ended: Box<dyn Fn(FlowReport) + Send>,
     ticket: u64,
 }
@@ -51,6 +55,10 @@ pub(super) struct KernelRequests {
     pub(super) sessions: mpsc::Receiver<kernel::Question>,
     /// Flows to be ended.
     pub(super) ends: mpsc::Receiver<FlowName>,
+    /// Changes of locks, and questions about them.
+    pub(super) locks: mpsc::Receiver<locks::Request>,
+    /// All locks, which are told at the start.
+    pub(super) held: Arc<Locks>,
 }
 
 /// Asks for a reload on an operator's behalf.
@@ -90,6 +98,7 @@ pub(super) fn make(
         reloading: Vec::new(),
         kernel,
         handing_off: HashMap::new(),
+        counting: HashMap::new(),
         ended,
         ticket: 0,
     };
@@ -107,6 +116,9 @@ impl Link {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sent = self.send(&ToDatapath::Ready).await;
+        for order in self.kernel.held.snapshot() {
+            sent = sent && self.send(&ToDatapath::Lock(order)).await;
+        }
         while sent {
             sent = tokio::select! {
                 received = self.channel.receive::<ToProxy>() => match received {
@@ -125,6 +137,7 @@ impl Link {
                 Some((client, destination)) = self.kernel.ends.recv() => {
                     self.send(&ToDatapath::EndFlow { client, destination }).await
                 }
+                Some(request) = self.kernel.locks.recv() => self.lock(request).await,
                 Some(done) = self.reloads.recv() => {
                     self.reloading.push(done);
                     self.send(&ToDatapath::ReloadRequest).await
@@ -176,6 +189,12 @@ impl Link {
                 }
                 true
             }
+            ToProxy::LockHits { ticket, hits } => {
+                if let Some(answer) = self.counting.remove(&ticket) {
+                    drop(answer.send(hits));
+                }
+                true
+            }
             ToProxy::FlowsEnded { flows } => {
                 for flow in flows {
                     (self.ended)(flow);
@@ -195,6 +214,18 @@ impl Link {
         let Question { client, destination, answer } = question;
         self.unanswered.insert(self.ticket, answer);
         self.send(&ToDatapath::LookUp { ticket: self.ticket, client, destination }).await
+    }
+
+    async fn lock(&mut self, request: locks::Request) -> bool {
+        match request {
+            locks::Request::Order(order) => self.send(&ToDatapath::Lock(order)).await,
+            locks::Request::Hits { nets, answer } => {
+                self.counting.retain(|_, answer| !answer.is_closed());
+                self.ticket = self.ticket.wrapping_add(1);
+                self.counting.insert(self.ticket, answer);
+                self.send(&ToDatapath::LockHits { ticket: self.ticket, nets }).await
+            }
+        }
     }
 
     async fn hand_off(&mut self, question: kernel::Question) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Config;
@@ -9,6 +10,7 @@ use crate::config::file::{Origin, Spool};
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
+use crate::locks::{self, Locks};
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::session::Settings;
@@ -56,6 +58,13 @@ fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
         }
         opened => opened,
     }
+}
+
+/// The locks, with their file in the spool folder.
+pub(super) fn locks(config: &Config, requests: mpsc::Sender<locks::Request>) -> Locks {
+    let locks = Locks::open(Some(config.spool.directory.join(locks::FILE)), requests);
+    locks.set_exempt(config.locks.exempt.iter().map(|network| network.0).collect());
+    locks
 }
 
 /// Sessions are left to the kernel program where there is one.

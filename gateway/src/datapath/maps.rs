@@ -240,7 +240,7 @@ pub(super) fn address(ip: IpAddr) -> Address {
     }
 }
 
-fn prefix(net: IpNet) -> (u32, Address) {
+pub(super) fn prefix(net: IpNet) -> (u32, Address) {
     let net = net.trunc();
     let length = u32::from(net.prefix_len());
     match net {

@@ -18,6 +18,7 @@ use super::events::{CaughtPackets, Events, Log};
 use super::flow_table::FlowTable;
 use super::maps::Maps;
 use super::pin::{self, Pins};
+use super::quarantine::Quarantine;
 use super::selftest::{self, Verdict};
 use crate::config::file::{Attach, Intercept, WhenDown};
 
@@ -189,6 +190,7 @@ pub struct Kernel {
     caught: Option<CaughtPackets>,
     log: Option<Log>,
     flow_table: Option<FlowTable>,
+    quarantine: Quarantine,
 }
 
 impl Kernel {
@@ -232,6 +234,7 @@ impl Kernel {
         let events = Some(Events::take(&mut ebpf)?);
         let caught = Some(CaughtPackets::take(&mut ebpf)?);
         let log = if settings.debug { Some(Log::take(&mut ebpf)?) } else { None };
+        let quarantine = Quarantine::take(&mut ebpf)?;
         program(&mut ebpf)?.load()?;
         egress_program(&mut ebpf)?.load()?;
         let flow_table = Some(FlowTable::take(&mut ebpf)?);
@@ -244,6 +247,7 @@ impl Kernel {
             caught,
             log,
             flow_table,
+            quarantine,
         })
     }
 
@@ -336,6 +340,11 @@ impl Kernel {
     /// Packets of condemned flows: the first call gets them.
     pub const fn caught(&mut self) -> Option<CaughtPackets> {
         self.caught.take()
+    }
+
+    /// The locks.
+    pub const fn quarantine(&mut self) -> &mut Quarantine {
+        &mut self.quarantine
     }
 
     /// The entries of handed-off flows: the first call gets them.

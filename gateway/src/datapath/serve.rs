@@ -163,6 +163,17 @@ impl Datapath {
                 }
                 Ok(())
             }
+            Event::Said(ToDatapath::Lock(order)) => {
+                if let Some(steering) = &mut self.steering {
+                    steering.lock(&order);
+                }
+                Ok(())
+            }
+            Event::Said(ToDatapath::LockHits { ticket, nets }) => {
+                let hits = self.steering.as_mut().map(|steering| steering.lock_hits(&nets));
+                self.proxy.mention(&ToProxy::LockHits { ticket, hits: hits.unwrap_or_default() });
+                Ok(())
+            }
             Event::Said(ToDatapath::ReloadRequest) => {
                 self.reload(true).await;
                 Ok(())

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use nix::fcntl::{Flock, FlockArg};
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
@@ -21,11 +22,14 @@ use super::listener::Listener;
 use super::object::{self, Kernel, Settings};
 use super::pin::Pins;
 use super::probe::{self, State};
+use super::reset::{Cut, Whose};
 use super::{lanes, route, source};
-use crate::config::file::{Config, LogLevel};
+use crate::config::file::{Config, LockAction, LogLevel};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::DatapathStatus;
+use crate::ipc::flow::FlowEnd;
+use crate::ipc::lock::{BATCH, Hits, LockOrder};
 
 /// Interfaces that a status names; further ones are left out, so that it fits into a message.
 const SHOWN: usize = 1_000;
@@ -155,6 +159,8 @@ impl Steering {
         self.kernel.configure(&Settings::from(&config.intercept))?;
         self.kernel.set_client_lanes(&tries.client)?;
         self.kernel.set_server_lanes(&tries.server)?;
+        let exempt: Vec<_> = config.locks.exempt.iter().map(|network| network.0).collect();
+        self.kernel.quarantine().set_exempt(&exempt)?;
         self.kernel.set_ports(&config.intercept.ports)?;
         let routing = &config.intercept.routing;
         let own_mark = routing.own_mark & routing.mask;
@@ -188,6 +194,34 @@ impl Steering {
         if let Some(carrier) = &self.carrier {
             carrier.order(order);
         }
+    }
+
+    /// Changes what is locked.
+    pub fn lock(&mut self, order: &LockOrder) {
+        let quarantine = self.kernel.quarantine();
+        let done = match order {
+            LockOrder::Begin => {
+                quarantine.begin();
+                Ok(())
+            }
+            LockOrder::Set { locks } => locks.iter().try_for_each(|lock| quarantine.set(lock)),
+            LockOrder::Complete => quarantine.complete(),
+            LockOrder::Remove { nets } => nets.iter().try_for_each(|net| quarantine.remove(*net)),
+            LockOrder::Cut { net, action } => {
+                let cut = if *action == LockAction::Drop { Cut::Drop } else { Cut::Reset };
+                self.order(Order::Condemn { whose: Whose::Clients(*net), cut, end: FlowEnd::Locked });
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            warn!(error = super::chain(&error), "locks are not enforced as they should");
+        }
+    }
+
+    /// What was counted of the locks of these networks.
+    pub fn lock_hits(&mut self, nets: &[IpNet]) -> Vec<Hits> {
+        let quarantine = self.kernel.quarantine();
+        nets.iter().take(BATCH).map(|net| quarantine.hits(*net)).collect()
     }
 
     /// Waits until interfaces have changed (`None`: then [`Self::follow`] is due), or the thread

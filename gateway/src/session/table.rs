@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
@@ -277,6 +278,16 @@ impl SessionTable {
             session.end();
             true
         })
+    }
+
+    /// Ends the sessions of these clients, but for those that the kernel carries.
+    pub fn end_clients(&self, net: IpNet) {
+        let live: Vec<_> = {
+            let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let theirs = |session: &&Arc<LiveSession>| net.contains(&session.flow.client.ip());
+            inner.sessions.values().filter(theirs).cloned().collect()
+        };
+        live.iter().filter(|session| session.ender.get().is_none()).for_each(|session| session.end());
     }
 
     fn close(&self, live: &LiveSession) {

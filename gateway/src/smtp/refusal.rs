@@ -145,6 +145,12 @@ pub enum Refusal {
     /// An operator ended the session.
     #[error("an operator ended the session")]
     Ended,
+    /// The client is locked.
+    #[error("the client is locked")]
+    Locked {
+        /// Whether the lock has no end.
+        for_ever: bool,
+    },
     /// The flow's lane is `reject`.
     #[error("the lane is closed")]
     LaneRejects,
@@ -239,6 +245,10 @@ impl Refusal {
             }
             Self::ShuttingDown => (421, "4.3.2", "Service shutting down, try again later"),
             Self::Ended => (421, "4.3.2", "The session was ended by the operator, try again later"),
+            Self::Locked { for_ever: false } => {
+                (421, "4.7.0", "No SMTP service for you now, try again later")
+            }
+            Self::Locked { for_ever: true } => (554, "5.7.1", "No SMTP service for you here"),
             Self::LaneRejects => (554, "5.7.1", "No SMTP service for you here"),
         };
         (code, status, text.to_owned())
@@ -280,6 +290,8 @@ mod tests {
             Refusal::Spam { score: Decimal::whole(9) },
             Refusal::Greylisted,
             Refusal::LaneRejects,
+            Refusal::Locked { for_ever: true },
+            Refusal::Locked { for_ever: false },
         ] {
             let reply = refusal.reply("gw.test").summary();
             assert_eq!(reply.as_bytes().first(), reply.as_bytes().get(4), "{reply}");

@@ -1,0 +1,135 @@
+//! The kernel's locks: networks whose new flows are held off.
+//!
+//! Which, until when and why is decided by the proxy (`policy::lock`); here they are enforced.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, MapError};
+use gateway_common::lane::Address;
+use gateway_common::name;
+use gateway_common::quarantine::{Action, Lock};
+use ipnet::IpNet;
+
+use super::maps::{self, absent_is_fine, prefix};
+use super::object::Error;
+use crate::clock;
+use crate::config::file::LockAction;
+use crate::ipc::lock::{Enforced, Hits};
+
+/// The kernel's locks, and the networks that no lock touches.
+#[derive(Debug)]
+pub struct Quarantine {
+    locks: LpmTrie<MapData, Address, Lock>,
+    exempt: LpmTrie<MapData, Address, u32>,
+    /// What was told since [`Self::begin`].
+    told: Option<HashSet<(u32, Address)>>,
+}
+
+impl Quarantine {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            locks: maps::take(ebpf, name::LOCKS)?,
+            exempt: maps::take(ebpf, name::EXEMPT)?,
+            told: None,
+        })
+    }
+
+    /// Enforces a lock, in place of one of the same network, whose count goes on.
+    ///
+    /// # Errors
+    ///
+    /// There are more than the kernel has room for.
+    pub fn set(&mut self, lock: &Enforced) -> Result<(), Error> {
+        let (length, address) = prefix(lock.net);
+        let key = Key::new(length, address);
+        let expiry = lock.left.map_or(0, |left| clock::monotonic().saturating_add(nanoseconds(left)).max(1));
+        let mut entry = Lock::new(length, action(lock.action), expiry);
+        // The longest match is another network's where this one has none.
+        if let Some(old) = self.locks.get(&key, 0).ok().filter(|old| old.prefix() == length) {
+            entry = entry.counting_on(&old);
+        }
+        if let Some(told) = &mut self.told {
+            told.insert((length, address));
+        }
+        self.locks.insert(&key, entry, 0).map_err(of(name::LOCKS))
+    }
+
+    /// Removes a lock; nothing happens if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn remove(&mut self, net: IpNet) -> Result<(), Error> {
+        let (length, address) = prefix(net);
+        absent_is_fine(self.locks.remove(&Key::new(length, address))).map_err(of(name::LOCKS))
+    }
+
+    /// From here to [`Self::complete`] all locks are set anew.
+    pub fn begin(&mut self) {
+        self.told = Some(HashSet::new());
+    }
+
+    /// Removes the locks that were not set since [`Self::begin`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn complete(&mut self) -> Result<(), Error> {
+        let Some(told) = self.told.take() else { return Ok(()) };
+        let stale: Vec<_> = self
+            .locks
+            .keys()
+            .map_while(Result::ok)
+            .filter(|key| !told.contains(&(key.prefix_len(), key.data())))
+            .collect();
+        stale.iter().try_for_each(|key| absent_is_fine(self.locks.remove(key)).map_err(of(name::LOCKS)))
+    }
+
+    /// Lets no lock touch these networks, and all others none but these.
+    ///
+    /// # Errors
+    ///
+    /// There are more than the kernel has room for.
+    pub fn set_exempt(&mut self, nets: &[IpNet]) -> Result<(), Error> {
+        let wanted: HashSet<(u32, Address)> = nets.iter().map(|net| prefix(*net)).collect();
+        for (length, address) in &wanted {
+            self.exempt.insert(&Key::new(*length, *address), 1, 0).map_err(of(name::EXEMPT))?;
+        }
+        let stale: Vec<_> = self
+            .exempt
+            .keys()
+            .map_while(Result::ok)
+            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
+            .collect();
+        stale.iter().try_for_each(|key| absent_is_fine(self.exempt.remove(key)).map_err(of(name::EXEMPT)))
+    }
+
+    /// What was counted of the lock of this network.
+    #[must_use]
+    pub fn hits(&self, net: IpNet) -> Hits {
+        let (length, address) = prefix(net);
+        let lock = self.locks.get(&Key::new(length, address), 0).ok();
+        let Some(lock) = lock.filter(|lock| lock.prefix() == length) else { return Hits::default() };
+        let ago = clock::monotonic().saturating_sub(lock.last());
+        Hits { count: lock.hits(), ago: (lock.last() != 0).then_some(Duration::from_nanos(ago)) }
+    }
+}
+
+const fn action(action: LockAction) -> Action {
+    match action {
+        LockAction::Drop => Action::Drop,
+        LockAction::Reset => Action::Reset,
+        LockAction::Reject => Action::Reject,
+    }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+const fn of(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { map, source }
+}
