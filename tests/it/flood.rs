@@ -1,0 +1,115 @@
+//! Floods of SYNs from sources that nobody has.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use gateway_tests::gateway::{Gateway, binary};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::process;
+use nix::unistd::Pid;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::direct;
+use crate::packet::{Frame, SYN, Tcp};
+
+/// Sends SYNs to the server, each from another address in 10.0.0.0/8 (a Weyl sequence).
+fn flood(lab: &Lab, number: u32) -> anyhow::Result<()> {
+    lab.client().enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))?;
+        let server = Ipv4Addr::new(198, 51, 100, 2);
+        for place in 0..number {
+            let [_, a, b, c] = place.wrapping_mul(0x009e_3779).to_be_bytes();
+            let frame = Frame::v4(Ipv4Addr::new(10, a, b, c), server, Tcp::to(25, SYN));
+            socket.send_to(&frame.checked(), &SocketAddr::from((server, 0)).into())?;
+        }
+        anyhow::Ok(())
+    })?
+}
+
+fn lab() -> anyhow::Result<Lab> {
+    let lab = Lab::new()?;
+    // Else reverse path filtering would stop the flood before the gateway does.
+    lab.router().ip("route add 10.0.0.0/8 via 192.0.2.2")?;
+    direct::echo(&lab, Family::V4.smtp())?;
+    Ok(lab)
+}
+
+/// Processor time that a process has used, in ticks of a hundredth of a second.
+fn ticks(pid: Pid) -> anyhow::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(") ").context("no end of the name")?.1;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    Ok(fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?)
+}
+
+/// Resident memory in KiB.
+fn resident(pid: Pid) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn a_locked_networks_flood_costs_user_space_nothing_and_is_counted() -> anyhow::Result<()> {
+    const SYNS: u32 = 300_000;
+    let lab = lab()?;
+    let gateway = Gateway::start(&lab, &direct::settings("preserve"))?;
+    let lock = |arguments: &[&str]| {
+        let mut command = Command::new(binary()?);
+        process::done(command.arg("lock").args(arguments).arg("--socket").arg(gateway.control()))
+    };
+    lock(&["add", "10.0.0.0/8", "--action", "drop"])?;
+    let processes = [gateway.daemon().pid(), gateway.proxy()?];
+    let used = || processes.iter().map(|pid| ticks(*pid)).sum::<anyhow::Result<u64>>();
+    let (before, began) = (used()?, Instant::now());
+    flood(&lab, SYNS)?;
+    let (after, took) = (used()?, began.elapsed());
+    // What the two use while nothing happens: a few hundredths in each second.
+    let idle = 20 + took.as_secs() * 10;
+    ensure!(after - before <= idle, "{} ticks in {took:?}", after - before);
+    let list = lock(&["list", "--json"])?;
+    ensure!(
+        list.contains(&format!("\"hits\":{SYNS}")) || list.contains(&format!("\"hits\": {SYNS}")),
+        "{list}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_flood_from_everywhere_takes_no_memory_and_stops_nobody() -> anyhow::Result<()> {
+    const SYNS: u32 = 200_000;
+    let lab = lab()?;
+    let gateway = Gateway::start(&lab, &direct::settings("preserve"))?;
+    let carried = direct::started(&lab, Family::V4.smtp())?;
+    direct::wait_until_direct(&lab, &carried)?;
+    let rate = || {
+        let began = Instant::now();
+        direct::bulk(&carried, 4_000_000)?;
+        anyhow::Ok(4_000_000.0 / began.elapsed().as_secs_f64())
+    };
+    let processes = [gateway.daemon().pid(), gateway.proxy()?];
+    let used = || processes.iter().map(|pid| resident(*pid)).sum::<anyhow::Result<u64>>();
+    // The map of notes is full before the memory is measured.
+    flood(&lab, 70_000)?;
+    let (before, quiet) = (used()?, rate()?);
+    let flooded = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(&lab, SYNS));
+        let mut slowest = f64::MAX;
+        while !flooding.is_finished() {
+            slowest = slowest.min(rate()?);
+            // A new session gets through: it is answered with a cookie, if need be.
+            drop(direct::started(&lab, Family::V4.smtp())?);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        flooding.join().expect("does not panic")?;
+        anyhow::Ok(slowest)
+    })?;
+    let after = used()?;
+    ensure!(after < before + 32 * 1024, "from {before} to {after} KiB");
+    // Flood and session share two processors with each other and with other tests.
+    ensure!(flooded > quiet / 20.0, "{flooded:.0} octets a second under the flood, {quiet:.0} before");
+    Ok(())
+}
