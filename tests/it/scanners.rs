@@ -112,6 +112,15 @@ fn ham_passes_all_three_and_each_refuses_what_it_finds() -> anyhow::Result<()> {
         assert!(record.contains("GTUBE"), "{record}");
     }
     assert!(bench.server.messages() == [ham.clone(), ham.clone(), ham], "the server has no spam");
+
+    let recorded = Settings {
+        scan: vec![("spamd", section(&spamd.address(), ", on-spam: pass"))],
+        ..Settings::default()
+    };
+    bench.gateway.restart(&bench.lab, &recorded)?;
+    bench.expect(&message::gtube("recorded only"), 250, "")?;
+    let record = bench.record();
+    assert!(record.contains("action=passed verdict=spam"), "{record}");
     Ok(())
 }
 
@@ -162,7 +171,7 @@ fn each_action_of_rspamd_reaches_the_client_and_the_envelope_reaches_rspamd() ->
 fn the_first_that_refuses_decides_and_nobody_waits_for_the_others() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let (clamd, rspamd) = (Clamd::start(&lab)?, Rspamd::start(&lab)?);
-    let scan = vec![("rspamd", section(&rspamd.address(), ", deadline: 3s, on-failure: pass"))];
+    let scan = vec![("rspamd", section(&rspamd.address(), ", deadline: 8s, on-failure: pass"))];
     let bench = Bench::new(lab, &Settings { scan, ..Settings::scanning(clamd.address()) })?;
     let both = [message::gtube("both"), message::eicar().into_bytes()].concat();
 
@@ -170,12 +179,13 @@ fn the_first_that_refuses_decides_and_nobody_waits_for_the_others() -> anyhow::R
     let began = wait::now();
     let reply = bench.expect(&message::infected("while rspamd hangs"), 550, "5.7.1 ")?;
     assert!(reply.contains(message::EICAR_SIGNATURE), "{reply}");
-    assert!(began.elapsed() < Duration::from_millis(2_500), "it waited {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(7), "it waited {:?}", began.elapsed());
     assert!(!bench.record().contains("rspamd"), "{}", bench.record());
+    assert!(!bench.status()?.contains(" busy"), "the scan of rspamd is given up: {}", bench.status()?);
     // A slow scanner with `on-failure: pass` costs its own deadline, and no message.
     let began = wait::now();
     bench.expect(&message::clean("while rspamd hangs"), 250, "")?;
-    assert!(began.elapsed() >= Duration::from_secs(3));
+    assert!(began.elapsed() >= Duration::from_secs(8));
     assert!(bench.record().contains("rspamd:failed:"), "{}", bench.record());
     rspamd.signal(Signal::SIGCONT)?;
 
@@ -217,7 +227,7 @@ fn a_scanner_that_is_down_has_its_own_policy() -> anyhow::Result<()> {
 fn a_scanner_that_fails_again_and_again_is_left_alone_until_it_is_back() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let mut spamd = Spamd::start(&lab)?;
-    let breaker = ", deadline: 2s, circuit-breaker: {failures: 2, pause: 20s, longest-pause: 20s}";
+    let breaker = ", deadline: 5s, circuit-breaker: {failures: 2, pause: 20s, longest-pause: 20s}";
     let scan = vec![("spamd", section(&spamd.address(), breaker))];
     let bench = Bench::new(lab, &Settings { scan, ..Settings::default() })?;
     let ham = message::clean("ham");
@@ -228,7 +238,7 @@ fn a_scanner_that_fails_again_and_again_is_left_alone_until_it_is_back() -> anyh
     }
     let began = wait::now();
     bench.expect(&ham, 451, "4.7.1 ")?;
-    assert!(began.elapsed() < Duration::from_millis(1_500), "without a wait, not {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(4_500), "without a wait, not {:?}", began.elapsed());
     assert!(bench.record().contains("left alone"), "{}", bench.record());
     assert!(bench.status()?.contains("left alone for"), "{}", bench.status()?);
     bench.gateway.wait_for_log("scanner is left alone")?;

@@ -98,7 +98,9 @@ async fn the_threshold_of_spamd_can_be_another_than_its_own() -> anyhow::Result<
     let directory = TempDir::new()?;
     let spamd = Spamd::here(directory.path())?;
     for (threshold, action) in [("2000", SpamAction::NoAction), ("999.5", SpamAction::Reject)] {
-        let section = serde_json::json!({"spamd": {"address": spamd.address(), "threshold": threshold}});
+        let section = serde_json::json!({
+            "spamd": {"address": spamd.address(), "threshold": threshold, "user": "debian-spamd"}
+        });
         let found =
             finding(&scanners(section)?, directory.path(), &message::gtube("spam"), envelope()).await?;
         let rating = rating(found);
@@ -161,5 +163,25 @@ async fn rspamd_is_told_the_envelope_and_no_stranger_adds_to_it() -> anyhow::Res
     let evil = line("qid: <01ABC-2>").with_context(|| log.clone())?;
     assert!(evil.contains("ip: 192.0.2.7") && !evil.contains("user: root"), "{evil}");
     assert!(!evil.contains("third@server.example") && !evil.contains("203.0.113.66"), "{evil}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_of_rspamd_that_wants_a_password_gets_it() -> anyhow::Result<()> {
+    let directory = TempDir::new()?;
+    let rspamd = Rspamd::here(directory.path())?;
+    let address = rspamd.controller().context("no controller")?;
+    let ask = async |section: serde_json::Value| -> anyhow::Result<Finding> {
+        let scanners = scanners(serde_json::json!({ "rspamd": section }))?;
+        finding(&scanners, directory.path(), &message::gtube("spam"), envelope()).await
+    };
+    let with = ask(serde_json::json!({"address": address, "password": Rspamd::PASSWORD})).await?;
+    assert_eq!(rating(with).action, SpamAction::Reject);
+    for wrong in
+        [serde_json::json!({"address": address}), serde_json::json!({"address": address, "password": "x"})]
+    {
+        let Finding::Failed { reason } = ask(wrong).await? else { unreachable!("the door is open") };
+        assert!(reason.contains("HTTP 401") || reason.contains("HTTP 403"), "{reason}");
+    }
     Ok(())
 }

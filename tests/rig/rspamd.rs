@@ -31,11 +31,15 @@ pub struct Rspamd {
     home: PathBuf,
     socket: PathBuf,
     tcp: Option<SocketAddr>,
+    controller: Option<SocketAddr>,
     compiled: PathBuf,
     daemon: Daemon,
 }
 
 impl Rspamd {
+    /// What its controller wants to hear.
+    pub const PASSWORD: &str = "lab-password";
+
     /// Starts one for a lab, on a UNIX socket.
     ///
     /// # Errors
@@ -51,11 +55,18 @@ impl Rspamd {
     ///
     /// When it does not answer within 120 s.
     pub fn here(directory: &Path) -> anyhow::Result<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        Self::launch(Command::new("rspamd"), directory, Some(free))
+        // Both are free at the same time, so they are two.
+        let free = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let [tcp, controller] = free.map(|free| free.and_then(|free| free.local_addr()));
+        Self::launch(Command::new("rspamd"), directory, Some((tcp?, controller?)))
     }
 
-    fn launch(mut command: Command, directory: &Path, tcp: Option<SocketAddr>) -> anyhow::Result<Self> {
+    fn launch(
+        mut command: Command,
+        directory: &Path,
+        ports: Option<(SocketAddr, SocketAddr)>,
+    ) -> anyhow::Result<Self> {
+        let (tcp, controller) = ports.unzip();
         let home = directory.join("rspamd");
         let account = User::from_name(USER)?.with_context(|| format!("no account `{USER}`"))?;
         let own = |folder: &Path| -> anyhow::Result<()> {
@@ -75,6 +86,10 @@ impl Rspamd {
         fs::write(&rules, RULES)?;
         let socket = home.join("worker.sock");
         let tcp_line = tcp.map_or_else(String::new, |tcp| format!("bind_socket = \"{tcp}\";"));
+        let controller_lines = controller.map_or_else(String::new, |addr| {
+            let password = Self::PASSWORD;
+            format!("worker \"controller\" {{ bind_socket = \"{addr}\"; count = 1; password = \"{password}\"; }}\n")
+        });
         let config = format!(
             "options {{ pidfile = \"{state}/rspamd.pid\"; filters = \"chartable,dkim,regexp\";\n\
              dns {{ nameserver = [\"127.0.0.1:1\"]; timeout = 0.2s; retransmits = 1; }}\n\
@@ -83,6 +98,7 @@ impl Rspamd {
              soft_reject_on_timeout = false; task_timeout = 8s; hs_cache_dir = \"{compiled}\"; }}\n\
              logging {{ type = \"file\"; filename = \"{state}/rspamd.log\"; level = \"info\"; }}\n\
              worker \"normal\" {{ bind_socket = \"{socket} mode=0666\"; {tcp_line} count = 1; }}\n\
+             {controller_lines}\
              actions {{ reject = 15; add_header = 6; greylist = 4; }}\n\
              lua = \"{rules}\"\n",
             state = state.display(),
@@ -100,7 +116,7 @@ impl Rspamd {
         }
         let mut daemon = Daemon::start("rspamd", directory, &mut command)?;
         daemon.wait_until(START_LIMIT, |_| answers(&socket))?;
-        Ok(Self { home, socket, tcp, compiled, daemon })
+        Ok(Self { home, socket, tcp, controller, compiled, daemon })
     }
 
     /// Where it listens, as `scan.rspamd.address` wants it.
@@ -113,6 +129,12 @@ impl Rspamd {
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         std::iter::once(self.address()).chain(self.tcp.map(|tcp| format!("tcp:{tcp}"))).collect()
+    }
+
+    /// Where its controller listens, which wants [`Self::PASSWORD`].
+    #[must_use]
+    pub fn controller(&self) -> Option<String> {
+        self.controller.map(|controller| format!("tcp:{controller}"))
     }
 
     /// What it has written into its own log.

@@ -387,6 +387,10 @@ async fn answers_of_an_rspamd_that_mean_nothing_are_failures() {
         let result = rated(Scanner::Rspamd, bad, 300_000, 300_000).await;
         assert_eq!(result.finding.name(), "failed", "{}: {result:?}", bad.escape_ascii());
     }
+    let mut endless = b"HTTP/1.1 200 OK\r\n\r\n{\"action\":\"no action\",\"score\":0,\"x\":\"".to_vec();
+    endless.resize(8_000_000, b'x');
+    let result = rated(Scanner::Rspamd, endless.leak(), 300_000, 300_000).await;
+    assert_eq!(result.finding.name(), "failed", "{result:?}");
     let large = b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(rated(Scanner::Rspamd, large, 1_000, 20_000_000).await.finding, Finding::TooLarge);
 }
