@@ -20,6 +20,7 @@ mod socket;
 mod status;
 mod system;
 mod top;
+mod upgrade;
 
 /// A transparent SMTP gateway: intercepts, inspects and scans mail on its way.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ enum Command {
     Reload(reload::Args),
     /// Turn the configuration of another system into one of the gateway.
     Import(import::Args),
+    /// Have a new release take over from the running gateway; open sessions go on.
+    Upgrade(upgrade::Args),
     /// Show the configuration in force, its schema or its reference.
     Config(config::Args),
     /// Serve flows; `run` starts this.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Upgrade(args) => upgrade::run(args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Config(args) => config::run(&args),
     };

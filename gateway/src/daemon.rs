@@ -26,11 +26,12 @@ use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::privilege;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
+use crate::under_way::{Place, places};
 
 mod link;
 mod settings;
 
-use link::KernelRequests;
+use link::{KernelRequests, Operator, Parted};
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
@@ -111,26 +112,31 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     });
 
     let mut accepting = JoinSet::new();
+    let (place, under_way, sessions_over) = places();
     for listener in listeners {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
-        accepting.spawn(accept(listener, address, Arc::clone(&context)));
+        accepting.spawn(accept(listener, address, Arc::clone(&context), place.clone()));
     }
+    drop(place);
     let kernel =
         KernelRequests { sessions: handed_off, ends: ending, locks: locked, held: Arc::clone(&locks) };
     let direct = Arc::clone(&context);
     let ended = Box::new(move |report| direct.direct.ended(report, &direct.telemetry));
-    let (link, datapath, reloader) = link::make(channel, asked, kernel, ended);
+    let (retire, mut retired) = watch::channel(false);
+    let (link, datapath, operator) = link::make(channel, asked, kernel, ended, retire, under_way);
     let mut helpers = JoinSet::new();
     helpers.spawn(async move { locks.run().await });
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
+    let mut answering = JoinSet::new();
+    let (place, _, answers_over) = places();
     if let Some(listener) = control {
-        let control = Arc::new(control_view(&context, name, datapath, reloader));
+        let control = Arc::new(control_view(&context, name, datapath, operator));
         let telemetry = Arc::clone(&telemetry);
-        helpers.spawn(async move {
-            if let Err(error) = control::serve(listener, control).await {
+        answering.spawn(async move {
+            if let Err(error) = control::serve(listener, control, place).await {
                 telemetry.trouble(Trouble::Internal, || format!("control socket: {error}"));
             }
         });
@@ -141,21 +147,42 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         telemetry.count(if result.is_ok() { Counter::Reload } else { Counter::ReloadRefused });
         result
     };
-    let parted = link.serve(&config_path, reload).await;
-    // No more flows; those under way may end in good order.
-    accepting.shutdown().await;
-    context.direct.end_all(&context.telemetry);
-    drain(&context, stop, parted.hurry).await;
+    let retirement = async {
+        // An error is the end of the link, of which it tells itself.
+        if retired.wait_for(|retired| *retired).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        // Whoever comes from here on finds the successor at the same sockets.
+        accepting.shutdown().await;
+        answering.shutdown().await;
+        sessions_over.wait().await;
+        answers_over.wait().await;
+    };
+    let parted = tokio::select! {
+        parted = link.serve(&config_path, reload) => Some(parted),
+        () = retirement => None,
+    };
+    if let Some(parted) = parted {
+        // No more flows; those under way may end in good order.
+        accepting.shutdown().await;
+        context.direct.end_all(&context.telemetry);
+        drain(&context, stop, parted == Parted::Lost).await;
+    }
+    answering.shutdown().await;
     helpers.shutdown().await;
     Ok(())
 }
 
 /// Takes connections until the task is dropped.
-async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context>) {
+async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context>, place: Place) {
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
-                tokio::spawn(session::serve(stream, client, address, Arc::clone(&context)));
+                let (context, place) = (Arc::clone(&context), place.clone());
+                tokio::spawn(async move {
+                    session::serve(stream, client, address, context).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 context.telemetry.trouble(Trouble::Internal, || format!("accept: {error}"));
@@ -184,9 +211,10 @@ fn control_view(
     context: &Arc<Context>,
     name: String,
     datapath: watch::Receiver<ipc::DatapathStatus>,
-    reloader: link::Reloader,
+    operator: Operator,
 ) -> Control {
     let scanners = Arc::clone(context);
+    let upgrader = operator.clone();
     Control {
         name,
         sessions: Arc::clone(&context.table),
@@ -202,8 +230,12 @@ fn control_view(
             views.into_iter().map(health).collect()
         }),
         reload: Box::new(move || {
-            let reloader = reloader.clone();
-            Box::pin(async move { reloader.reload().await })
+            let operator = operator.clone();
+            Box::pin(async move { operator.reload().await })
+        }),
+        upgrade: Box::new(move |binary| {
+            let operator = upgrader.clone();
+            Box::pin(async move { operator.upgrade(binary).await })
         }),
     }
 }

@@ -15,14 +15,17 @@
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | [`pid_file`] | the process number, for scripts |
+//! | [`takeover`], [`namespace`] | how a new release takes over from the one that runs |
 //! | `serve` | what happens while the gateway runs |
 //! | [`probe`] | whether this machine can do all this |
 //!
-//! [`run`] is the order in which they come and go. With `origin: netfilter` and `origin: fixed`
+//! [`run`] is the order in which they come and go, [`succeed`] the same for a process that takes
+//! over. With `origin: netfilter` and `origin: fixed`
 //! there is no eBPF, and this process needs root only for what the operator asks of it: a port
 //! below 1024, an account for the proxy.
 
 use std::error::Error as StdError;
+use std::os::fd::OwnedFd;
 
 use tracing::warn;
 
@@ -40,6 +43,7 @@ pub mod interfaces;
 pub mod lanes;
 pub mod listener;
 pub mod maps;
+pub mod namespace;
 mod netlink;
 pub mod object;
 pub mod pid_file;
@@ -57,13 +61,14 @@ pub mod source;
 pub mod steer;
 pub mod supervise;
 pub mod sweep;
+pub mod takeover;
 
 use listener::ControlSocket;
-use pid_file::PidFile;
-use serve::{Datapath, Signals};
+use serve::{Datapath, End, Signals};
 use source::Source;
 use steer::Steering;
 use supervise::Proxy;
+use takeover::predecessor::{Inheritance, Predecessor};
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,15 @@ pub enum Error {
     /// The configuration cannot be handed over.
     #[error("cannot hand the configuration to the proxy process")]
     HandOver(#[from] memfile::Error),
+    /// A takeover.
+    #[error(transparent)]
+    Takeover(#[from] takeover::Error),
+    /// The configuration has changed in what was inherited.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// A takeover that was given up.
+    #[error("told to stop before it served a flow")]
+    Stopped,
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -112,7 +126,8 @@ pub enum Error {
     },
 }
 
-/// Runs the gateway until it is told to stop, and leaves nothing behind but what carries flows.
+/// Runs the gateway until it is told to stop, and leaves nothing behind but what carries flows, or until
+/// another process has taken it over.
 ///
 /// # Errors
 ///
@@ -120,50 +135,104 @@ pub enum Error {
 pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
     let config = &source.config;
-    let root = privilege::user::is_root();
-    if config.origin == Origin::Assign && !root {
-        return Err(Error::NotRoot);
-    }
-    let account = if root { Some(account(config)?) } else { None };
+    let account = account(config)?;
     let control = open_control(config, account.as_ref())?;
-    if let Some(account) = &account {
-        let folder = &config.spool.directory;
-        listener::make_spool(folder, account)
-            .map_err(|source| Error::Spool { path: folder.display().to_string(), source })?;
-    }
+    make_spool(config, account.as_ref())?;
     let listeners = listener::open(config)?;
     let steering = match config.origin {
         Origin::Assign => Some(Steering::start(config, &listeners).await?),
         Origin::Netfilter | Origin::Fixed => None,
     };
-    let path = &config.process.pid_file;
-    let _pid_file =
-        PidFile::write(path).map_err(|source| Error::PidFile { path: path.display().to_string(), source })?;
     let proxy = Proxy::new(account, source::keep(config));
-    let mut datapath = Datapath::new(source, logging, listeners, control, steering, proxy);
-    let ran = datapath.run(&mut signals).await;
-    Box::pin(datapath.stop(&mut signals)).await;
-    ran
+    let datapath = Datapath::new(source, logging, listeners, control, steering, proxy);
+    Box::pin(live(datapath, &mut signals)).await
+}
+
+/// Takes the gateway over from the process at the other end of `channel`, and runs it from there
+/// on as [`run`] does.
+///
+/// # Errors
+///
+/// Why it does not follow; the other process was told and goes on.
+pub async fn succeed(source: Source, logging: Logging, channel: OwnedFd) -> Result<(), Error> {
+    let mut signals = Signals::listen()?;
+    let predecessor = Predecessor::greet(channel).await?;
+    match inherit(source, logging, &predecessor).await {
+        Ok(datapath) => Box::pin(live(datapath.heir_of(predecessor), &mut signals)).await,
+        Err(error) => {
+            predecessor.fail(chain(&error)).await;
+            Err(error)
+        }
+    }
+}
+
+/// Makes a gateway from what another process hands over. Nothing changes for that process yet.
+async fn inherit(source: Source, logging: Logging, predecessor: &Predecessor) -> Result<Datapath, Error> {
+    let Inheritance { configuration, process, lock, listeners, control, elders } =
+        predecessor.inherit().await?;
+    let config = &source.config;
+    source.check_successor_of(&configuration)?;
+    let account = account(config)?;
+    make_spool(config, account.as_ref())?;
+    let control = control.map(|(listener, made)| ControlSocket::inherit(listener, &config.control, made));
+    let steering = match lock {
+        Some(lock) => Some(Steering::adopt(config, lock).await?),
+        None => None,
+    };
+    let proxy = Proxy::new(account, source::keep(config));
+    Ok(Datapath::new(source, logging, listeners, control, steering, proxy).with_elders(elders, process))
+}
+
+/// The whole life of a gateway that is ready to start its proxy.
+async fn live(mut datapath: Datapath, signals: &mut Signals) -> Result<(), Error> {
+    let ran = match datapath.run(signals).await {
+        Ok(End::Stopped) if datapath.is_heir() => Err(Error::Stopped),
+        Ok(End::Succeeded(successor)) => {
+            datapath.retire(successor, signals).await;
+            return Ok(());
+        }
+        Ok(End::Stopped) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match ran {
+        Err(error) if datapath.is_heir() => {
+            datapath.abandon(chain(&error)).await;
+            Err(error)
+        }
+        ran => {
+            datapath.stop(signals).await;
+            ran
+        }
+    }
 }
 
 /// The account for a proxy without one of its own; every Linux has it.
 const STAND_IN: &str = "nobody";
 
-/// The account the proxy becomes.
+/// The account the proxy becomes, unless this process is not root.
 ///
 /// A container is often root without any account of its own. Where the kernel side is not touched,
 /// `nobody` stands in for the default one.
-fn account(config: &Config) -> Result<Account, Error> {
+fn account(config: &Config) -> Result<Option<Account>, Error> {
+    if !privilege::user::is_root() {
+        return if config.origin == Origin::Assign { Err(Error::NotRoot) } else { Ok(None) };
+    }
     match Account::find(&config.user).and_then(|account| account.with_group(&config.process.group)) {
         Err(privilege::user::Error::Missing(name))
             if config.origin == Origin::Fixed && name == Config::default().user =>
         {
             let stand_in = Account::find(STAND_IN)?;
             warn!(missing = name, account = STAND_IN, "no account of its own; name one under `user`");
-            Ok(stand_in)
+            Ok(Some(stand_in))
         }
-        found => Ok(found?),
+        found => Ok(Some(found?)),
     }
+}
+
+fn make_spool(config: &Config, account: Option<&Account>) -> Result<(), Error> {
+    let (Some(account), folder) = (account, &config.spool.directory) else { return Ok(()) };
+    listener::make_spool(folder, account)
+        .map_err(|source| Error::Spool { path: folder.display().to_string(), source })
 }
 
 /// Raises the number of descriptors of this process and the proxy to what the system allows.

@@ -4,6 +4,8 @@
 //! `SOCK_SEQPACKET` pair: one packet, one JSON message, descriptors by `SCM_RIGHTS`. The proxy is
 //! the less trusted side: the datapath checks all it says.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -17,7 +19,7 @@ pub mod memfile;
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +74,14 @@ pub enum ToProxy {
         /// In the order of the question.
         hits: Vec<lock::Hits>,
     },
+    /// What became of [`ToDatapath::UpgradeRequest`].
+    Upgraded {
+        /// Who serves from here on, or why this process goes on.
+        outcome: Result<Upgraded, String>,
+    },
+    /// Take no more flows and requests; serve open sessions to their end, however long that takes,
+    /// then leave. Sessions that the kernel carries are another proxy's.
+    Retire,
     /// How the kernel side is, every second.
     Status(DatapathStatus),
     /// Take no more flows, let open sessions end, then leave.
@@ -119,6 +129,16 @@ pub enum ToDatapath {
     },
     /// An operator asks for a reload.
     ReloadRequest,
+    /// An operator asks for an upgrade.
+    UpgradeRequest {
+        /// The file to start; absent: the one this release was started from.
+        binary: Option<PathBuf>,
+    },
+    /// Sessions that are open in a proxy that retires, every second.
+    Draining {
+        /// Those with sockets.
+        sessions: u64,
+    },
     /// The reload with this ticket is in force, or why not.
     Reloaded {
         /// The reload's ticket.
@@ -126,6 +146,15 @@ pub enum ToDatapath {
         /// Why not.
         problem: Option<String>,
     },
+}
+
+/// The process that took over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// Its number.
+    pub pid: u32,
+    /// Its release.
+    pub release: String,
 }
 
 /// How the kernel side is.
@@ -141,4 +170,10 @@ pub struct DatapathStatus {
     pub packets: Vec<(String, u64)>,
     /// How often the proxy process was restarted.
     pub proxy_restarts: u64,
+    /// Older datapath processes that let their sessions end.
+    #[serde(default)]
+    pub draining_processes: u64,
+    /// The sessions of those.
+    #[serde(default)]
+    pub draining_sessions: u64,
 }

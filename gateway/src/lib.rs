@@ -16,7 +16,7 @@
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`] and [`import`], [`ipc`] between the two processes, [`control`] and [`console`] for
-//! operators, [`telemetry`], [`privilege`], [`clock`], and [`daemon`], which wires all of it.
+//! operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
 
@@ -41,3 +41,4 @@ pub mod smtp;
 pub mod spool;
 pub mod telemetry;
 pub mod tls;
+pub mod under_way;

@@ -36,3 +36,4 @@ mod spool;
 mod starttls;
 mod steer;
 mod survive;
+mod upgrade;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use nix::sys::signal::Signal;
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
 
 use crate::lab::{LAN, Lab, WAN};
 use crate::process::Daemon;
+use crate::wait;
 
 /// Account of the proxy process in the lab, so that the machine needs no new one.
 const USER: &str = "nobody";
@@ -136,6 +137,8 @@ fn section(yaml: &mut String, indent: &str, keys: &[(&str, &str)]) {
 #[derive(Debug)]
 pub struct Gateway {
     daemon: Daemon,
+    /// Processes that took over, the last of which serves.
+    successors: Vec<Pid>,
     home: PathBuf,
 }
 
@@ -146,15 +149,21 @@ impl Gateway {
     ///
     /// When it is not ready within 15 s: then with the end of its log.
     pub fn start(lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
-        Self::start_binary(&binary()?, lab, settings)
+        Self::start_binary(&binary()?, lab, settings, &[])
     }
 
-    /// The same with another binary than the one built beside this program.
+    /// The same with another binary than the one built beside this program, and variables in its
+    /// environment.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub fn start_binary(binary: &Path, lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
+    pub fn start_binary(
+        binary: &Path,
+        lab: &Lab,
+        settings: &Settings,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let home = lab.directory().join("gateway");
         fs::create_dir_all(home.join("spool"))?;
         fs::set_permissions(home.join("spool"), fs::Permissions::from_mode(0o700))?;
@@ -163,10 +172,10 @@ impl Gateway {
         fs::write(home.join("gateway.yaml"), settings.yaml(&home))?;
 
         let mut command = lab.router().host_command(binary.to_str().context("a path that is not text")?);
-        command.arg("run").arg("-c").arg(home.join("gateway.yaml"));
+        command.envs(environment.iter().copied()).arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
         daemon.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains(READY))?;
-        Ok(Self { daemon, home })
+        Ok(Self { daemon, successors: Vec::new(), home })
     }
 
     /// What it has written to standard error.
@@ -190,13 +199,65 @@ impl Gateway {
         &self.daemon
     }
 
+    /// The datapath process that serves: the first one, or the last that took over.
+    #[must_use]
+    pub fn serving(&self) -> Pid {
+        self.successors.last().copied().unwrap_or_else(|| self.daemon.pid())
+    }
+
+    /// Has a new process take over with `gateway upgrade`, and follows it; returns what the command
+    /// wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails.
+    pub fn upgrade(&mut self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (done, said) = self.control_command_with("upgrade", arguments)?;
+        ensure!(done, "{said}");
+        let pid = said.split("as process ").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
+        self.successors.push(Pid::from_raw(pid.with_context(|| said.clone())?));
+        Ok(said)
+    }
+
+    /// Follows the process that took over last, as the log tells.
+    ///
+    /// # Errors
+    ///
+    /// When none took over within 15 s that is not known yet.
+    pub fn follow(&mut self) -> anyhow::Result<()> {
+        let known = self.serving();
+        let pid = wait::until(Duration::from_secs(15), "another process that serves", || {
+            let log = self.log();
+            let line = log.lines().rfind(|line| line.contains("another process serves"));
+            let pid = line.and_then(|line| line.split("pid=").nth(1)?.split(' ').next()?.parse().ok());
+            Ok(pid.map(Pid::from_raw).filter(|pid| *pid != known))
+        });
+        self.successors.push(pid.with_context(|| self.daemon.log_tail())?);
+        Ok(())
+    }
+
+    /// Every datapath process that is still there.
+    #[must_use]
+    pub fn alive(&self) -> Vec<Pid> {
+        let all = std::iter::once(self.daemon.pid()).chain(self.successors.iter().copied());
+        all.filter(|pid| is_alive(*pid)).collect()
+    }
+
     /// The proxy process that serves flows at the moment.
     ///
     /// # Errors
     ///
     /// When there is none.
     pub fn proxy(&self) -> anyhow::Result<Pid> {
-        let datapath = self.daemon.pid();
+        Self::proxy_of(self.serving())
+    }
+
+    /// The proxy process of a datapath process.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn proxy_of(datapath: Pid) -> anyhow::Result<Pid> {
         let children = fs::read_to_string(format!("/proc/{datapath}/task/{datapath}/children"))?;
         let child = children.split_whitespace().next().context("the gateway has no proxy process")?;
         Ok(Pid::from_raw(child.parse()?))
@@ -238,7 +299,16 @@ impl Gateway {
     ///
     /// When the gateway is gone.
     pub fn hang_up(&self) -> anyhow::Result<()> {
-        self.daemon.signal(Signal::SIGHUP)
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// Sends a signal to the process that serves.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill(self.serving(), signal).context("the gateway is gone")
     }
 
     /// Runs a client command of the gateway, such as `status`, on the control socket; returns
@@ -248,8 +318,17 @@ impl Gateway {
     ///
     /// When it cannot be started. One that takes longer than 30 s is ended and has failed.
     pub fn control_command(&self, command: &str) -> anyhow::Result<(bool, String)> {
+        self.control_command_with(command, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`control_command`](Self::control_command).
+    pub fn control_command_with(&self, command: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
         let mut client = Command::new("timeout");
-        client.arg("30").arg(binary()?).arg(command).arg("--socket").arg(self.control());
+        client.arg("30").arg(binary()?).arg(command).args(arguments).arg("--socket").arg(self.control());
         let output = client.stdin(Stdio::null()).output()?;
         let written = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&written).into_owned()))
@@ -274,12 +353,41 @@ impl Gateway {
     ///
     /// When it does not end by itself, or not with success.
     pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(serving) = self.successors.last().copied() {
+            kill(serving, Signal::SIGTERM).context("the gateway is gone")?;
+            // It takes older ones with it that still drain.
+            wait::until(Duration::from_secs(30), "end of the gateway", || {
+                Ok(self.alive().is_empty().then_some(()))
+            })
+            .with_context(|| self.daemon.log_tail())?;
+            self.successors.clear();
+        }
         let status = self.daemon.stop()?;
         if !status.success() {
             bail!("the gateway ended with {status}");
         }
         Ok(())
     }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // The first one is the daemon's to end.
+        let home = self.home.display().to_string();
+        let is_ours = |pid: &&Pid| {
+            // The number of one that has ended may be another's.
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&home))
+        };
+        for pid in self.successors.iter().rev().filter(is_ours) {
+            kill(*pid, Signal::SIGKILL).ok();
+        }
+    }
+}
+
+/// Whether a process runs: one that only waits to be collected does not.
+fn is_alive(pid: Pid) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat"));
+    state.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
 }
 
 /// What the log says once flows are intercepted.

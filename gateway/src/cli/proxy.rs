@@ -1,15 +1,12 @@
 //! `gateway proxy`: what the datapath process starts. Not for operators.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::dup2_stdin;
 
 use crate::datapath::probe;
+use crate::ipc::channel::take_stdin;
 use crate::privilege::{Account, Keep};
 use crate::{daemon, privilege};
 
@@ -29,7 +26,7 @@ pub(super) struct Args {
 
 /// Gives up all power, then serves flows until the channel on standard input closes.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let channel = take_channel().context("`gateway run` starts this command; it is of no use by itself")?;
+    let channel = take_stdin().context("`gateway run` starts this command; it is of no use by itself")?;
     // `ps` shall not call it by the name it was started under, /proc/self/exe.
     rustix::thread::set_name(c"gateway-proxy").context("cannot name the process")?;
     leave_signals_to_parent()?;
@@ -43,14 +40,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context("cannot tie the process to its parent")?;
     daemon::run(channel)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Takes the channel from standard input, which becomes empty.
-fn take_channel() -> io::Result<OwnedFd> {
-    let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::net::sockopt::socket_type(&channel)?;
-    dup2_stdin(File::open("/dev/null")?)?;
-    Ok(channel)
 }
 
 /// This process ends when its parent says so over the channel, or ends itself. A signal

@@ -75,6 +75,11 @@ fn describe(status: &Status, colours: bool) -> String {
     let datapath = &status.datapath;
     let restarts = plural(datapath.proxy_restarts, "restart");
     row("datapath", format!("{}, {restarts} of the proxy process", describe_datapath(status)));
+    if datapath.draining_processes != 0 {
+        let sessions = plural(datapath.draining_sessions, "session");
+        let processes = if datapath.draining_processes == 1 { "process" } else { "processes" };
+        row("draining", format!("{} {processes}, {sessions}", datapath.draining_processes));
+    }
     let packets: Vec<_> = datapath.packets.iter().filter(|(_, count)| *count != 0).cloned().collect();
     if !packets.is_empty() {
         row("packets", counts(&packets));
@@ -165,6 +170,8 @@ mod tests {
                 interfaces: vec!["eth0".to_owned(), "vnet1".to_owned()],
                 packets: vec![("assigned".to_owned(), 17), ("fragment".to_owned(), 0)],
                 proxy_restarts: 1,
+                draining_processes: 1,
+                draining_sessions: 12,
             },
             scanners: vec![ScannerHealth {
                 name: "clamd".to_owned(),
@@ -187,6 +194,7 @@ mod tests {
         limits hit 4 sessions
         scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
         datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
+        draining   1 process, 12 sessions
         packets    17 assigned
         ");
         assert!(describe(&status, true).contains("\x1b[31mdown\x1b[0m"));

@@ -78,6 +78,8 @@ fn status() -> Status {
                 ("not-tcp".to_owned(), 800),
             ],
             proxy_restarts: 1,
+            draining_processes: 0,
+            draining_sessions: 0,
         },
         scanners: vec![ScannerHealth {
             name: "clamd".to_owned(),

@@ -19,15 +19,21 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::request::{
-    Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Unlocked, VERSION, Version,
+    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Unlocked,
+    VERSION, Version,
 };
 use crate::intercept::flow::SessionId;
+use crate::ipc::Upgraded;
 
 /// How long an answer may take.
 const TIME: Duration = Duration::from_secs(10);
 
 /// How long the answer to a reload may take: the other process reads the file.
 const RELOAD_TIME: Duration = Duration::from_secs(30);
+
+/// How long the answer to an upgrade may take: the new process loads the kernel program and starts a
+/// proxy first.
+const UPGRADE_TIME: Duration = Duration::from_secs(85);
 
 /// Octets of an answer.
 const ANSWER_LENGTH: usize = 32 << 20;
@@ -162,7 +168,7 @@ impl Client {
     ///
     /// [`Error::Refused`] when its network is exempt or the user may not.
     pub async fn lock(&self, lock: &NewLock) -> Result<LockList, Error> {
-        self.tell("/v1/locks", lock).await
+        self.tell("/v1/locks", lock, TIME).await
     }
 
     /// Removes a lock, or all.
@@ -171,7 +177,7 @@ impl Client {
     ///
     /// [`Error::Refused`] when there is none or the user may not.
     pub async fn unlock(&self, lock: OldLock) -> Result<Unlocked, Error> {
-        self.tell("/v1/locks/remove", &lock).await
+        self.tell("/v1/locks/remove", &lock, TIME).await
     }
 
     /// The lines of the log behind number `since`.
@@ -192,9 +198,23 @@ impl Client {
         self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
     }
 
-    async fn tell<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+    /// Has another process take over, started from `binary` or from where the gateway was started.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] says why none did, or that the user may not.
+    pub async fn upgrade(&self, binary: Option<PathBuf>) -> Result<Upgraded, Error> {
+        self.tell("/v1/upgrade", &AskedUpgrade { binary }, UPGRADE_TIME).await
+    }
+
+    async fn tell<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
-        self.ask_with(Method::POST, path, body.into(), TIME).await
+        self.ask_with(Method::POST, path, body.into(), time).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, time: Duration) -> Result<T, Error> {

@@ -3,6 +3,7 @@
 //! Fields may be added within a version; anything else takes a new one.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +228,14 @@ pub struct Log {
 pub struct Reloaded {
     /// Always true; a refusal is a [`Problem`].
     pub reloaded: bool,
+}
+
+/// Body of `POST /v1/upgrade`; the answer is an [`Upgraded`](crate::ipc::Upgraded).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AskedUpgrade {
+    /// The file to start; absent: the one this release was started from.
+    pub binary: Option<PathBuf>,
 }
 
 /// Every answer that is not a success.

@@ -5,12 +5,13 @@
 
 use std::future::Future;
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io, process};
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
@@ -28,17 +29,18 @@ use tracing::{debug, info};
 use super::locks;
 use super::peer::Peer;
 use super::request::{
-    Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth, ScannerState,
-    Sessions, Status, VERSION, Version,
+    AskedUpgrade, Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth,
+    ScannerState, Sessions, Status, VERSION, Version,
 };
 use crate::clock;
 use crate::config::file as config;
 use crate::intercept::flow::SessionId;
-use crate::ipc::DatapathStatus;
+use crate::ipc::{DatapathStatus, Upgraded};
 use crate::locks::Locks;
 use crate::session::table::{SessionTable, Stage};
 use crate::telemetry::scrape::Gauge;
 use crate::telemetry::{Telemetry, Trouble};
+use crate::under_way::Place;
 
 /// Connections at the same time, and how many of them are kept for those who may change things.
 const CONNECTIONS: usize = 16;
@@ -50,8 +52,8 @@ const REQUEST_LENGTH: usize = 8 * 1024;
 /// How long a request may take to arrive.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
-/// How long a connection may take in all, its answer included.
-const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// How long a connection may take in all, its answer included: an upgrade takes longest.
+const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
 /// Pause after the kernel could not accept, which is for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -67,6 +69,11 @@ pub type AskLockDefaults = Box<dyn Fn() -> config::Locks + Send + Sync>;
 
 /// Reads the configuration again; an error is what `gateway check` would print.
 pub type AskReload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Has another process take over; an error says why none does.
+pub type AskUpgrade = Box<
+    dyn Fn(Option<PathBuf>) -> Pin<Box<dyn Future<Output = Result<Upgraded, String>> + Send>> + Send + Sync,
+>;
 
 /// What the control socket shows and may ring.
 pub struct Control {
@@ -86,6 +93,8 @@ pub struct Control {
     pub scanners: AskScanners,
     /// Reads the configuration again.
     pub reload: AskReload,
+    /// Has another process take over.
+    pub upgrade: AskUpgrade,
 }
 
 impl fmt::Debug for Control {
@@ -94,12 +103,13 @@ impl fmt::Debug for Control {
     }
 }
 
-/// Serves the control socket until the task is dropped.
+/// Serves the control socket until the task is dropped; requests under way go on, each with a
+/// `place` of its own.
 ///
 /// # Errors
 ///
 /// When the listener cannot be used; a single connection's trouble does not end it.
-pub async fn serve(listener: StdListener, control: Arc<Control>) -> io::Result<()> {
+pub async fn serve(listener: StdListener, control: Arc<Control>, place: Place) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let own = Uid::effective().as_raw();
@@ -122,9 +132,10 @@ pub async fn serve(listener: StdListener, control: Arc<Control>) -> io::Result<(
             continue;
         };
         let router = router.clone().layer(Extension(peer));
+        let place = place.clone();
         tokio::spawn(async move {
             answer(stream, router).await;
-            drop(places);
+            drop((places, place));
         });
     }
 }
@@ -174,6 +185,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/locks", post(locks::add))
         .route("/v1/locks/remove", post(locks::remove))
+        .route("/v1/upgrade", post(upgrade))
         .route_layer(middleware::from_fn_with_state(shared.clone(), only_changers));
     Router::new()
         .route("/v1/version", get(version))
@@ -254,6 +266,23 @@ async fn reload(State(shared): State<Shared>) -> Response {
         Err(problems) => {
             let hint = "the configuration in force is kept; correct the file and try again";
             problem(StatusCode::UNPROCESSABLE_ENTITY, problems, hint)
+        }
+    }
+}
+
+async fn upgrade(State(shared): State<Shared>, asked: Result<Json<AskedUpgrade>, JsonRejection>) -> Response {
+    let binary = match asked {
+        Ok(Json(AskedUpgrade { binary })) => binary,
+        Err(error) => {
+            let hint = "send for example `{}`, or `{\"binary\": \"/usr/bin/gateway\"}`";
+            return problem(StatusCode::BAD_REQUEST, error.body_text(), hint);
+        }
+    };
+    match (shared.control.upgrade)(binary).await {
+        Ok(upgraded) => Json(upgraded).into_response(),
+        Err(why) => {
+            let hint = "the gateway that runs goes on, and no session was touched";
+            problem(StatusCode::UNPROCESSABLE_ENTITY, why, hint)
         }
     }
 }
@@ -378,6 +407,18 @@ impl Control {
                 help: "Restarts of the proxy process.",
                 kind: "counter",
                 values: vec![(vec![], datapath.proxy_restarts)],
+            },
+            Gauge {
+                name: "gateway_draining_processes",
+                help: "Processes of before an upgrade that let their sessions end.",
+                kind: "gauge",
+                values: vec![(vec![], datapath.draining_processes)],
+            },
+            Gauge {
+                name: "gateway_draining_sessions",
+                help: "Open sessions of those processes.",
+                kind: "gauge",
+                values: vec![(vec![], datapath.draining_sessions)],
             },
             Gauge {
                 name: "gateway_info",

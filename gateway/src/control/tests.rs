@@ -17,9 +17,10 @@ use crate::clock;
 use crate::config::file::LogAddresses;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{Flow, SessionId};
-use crate::ipc::DatapathStatus;
+use crate::ipc::{DatapathStatus, Upgraded};
 use crate::session::table::{OpenSession, SessionTable, Stage};
 use crate::telemetry::{Counter, Telemetry};
+use crate::under_way::places;
 
 /// A served control socket and what is behind it.
 pub(crate) struct Served {
@@ -51,6 +52,8 @@ impl Served {
             interfaces: vec!["eth0".to_owned()],
             packets: vec![("assigned".to_owned(), 17)],
             proxy_restarts: 2,
+            draining_processes: 1,
+            draining_sessions: 12,
         });
         let scanner = ScannerHealth {
             name: "clamd".to_owned(),
@@ -76,9 +79,17 @@ impl Served {
                 let answer = reload.clone();
                 Box::pin(async move { answer })
             }),
+            upgrade: Box::new(|binary| {
+                Box::pin(async move {
+                    let pid = 4711;
+                    let release = binary.ok_or("the file is gone")?.display().to_string();
+                    Ok(Upgraded { pid, release })
+                })
+            }),
         };
+        let (place, _, _) = places();
         let listener = StdListener::bind(&path).unwrap();
-        let server = tokio::spawn(serve(listener, Arc::new(control)));
+        let server = tokio::spawn(serve(listener, Arc::new(control), place));
         Self { client: Client::new(path.clone()), _folder: folder, table, telemetry, path, server }
     }
 

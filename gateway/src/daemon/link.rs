@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,34 +15,51 @@ use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::flow::{FlowReport, Refusal};
 use crate::ipc::lock::Hits;
-use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, memfile};
+use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, Upgraded, memfile};
 use crate::locks::{self, Locks};
 use crate::session::direct::FlowName;
+use crate::under_way::UnderWay;
 
 /// How often the proxy says that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long an operator waits for a reload.
 const RELOAD: Duration = Duration::from_secs(10);
+/// How long an operator waits for an upgrade: longer than the datapath process waits for the new one.
+const UPGRADE: Duration = Duration::from_secs(80);
 /// Questions without an answer that are remembered.
 const UNANSWERED: usize = 4096;
 
 /// Handoffs under way at once: so few that neither process waits for room to answer.
 const HANDING_OFF: usize = 64;
 
-/// How the two processes parted.
-pub(super) struct Parted {
+/// How the two processes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parted {
+    /// The gateway stops.
+    Drain,
     /// The datapath process is gone: nothing steers the open flows any more.
-    pub(super) hurry: bool,
+    Lost,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, String>>;
+
+/// What operators ask of the datapath process.
+enum Wish {
+    Reload(Answer<()>),
+    Upgrade(Option<PathBuf>, Answer<Upgraded>),
 }
 
 /// The channel and what waits for its answers.
 pub(super) struct Link {
     channel: Channel,
     questions: mpsc::Receiver<Question>,
-    reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
+    wishes: mpsc::Receiver<Wish>,
     status: watch::Sender<DatapathStatus>,
     unanswered: HashMap<u64, oneshot::Sender<Option<FlowFacts>>>,
-    reloading: Vec<oneshot::Sender<Result<(), String>>>,
+    reloading: Vec<Answer<()>>,
+    upgrading: Vec<Answer<Upgraded>>,
+    retired: watch::Sender<bool>,
+    under_way: UnderWay,
     kernel: KernelRequests,
     handing_off: HashMap<u64, oneshot::Sender<Option<Refusal>>>,
     counting: HashMap<u64, oneshot::Sender<Vec<Hits>>>,
@@ -61,18 +79,28 @@ pub(super) struct KernelRequests {
     pub(super) held: Arc<Locks>,
 }
 
-/// Asks for a reload on an operator's behalf.
+/// Asks the datapath process on an operator's behalf.
 #[derive(Clone, Debug)]
-pub(super) struct Reloader {
-    requests: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
+pub(super) struct Operator {
+    wishes: mpsc::Sender<Wish>,
 }
 
-impl Reloader {
+impl Operator {
     /// Reads the configuration again and puts it in force.
     pub(super) async fn reload(&self) -> Result<(), String> {
+        self.ask(Wish::Reload, RELOAD).await
+    }
+
+    /// Has another process take over, started from the file at `binary` or from where the gateway
+    /// was started.
+    pub(super) async fn upgrade(&self, binary: Option<PathBuf>) -> Result<Upgraded, String> {
+        self.ask(|answer| Wish::Upgrade(binary, answer), UPGRADE).await
+    }
+
+    async fn ask<T>(&self, wish: impl FnOnce(Answer<T>) -> Wish, time: Duration) -> Result<T, String> {
         let (done, answer) = oneshot::channel();
-        self.requests.send(done).await.map_err(|_| "the gateway is stopping".to_owned())?;
-        match timeout(RELOAD, answer).await {
+        self.wishes.send(wish(done)).await.map_err(|_| "the gateway is stopping".to_owned())?;
+        match timeout(time, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err("the gateway is stopping".to_owned()),
             Err(_) => Err("the datapath process does not answer; see its log".to_owned()),
@@ -80,29 +108,36 @@ impl Reloader {
     }
 }
 
-/// Makes the link, which tells `ended` of flows that are over, the view of the datapath process and the way to ask for a reload.
+/// Makes the link, which tells `ended` of flows that are over, counts the sessions `under_way` for a
+/// successor, and tells `retired` when there is one; the view of the datapath process, and the
+/// way to ask it.
 pub(super) fn make(
     channel: Channel,
     questions: mpsc::Receiver<Question>,
     kernel: KernelRequests,
     ended: Box<dyn Fn(FlowReport) + Send>,
-) -> (Link, watch::Receiver<DatapathStatus>, Reloader) {
+    retired: watch::Sender<bool>,
+    under_way: UnderWay,
+) -> (Link, watch::Receiver<DatapathStatus>, Operator) {
     let (status, seen) = watch::channel(DatapathStatus::default());
-    let (requests, reloads) = mpsc::channel(8);
+    let (wishes, asked) = mpsc::channel(8);
     let link = Link {
         channel,
         questions,
-        reloads,
+        wishes: asked,
         status,
         unanswered: HashMap::new(),
         reloading: Vec::new(),
+        upgrading: Vec::new(),
+        retired,
+        under_way,
         kernel,
         handing_off: HashMap::new(),
         counting: HashMap::new(),
         ended,
         ticket: 0,
     };
-    (link, seen, Reloader { requests })
+    (link, seen, Operator { wishes })
 }
 
 impl Link {
@@ -122,7 +157,7 @@ impl Link {
         while sent {
             sent = tokio::select! {
                 received = self.channel.receive::<ToProxy>() => match received {
-                    Ok(Some((ToProxy::Drain, _))) => return Parted { hurry: false },
+                    Ok(Some((ToProxy::Drain, _))) => return Parted::Drain,
                     Ok(Some((message, descriptors))) => {
                         self.heard(message, descriptors, config_path, &reload).await
                     }
@@ -138,14 +173,11 @@ impl Link {
                     self.send(&ToDatapath::EndFlow { client, destination }).await
                 }
                 Some(request) = self.kernel.locks.recv() => self.lock(request).await,
-                Some(done) = self.reloads.recv() => {
-                    self.reloading.push(done);
-                    self.send(&ToDatapath::ReloadRequest).await
-                }
-                _ = beat.tick() => self.send(&ToDatapath::Heartbeat).await,
+                Some(wish) = self.wishes.recv() => self.wish(wish).await,
+                _ = beat.tick() => self.send(&self.sign_of_life()).await,
             };
         }
-        Parted { hurry: true }
+        Parted::Lost
     }
 
     async fn heard(
@@ -201,7 +233,38 @@ impl Link {
                 }
                 true
             }
+            ToProxy::Upgraded { outcome } => {
+                for done in self.upgrading.drain(..) {
+                    drop(done.send(outcome.clone()));
+                }
+                true
+            }
+            ToProxy::Retire => {
+                self.retired.send_replace(true);
+                true
+            }
             ToProxy::Start { .. } | ToProxy::Drain => true,
+        }
+    }
+
+    async fn wish(&mut self, wish: Wish) -> bool {
+        match wish {
+            Wish::Reload(done) => {
+                self.reloading.push(done);
+                self.send(&ToDatapath::ReloadRequest).await
+            }
+            Wish::Upgrade(binary, done) => {
+                self.upgrading.push(done);
+                self.send(&ToDatapath::UpgradeRequest { binary }).await
+            }
+        }
+    }
+
+    fn sign_of_life(&self) -> ToDatapath {
+        if *self.retired.borrow() {
+            ToDatapath::Draining { sessions: self.under_way.count() }
+        } else {
+            ToDatapath::Heartbeat
         }
     }
 

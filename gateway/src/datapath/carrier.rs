@@ -63,6 +63,8 @@ pub enum Order {
         /// The mark of the gateway's own packets.
         own_mark: u32,
     },
+    /// Another process looks after flows that are over.
+    Retire,
 }
 
 /// What the thread has to say.
@@ -133,6 +135,7 @@ impl Carrier {
             bell: bell.clone(),
             words,
             idle: Duration::ZERO,
+            retired: false,
         };
         thread::Builder::new().name("carrier".to_owned()).spawn(move || worker.run())?;
         Ok(Self { orders: sender, bell, words: heard })
@@ -160,6 +163,7 @@ struct Worker {
     bell: Bell,
     words: mpsc::Sender<Word>,
     idle: Duration,
+    retired: bool,
 }
 
 /// Nobody listens any more, or nobody gives orders.
@@ -234,6 +238,7 @@ impl Worker {
                     self.idle = idle;
                     self.resets.mark(own_mark);
                 }
+                Order::Retire => self.retired = true,
             }
         }
         if batch.len() == BATCH {
@@ -250,7 +255,11 @@ impl Worker {
 
     fn sweep(&mut self, due: &mut Instant) -> Result<(), Deaf> {
         let began = clock::now();
-        let ended = sweep::sweep(&mut self.table, self.idle, clock::monotonic());
+        let ended = if self.retired {
+            Vec::new()
+        } else {
+            sweep::sweep(&mut self.table, self.idle, clock::monotonic())
+        };
         let ends = clock::now();
         let took = ends.saturating_duration_since(began);
         *due = ends + SWEEP.max(took.saturating_mul(SWEEP_SHARE));

@@ -5,7 +5,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,20 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Takes over a listener of another process.
+    ///
+    /// # Errors
+    ///
+    /// When it is not one.
+    pub fn inherit(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener()? {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { socket, family: Family::of(address.ip()) })
+    }
+
     /// The family of flows it takes.
     #[must_use]
     pub const fn family(&self) -> Family {
@@ -124,12 +138,13 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The control socket, in the file system until it is dropped.
+/// The control socket, in the file system until it is dropped, unless a successor has it.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     made_folder: Option<PathBuf>,
+    bequeathed: bool,
 }
 
 impl AsFd for ControlSocket {
@@ -165,15 +180,43 @@ impl ControlSocket {
         let bound = UnixListener::bind(path);
         umask(before);
         let listener = bound.map_err(failed)?;
-        let socket = Self { listener, path: path.clone(), made_folder };
+        let socket = Self { listener, path: path.clone(), made_folder, bequeathed: false };
         chown(path, owner, group.map(Gid::as_raw)).map_err(failed)?;
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(Some(socket))
+    }
+
+    /// Takes over the control socket of another process that has the same configuration. Whose it
+    /// is until [`Self::keep`] is not decided: until then it stays in the file system.
+    #[must_use]
+    pub fn inherit(listener: UnixListener, control: &Control, made_folder: bool) -> Self {
+        let path = control.socket.clone();
+        let made_folder = path.parent().filter(|_| made_folder).map(Path::to_owned);
+        Self { listener, path, made_folder, bequeathed: true }
+    }
+
+    /// It is this process that removes it in the end.
+    pub const fn keep(&mut self) {
+        self.bequeathed = false;
+    }
+
+    /// It is a successor that removes it in the end.
+    pub const fn bequeath(&mut self) {
+        self.bequeathed = true;
+    }
+
+    /// Whether its folder was made for it.
+    #[must_use]
+    pub const fn has_made_folder(&self) -> bool {
+        self.made_folder.is_some()
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        if self.bequeathed {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }

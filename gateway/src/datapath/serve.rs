@@ -13,10 +13,15 @@ use tracing::{debug, error, info, warn};
 use super::carrier::{Order, Word};
 use super::handoff::Refusal;
 use super::listener::{self, ControlSocket, Listener};
+use super::pid_file::PidFile;
 use super::reset::{Cut, Whose};
 use super::source::Source;
 use super::steer::Steering;
 use super::supervise::{Event, Proxy};
+use super::takeover::binary::Own;
+use super::takeover::elders::{Elder, Elders};
+use super::takeover::predecessor::Predecessor;
+use super::takeover::successor::Successor;
 use super::{Error, chain};
 use crate::clock;
 use crate::config::file::Origin;
@@ -28,12 +33,14 @@ mod drain;
 mod notify;
 mod reload;
 mod signals;
+mod upgrade;
 
 pub(super) use signals::Signals;
 
 use notify::notify;
 use reload::Reload;
 use signals::Request;
+use upgrade::{Upgrade, upgraded};
 
 /// How often the small duties are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -54,11 +61,26 @@ pub(super) struct Datapath {
     serving: bool,
     reload: Option<Reload>,
     tickets: u64,
+    own: Option<Own>,
+    upgrade: Option<Upgrade>,
+    /// The process that serves until this one does.
+    predecessor: Option<Predecessor>,
+    predecessor_process: Option<OwnedFd>,
+    elders: Elders,
+    pid_file: Option<PidFile>,
+}
+
+/// Why a gateway runs no longer.
+pub(super) enum End {
+    /// It was told to stop.
+    Stopped,
+    /// Another process serves.
+    Succeeded(Successor),
 }
 
 impl Datapath {
     /// A gateway whose proxy is due to be started.
-    pub(super) const fn new(
+    pub(super) fn new(
         source: Source,
         logging: Logging,
         listeners: Vec<Listener>,
@@ -76,11 +98,50 @@ impl Datapath {
             serving: false,
             reload: None,
             tickets: 0,
+            own: Own::find(),
+            upgrade: None,
+            predecessor: None,
+            predecessor_process: None,
+            elders: Elders::default(),
+            pid_file: None,
         }
     }
 
-    /// Runs until a signal says stop, or the proxy does not start at all. Then [`Self::stop`] is due.
-    pub(super) async fn run(&mut self, signals: &mut Signals) -> Result<(), Error> {
+    /// Writes its process number where the configuration wants it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    fn write_pid_file(&mut self) -> Result<(), Error> {
+        let path = &self.source.config.process.pid_file;
+        let failed = |source| Error::PidFile { path: path.display().to_string(), source };
+        self.pid_file = PidFile::write(path).map_err(failed)?;
+        Ok(())
+    }
+
+    /// The same, with processes that drain and the one that is to.
+    pub(super) fn with_elders(mut self, elders: Vec<Elder>, process: OwnedFd) -> Self {
+        elders.into_iter().for_each(|elder| self.elders.add(elder));
+        self.predecessor_process = Some(process);
+        self
+    }
+
+    /// The same, for a process that takes over from another one.
+    pub(super) fn heir_of(mut self, predecessor: Predecessor) -> Self {
+        self.predecessor = Some(predecessor);
+        self
+    }
+
+    /// Whether another process serves until this one does.
+    pub(super) const fn is_heir(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
+    /// Runs until a signal says stop, another process serves, or the proxy does not start at all.
+    pub(super) async fn run(&mut self, signals: &mut Signals) -> Result<End, Error> {
+        if !self.is_heir() {
+            self.write_pid_file()?;
+        }
         let mut tick = ticking(TICK);
         let mut status = ticking(STATUS);
         let mut look = ticking(LOOK);
@@ -89,9 +150,16 @@ impl Datapath {
         loop {
             tokio::select! {
                 request = signals.next() => match request {
-                    Request::Stop => return Ok(()),
+                    Request::Stop => return Ok(End::Stopped),
+                    Request::Reload if self.is_replaced() => self.upgrade(None, false).await,
                     Request::Reload => self.reload(false).await,
+                    Request::Upgrade => self.upgrade(None, false).await,
                 },
+                result = upgraded(self.upgrade.as_mut()) => {
+                    if let Some(successor) = self.upgraded(result).await {
+                        return Ok(End::Succeeded(successor));
+                    }
+                }
                 event = self.proxy.event() => self.handle(event).await?,
                 event = kernel_event(self.steering.as_mut()) => match event {
                     None => self.follow().await,
@@ -140,40 +208,6 @@ impl Datapath {
                 }
                 ready => ready,
             },
-            Event::Said(ToDatapath::Heartbeat) => Ok(()),
-            Event::Said(ToDatapath::LookUp { ticket, client, destination }) => {
-                let facts = self.steering.as_ref().and_then(|steering| steering.facts(client, destination));
-                self.proxy.mention(&ToProxy::Facts { ticket, facts });
-                Ok(())
-            }
-            Event::Brought(ToDatapath::HandOff { ticket }, descriptors) => {
-                self.hand_off(ticket, descriptors);
-                Ok(())
-            }
-            // Without its sockets, or with descriptors that nobody asked for.
-            Event::Said(ToDatapath::HandOff { ticket }) => {
-                self.hand_off(ticket, Vec::new());
-                Ok(())
-            }
-            Event::Brought(..) => Ok(()),
-            Event::Said(ToDatapath::EndFlow { client, destination }) => {
-                if let Some(steering) = &self.steering {
-                    let whose = Whose::Flow { client, destination };
-                    steering.order(Order::Condemn { whose, cut: Cut::Reset, end: FlowEnd::Ended });
-                }
-                Ok(())
-            }
-            Event::Said(ToDatapath::Lock(order)) => {
-                if let Some(steering) = &mut self.steering {
-                    steering.lock(&order);
-                }
-                Ok(())
-            }
-            Event::Said(ToDatapath::LockHits { ticket, nets }) => {
-                let hits = self.steering.as_mut().map(|steering| steering.lock_hits(&nets));
-                self.proxy.mention(&ToProxy::LockHits { ticket, hits: hits.unwrap_or_default() });
-                Ok(())
-            }
             Event::Said(ToDatapath::ReloadRequest) => {
                 self.reload(true).await;
                 Ok(())
@@ -182,6 +216,51 @@ impl Datapath {
                 self.reloaded(ticket, problem).await;
                 Ok(())
             }
+            Event::Said(ToDatapath::UpgradeRequest { binary }) => {
+                self.upgrade(binary, true).await;
+                Ok(())
+            }
+            Event::Said(message) => {
+                self.answer(message, Vec::new());
+                Ok(())
+            }
+            Event::Brought(message, descriptors) => {
+                self.answer(message, descriptors);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the proxy asks of the kernel side for the sake of its sessions.
+    fn answer(&mut self, message: ToDatapath, descriptors: Vec<OwnedFd>) {
+        match message {
+            ToDatapath::LookUp { ticket, client, destination } => {
+                let facts = self.steering.as_ref().and_then(|steering| steering.facts(client, destination));
+                self.proxy.mention(&ToProxy::Facts { ticket, facts });
+            }
+            ToDatapath::HandOff { ticket } => self.hand_off(ticket, descriptors),
+            ToDatapath::EndFlow { client, destination } => {
+                if let Some(steering) = &self.steering {
+                    let whose = Whose::Flow { client, destination };
+                    steering.order(Order::Condemn { whose, cut: Cut::Reset, end: FlowEnd::Ended });
+                }
+            }
+            ToDatapath::Lock(order) => {
+                if let Some(steering) = &mut self.steering {
+                    steering.lock(&order);
+                }
+            }
+            ToDatapath::LockHits { ticket, nets } => {
+                let hits = self.steering.as_mut().map(|steering| steering.lock_hits(&nets));
+                self.proxy.mention(&ToProxy::LockHits { ticket, hits: hits.unwrap_or_default() });
+            }
+            // Alive; and what only counts while it serves.
+            ToDatapath::Heartbeat
+            | ToDatapath::Draining { .. }
+            | ToDatapath::Ready
+            | ToDatapath::ReloadRequest
+            | ToDatapath::Reloaded { .. }
+            | ToDatapath::UpgradeRequest { .. } => {}
         }
     }
 
@@ -231,6 +310,7 @@ impl Datapath {
             steering.follow(&self.source.config).await?;
         }
         self.serving = true;
+        self.inherit().await;
         let origin = origin_name(self.source.config.origin);
         let restarts = self.proxy.restarts();
         info!(origin, listeners = self.listeners.len(), restarts, "intercepting");
@@ -255,10 +335,13 @@ impl Datapath {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let (draining_processes, draining_sessions) = self.elders.count();
         let mut status = DatapathStatus {
             origin: origin_name(self.source.config.origin).to_owned(),
             proxy_restarts: self.proxy.restarts(),
+            draining_processes,
+            draining_sessions,
             ..DatapathStatus::default()
         };
         if let Some(steering) = &self.steering {

@@ -79,6 +79,18 @@ impl Source {
         Ok(Self { path: path.to_owned(), config, text, warnings })
     }
 
+    /// Whether this configuration can follow the one whose text is `running`, in a process that takes
+    /// over what that one has made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsRestart`] for a change that a running gateway cannot take,
+    /// [`Error::Problems`] when this release cannot read the old text.
+    pub fn check_successor_of(&self, running: &str) -> Result<(), Error> {
+        let old = config::parse(running, "the configuration in force").map_err(Error::Problems)?;
+        fixed_key(&old, &self.config).map_or(Ok(()), |key| Err(Error::NeedsRestart(key)))
+    }
+
     /// Reads the file again, for a gateway that runs with `self`.
     ///
     /// # Errors

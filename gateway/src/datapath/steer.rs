@@ -4,13 +4,11 @@
 //! and nothing stays behind. Never looks at the proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use nix::fcntl::{Flock, FlockArg};
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
@@ -19,6 +17,7 @@ use super::carrier::{Carrier, Order, Word};
 use super::events::Events;
 use super::interfaces::{self, Link, Watch};
 use super::listener::Listener;
+use super::namespace::NamespaceLock;
 use super::object::{self, Kernel, Settings};
 use super::pin::Pins;
 use super::probe::{self, State};
@@ -46,6 +45,9 @@ pub enum Error {
     /// There is another gateway.
     #[error("another gateway steers flows in this network namespace")]
     Taken,
+    /// What another process has in the kernel cannot be taken over.
+    #[error("flows steered by eBPF cannot be taken over: restart the gateway to upgrade it")]
+    NotAdopted,
     /// The network namespace.
     #[error("cannot lock the network namespace")]
     Lock(#[source] io::Error),
@@ -78,7 +80,7 @@ pub struct Steering {
     idle: BTreeSet<String>,
     told: BTreeSet<String>,
     quiet: BTreeMap<&'static str, Instant>,
-    _lock: Flock<File>,
+    lock: NamespaceLock,
 }
 
 impl Steering {
@@ -93,7 +95,7 @@ impl Steering {
     ///
     /// What is missing; nothing is left behind then.
     pub async fn start(config: &Config, listeners: &[Listener]) -> Result<Self, Error> {
-        let lock = lock_namespace()?;
+        let lock = NamespaceLock::take().map_err(Error::Lock)?.ok_or(Error::Taken)?;
         let watch = Watch::start().map_err(Error::Interfaces)?;
         let (connection, netlink, _) =
             rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
@@ -132,7 +134,7 @@ impl Steering {
             idle: BTreeSet::new(),
             told: BTreeSet::new(),
             quiet: BTreeMap::new(),
-            _lock: lock,
+            lock,
         };
         let families: Vec<_> = listeners.iter().map(Listener::family).collect();
         let begun = match steering.configure(config) {
@@ -147,6 +149,32 @@ impl Steering {
             return Err(error.into());
         }
         Ok(steering)
+    }
+
+    /// Takes over what the holder of `lock` has in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAdopted`].
+    #[expect(clippy::unused_async, reason = "adopting routes waits for the kernel")]
+    pub async fn adopt(_config: &Config, _lock: NamespaceLock) -> Result<Self, Error> {
+        Err(Error::NotAdopted)
+    }
+
+    /// The lock on the network namespace.
+    #[must_use]
+    pub const fn namespace_lock(&self) -> &NamespaceLock {
+        &self.lock
+    }
+
+    /// Another process sweeps from here on; what is under way here goes on.
+    pub fn retire(&mut self) {
+        self.order(Order::Retire);
+    }
+
+    /// Leaves everything in the kernel to another process.
+    pub fn leave(self) {
+        drop(self.carrier);
     }
 
     /// Puts ports and lanes in force, without a moment in which none are.
@@ -373,7 +401,7 @@ impl Steering {
     /// Takes everything out of the kernel again, or all but what carries flows. Returns how many
     /// flows go on.
     pub async fn stop(self, carried: Carried) -> usize {
-        let Self { mut kernel, events, carrier, pins, netlink, _lock, .. } = self;
+        let Self { mut kernel, events, carrier, pins, netlink, lock: _lock, .. } = self;
         drop((events, carrier));
         let left = match (&pins, carried) {
             (Some(pins), Carried::Keep) => pins.carried().unwrap_or_else(|error| {
@@ -431,13 +459,4 @@ fn forget_unless_carried(pins: Option<&Pins>) {
     if let Err(error) = pins.remove() {
         warn!(error = super::chain(&error), "cannot remove what is pinned");
     }
-}
-
-/// The lock that one gateway of each network namespace has. It is on the namespace itself, so
-/// that there is no file to leave behind.
-fn lock_namespace() -> Result<Flock<File>, Error> {
-    let namespace = File::open("/proc/self/ns/net").map_err(Error::Lock)?;
-    Flock::lock(namespace, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-        if error == nix::Error::EWOULDBLOCK { Error::Taken } else { Error::Lock(error.into()) }
-    })
 }

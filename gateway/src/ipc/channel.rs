@@ -4,9 +4,10 @@
 //! what a message says. Whatever the other side sends is a value or an [`Error`], never a panic,
 //! and never takes more memory than [`MAX_MESSAGE`].
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -66,12 +67,45 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// Takes the end that the parent process gave as standard input, which becomes empty.
+///
+/// # Errors
+///
+/// When it is no socket.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::net::sockopt::socket_type(&channel)?;
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(channel)
+}
+
+/// Sends one message without a runtime, if there is room for it at once.
+///
+/// # Errors
+///
+/// As [`Channel::send`].
+pub fn send_now(socket: &OwnedFd, message: &impl Serialize) -> Result<(), Error> {
+    Ok(send(socket.as_fd(), &written(message)?, &[])?)
+}
+
+/// A message as it is sent.
+fn written(message: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let text = serde_json::to_vec(message).map_err(Error::Unwritable)?;
+    if text.len() > MAX_MESSAGE { Err(Error::TooLong) } else { Ok(text) }
+}
+
 /// One end, for use in a tokio runtime.
 #[derive(Debug)]
 pub struct Channel {
     /// A `SOCK_SEQPACKET` socket. tokio has no type for one; it only waits for it here, and to
     /// `epoll(7)` all sockets are alike.
     socket: UnixDatagram,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Channel {
@@ -99,10 +133,7 @@ impl Channel {
     ///
     /// [`Error::Closed`] when nobody is there to read it; the others as they say.
     pub async fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        let text = serde_json::to_vec(message).map_err(Error::Unwritable)?;
-        if text.len() > MAX_MESSAGE {
-            return Err(Error::TooLong);
-        }
+        let text = written(message)?;
         if descriptors.len() > MAX_DESCRIPTORS {
             return Err(Error::TooManyDescriptors);
         }
@@ -116,10 +147,7 @@ impl Channel {
     ///
     /// As [`Self::send`].
     pub fn try_send(&self, message: &impl Serialize) -> Result<bool, Error> {
-        let text = serde_json::to_vec(message).map_err(Error::Unwritable)?;
-        if text.len() > MAX_MESSAGE {
-            return Err(Error::TooLong);
-        }
+        let text = written(message)?;
         match send(self.socket.as_fd(), &text, &[]) {
             Err(rustix::io::Errno::AGAIN) => Ok(false),
             sent => Ok(sent.map(|()| true)?),
@@ -224,7 +252,7 @@ mod tests {
             .into_iter()
             .map(|descriptor| {
                 assert!(rustix::io::fcntl_getfd(&descriptor).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-                let mut file = std::fs::File::from(descriptor);
+                let mut file = File::from(descriptor);
                 file.rewind().unwrap();
                 let mut text = String::new();
                 file.read_to_string(&mut text).unwrap();

@@ -92,7 +92,7 @@ impl Means {
             Way::Forwarding => Ok(Self::Nothing),
             Way::Gateway(engine) => {
                 let settings = Settings { splice: vec![("engine", engine)], ..Settings::default() };
-                Gateway::start_binary(binary, lab, &settings).map(Self::Gateway)
+                Gateway::start_binary(binary, lab, &settings, &[]).map(Self::Gateway)
             }
             Way::Haproxy => haproxy(lab).map(Self::Haproxy),
         }

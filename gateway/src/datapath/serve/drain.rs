@@ -1,4 +1,5 @@
-//! The end: open sessions end first, then everything is taken away that carries no flow.
+//! The end: open sessions end first, then everything is taken away that carries no flow, or left to a
+//! successor.
 
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use tracing::{info, warn};
 
 use super::notify::notify;
 use super::signals::{Request, Signals};
-use super::{Datapath, TICK, ticking};
+use super::{Datapath, TICK, kernel_event, ticking};
 use crate::datapath::steer::Carried;
-use crate::ipc::ToProxy;
+use crate::datapath::supervise::Event;
+use crate::datapath::takeover::successor::{Successor, Wish};
+use crate::ipc::{ToDatapath, ToProxy};
 
-/// How long the proxy may take to let open sessions end when the gateway stops.
+/// How long open sessions may go on when the gateway stops, here and in older processes.
 const DRAIN: Duration = Duration::from_secs(20);
 
 impl Datapath {
@@ -19,11 +22,15 @@ impl Datapath {
     /// everything away that carries no flow.
     pub(in crate::datapath) async fn stop(mut self, signals: &mut Signals) {
         notify(&[NotifyState::Stopping]);
+        // One that is about to take over is dead before anything is taken away.
+        drop(self.upgrade.take());
         self.close();
-        if self.proxy.is_ready() {
+        self.elders.hurry();
+        if self.proxy.is_ready() || self.elders.count().0 != 0 {
             info!("stopping: open sessions may end");
             self.drain(signals).await;
         }
+        self.elders.kill();
         self.proxy.kill().await;
         if let Some(steering) = self.steering.take() {
             let flows = steering.stop(Carried::Keep).await;
@@ -36,9 +43,14 @@ impl Datapath {
     }
 
     async fn drain(&mut self, signals: &mut Signals) {
-        if self.proxy.tell(&ToProxy::Drain, &[]).await.is_err() {
-            return;
-        }
+        let told = self.proxy.is_ready() && self.proxy.tell(&ToProxy::Drain, &[]).await.is_ok();
+        let Self { proxy, elders, .. } = self;
+        let mut all_gone = std::pin::pin!(async {
+            if told {
+                proxy.ended().await;
+            }
+            elders.gone().await;
+        });
         let mut deadline = std::pin::pin!(tokio::time::sleep(DRAIN));
         let mut tick = ticking(TICK);
         loop {
@@ -52,7 +64,58 @@ impl Datapath {
                     return;
                 }
                 _ = tick.tick() => notify(&[NotifyState::Watchdog]),
-                () = self.proxy.ended() => return,
+                () = &mut all_gone => return,
+            }
+        }
+    }
+
+    /// Leaves everything to a successor, and ends with the last session that has sockets. Those
+    /// that the kernel carries are the successor's.
+    pub(in crate::datapath) async fn retire(mut self, successor: Successor, signals: &mut Signals) {
+        if let Some(control) = &mut self.control {
+            control.bequeath();
+        }
+        // Whoever connects from here on must find nobody but the successor.
+        self.listeners.clear();
+        drop((self.control.take(), std::mem::take(&mut self.elders)));
+        if let Some(steering) = &mut self.steering {
+            steering.retire();
+        }
+        if self.proxy.tell(&ToProxy::Retire, &[]).await.is_ok() {
+            info!("open sessions end by themselves; then this process leaves");
+            self.accompany(&successor, signals).await;
+        }
+        self.proxy.kill().await;
+        if let Some(steering) = self.steering.take() {
+            steering.leave();
+        }
+        info!("this process leaves");
+    }
+
+    /// Serves the proxy until it has left or must.
+    async fn accompany(&mut self, successor: &Successor, signals: &mut Signals) {
+        let mut followed = true;
+        loop {
+            tokio::select! {
+                event = self.proxy.event() => match event {
+                    Event::Said(ToDatapath::Draining { sessions }) => successor.mention(sessions),
+                    Event::Said(message) => self.answer(message, Vec::new()),
+                    Event::Brought(message, descriptors) => self.answer(message, descriptors),
+                    Event::Dead(reason) => return info!(reason, "the proxy process has left"),
+                    Event::Due => return,
+                },
+                Some(word) = kernel_event(self.steering.as_mut()) => self.pass_on(word).await,
+                wish = successor.wish(), if followed => match wish {
+                    Wish::Leave => return self.drain(signals).await,
+                    Wish::Gone => {
+                        warn!("the process that took over is gone; open sessions go on");
+                        followed = false;
+                    }
+                },
+                request = signals.next() => match request {
+                    Request::Stop => return self.drain(signals).await,
+                    Request::Reload | Request::Upgrade => info!("another process serves; tell that one"),
+                },
             }
         }
     }

@@ -29,6 +29,14 @@ impl Datapath {
     /// Reads the configuration again and hands a good one to the proxy; what is wrong with a bad
     /// one goes to the log, and to the operator who `asked` over the control socket.
     pub(super) async fn reload(&mut self, asked: bool) {
+        if self.upgrade.is_some() {
+            warn!("the configuration is not read again: an upgrade is under way");
+            if asked {
+                let problems = "an upgrade is under way, and reads it".to_owned();
+                self.proxy.mention(&ToProxy::ReloadRefused { problems });
+            }
+            return;
+        }
         let new = match self.source.reread() {
             Ok(new) => new,
             Err(error) => {
@@ -100,7 +108,7 @@ impl Datapath {
 }
 
 /// A text that fits into a message.
-fn shorten(mut text: String) -> String {
+pub(super) fn shorten(mut text: String) -> String {
     if text.len() > PROBLEMS {
         text.truncate(text.floor_char_boundary(PROBLEMS));
         text.push_str("\n…");

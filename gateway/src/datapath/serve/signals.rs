@@ -9,6 +9,7 @@ pub(in crate::datapath) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -19,6 +20,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            user_2: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -27,6 +29,7 @@ impl Signals {
             _ = self.terminate.recv() => Request::Stop,
             _ = self.interrupt.recv() => Request::Stop,
             _ = self.hang_up.recv() => Request::Reload,
+            _ = self.user_2.recv() => Request::Upgrade,
         }
     }
 }
@@ -34,5 +37,7 @@ impl Signals {
 /// What a signal asks for.
 pub(super) enum Request {
     Stop,
+    /// The configuration; or a new release, if there is one where this one was.
     Reload,
+    Upgrade,
 }
