@@ -42,8 +42,9 @@ fn fixed_address() -> SocketAddr {
 const LOAD: usize = 12_000;
 /// Upgrades while it runs.
 const UPGRADES: usize = 5;
-/// What must be reached at least: on an idle machine with two cores it is twice a thousand.
-const MESSAGES_PER_SECOND: f64 = 500.0;
+/// What must be reached at least, with all other tests beside this one: alone on two cores, and not
+/// optimised, it is more than a thousand.
+const MESSAGES_PER_SECOND: f64 = 150.0;
 
 /// The recipients that a sink has accepted a message for, which `smtp-source` numbers.
 fn recipients(sink: &Sink) -> anyhow::Result<Vec<String>> {
