@@ -175,10 +175,7 @@ async fn inherit(source: Source, logging: Logging, predecessor: &Predecessor) ->
     let account = account(config)?;
     make_spool(config, account.as_ref())?;
     let control = control.map(|(listener, made)| ControlSocket::inherit(listener, &config.control, made));
-    let steering = match lock {
-        Some(lock) => Some(Steering::adopt(config, lock).await?),
-        None => None,
-    };
+    let steering = lock.map(|lock| Steering::adopt(config, lock)).transpose()?;
     let proxy = Proxy::new(account, source::keep(config));
     Ok(Datapath::new(source, logging, listeners, control, steering, proxy).with_elders(elders, process))
 }

@@ -19,20 +19,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ROUND: usize = 100_000;
 
 /// A transfer both ways that goes on until it is told to end.
-struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     rounds: &'a AtomicU64,
 }
 
 impl Transfer<'_> {
     /// Waits for three rounds that began after this call or were under way.
-    fn goes_on(&self, when: &str) -> anyhow::Result<()> {
+    pub(crate) fn goes_on(&self, when: &str) -> anyhow::Result<()> {
         let before = self.rounds.load(Ordering::Relaxed);
         wait::until(PATIENCE, when, || Ok((self.rounds.load(Ordering::Relaxed) >= before + 3).then_some(())))
     }
 }
 
 /// Runs `work` beside a transfer through `stream`; then closes it in good order.
-fn beside_transfer(
+pub(crate) fn beside_transfer(
     stream: &TcpStream,
     work: impl FnOnce(&Transfer<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -57,7 +57,7 @@ fn beside_transfer(
 }
 
 /// Filters of the router, by which a program that stays behind is seen; TCX links are seen by their names.
-fn left_behind(lab: &Lab) -> anyhow::Result<String> {
+pub(crate) fn left_behind(lab: &Lab) -> anyhow::Result<String> {
     let mut left = Vec::new();
     for interface in [LAN, WAN] {
         for way in ["ingress", "egress"] {
@@ -72,7 +72,7 @@ fn left_behind(lab: &Lab) -> anyhow::Result<String> {
     Ok(left.concat())
 }
 
-fn through(attach: &'static str) -> Settings {
+pub(crate) fn through(attach: &'static str) -> Settings {
     Settings { intercept: vec![("attach", attach)], ..settings("preserve") }
 }
 
@@ -109,7 +109,7 @@ fn goes_on_through_all(attach: &'static str, family: Family) -> anyhow::Result<(
             gateway::binary()?.with_file_name("gateway-ebpf.o"),
             lab.directory().join("gateway-ebpf.o"),
         )?;
-        let gateway = Gateway::start_binary(&upgraded, &lab, &through(attach))?;
+        let gateway = Gateway::start_binary(&upgraded, &lab, &through(attach), &[])?;
         transfer.goes_on("transfer with a new binary")?;
         last = Some(gateway);
         Ok(())

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::IoSliceMut;
-use std::net::SocketAddr;
+use std::io::{IoSliceMut, Read as _};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -23,6 +23,9 @@ use gateway_tests::{process, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::unistd::Pid;
+
+use crate::direct::{echo, ping, started, wait_until_direct};
+use crate::survive::{beside_transfer, left_behind, through};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -90,6 +93,54 @@ fn upgrade_under_load(settings: &Settings, target: SocketAddr) -> anyhow::Result
 #[test]
 fn no_message_is_lost_doubled_or_refused_in_five_upgrades_under_load() -> anyhow::Result<()> {
     upgrade_under_load(&fixed(), fixed_address())
+}
+
+#[test]
+fn the_same_holds_for_flows_that_the_kernel_program_steers() -> anyhow::Result<()> {
+    upgrade_under_load(
+        &Settings { splice: vec![("engine", "copy")], ..Settings::default() },
+        Family::V4.smtp(),
+    )
+}
+
+/// Upgrades a gateway under a session that the kernel carries; the last process hands off, too.
+fn upgrade_under_transfer(attach: &'static str, family: Family) -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, family.smtp())?;
+    let before = left_behind(&lab)?;
+    let mut gateway = Gateway::start(&lab, &through(attach))?;
+    let first = started(&lab, family.smtp())?;
+    wait_until_direct(&lab, &first)?;
+    beside_transfer(&first, |transfer| {
+        for upgrade in 1..=3 {
+            gateway.upgrade(&[])?;
+            transfer.goes_on(&format!("transfer after upgrade {upgrade}"))?;
+        }
+        // What the kernel carries keeps no process.
+        wait::until(PATIENCE, "end of the old ones", || Ok((gateway.alive().len() == 1).then_some(())))?;
+        transfer.goes_on("transfer without the process that began it")
+    })?;
+    let second = started(&lab, family.smtp())?;
+    wait_until_direct(&lab, &second)?;
+    ping(&second, 11)?;
+    second.shutdown(Shutdown::Write)?;
+    ensure!((&second).read(&mut [0])? == 0);
+    // One of a process that has left, and one of the process that serves.
+    gateway.wait_for_log("an earlier proxy process left to the kernel is over")?;
+    gateway.wait_for_log("packets_from_client")?;
+    gateway.stop()?;
+    assert_eq!(left_behind(&lab)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_session_that_the_kernel_carries_goes_on_through_upgrades_with_tcx() -> anyhow::Result<()> {
+    upgrade_under_transfer("tcx", Family::V4)
+}
+
+#[test]
+fn a_session_that_the_kernel_carries_goes_on_through_upgrades_with_clsact() -> anyhow::Result<()> {
+    upgrade_under_transfer("clsact", Family::V6)
 }
 
 /// The part of a message that is on its way while the gateway changes.

@@ -46,7 +46,7 @@ pub enum Error {
     #[error("another gateway steers flows in this network namespace")]
     Taken,
     /// What another process has in the kernel cannot be taken over.
-    #[error("flows steered by eBPF cannot be taken over: restart the gateway to upgrade it")]
+    #[error("without a BPF file system at /sys/fs/bpf, restart the gateway to upgrade it")]
     NotAdopted,
     /// The network namespace.
     #[error("cannot lock the network namespace")]
@@ -96,10 +96,6 @@ impl Steering {
     /// What is missing; nothing is left behind then.
     pub async fn start(config: &Config, listeners: &[Listener]) -> Result<Self, Error> {
         let lock = NamespaceLock::take().map_err(Error::Lock)?.ok_or(Error::Taken)?;
-        let watch = Watch::start().map_err(Error::Interfaces)?;
-        let (connection, netlink, _) =
-            rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
-        tokio::spawn(connection);
         let pins = Pins::find().map_err(object::Error::from)?;
         if let Some(pins) = &pins {
             pins.open().map_err(object::Error::from)?;
@@ -110,32 +106,10 @@ impl Steering {
         } else {
             warn!("no BPF file system at /sys/fs/bpf: handed-off sessions end with this process");
         }
+        let netlink = connect()?;
         route::remove(&netlink).await?;
-
-        let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
-        let loaded = load(&Settings { debug, ..Settings::from(&config.intercept) }, pins.clone());
-        let mut kernel = loaded.inspect_err(|_| forget_unless_carried(pins.as_ref()))?;
-        let mut events = kernel.events();
-        // Those of the test concern nobody.
-        while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
-        let carrier = kernel.flow_table().zip(kernel.caught());
-        let carrier = carrier.map(|(table, caught)| Carrier::start(table, caught));
-        let carrier = carrier.transpose().map_err(Error::Carrier)?;
-        let mut steering = Self {
-            kernel,
-            events,
-            carrier,
-            pins,
-            took_over: false,
-            netlink,
-            watch,
-            names: BTreeMap::new(),
-            refused: BTreeSet::new(),
-            idle: BTreeSet::new(),
-            told: BTreeSet::new(),
-            quiet: BTreeMap::new(),
-            lock,
-        };
+        let loaded = Self::load(config, lock, pins.clone(), netlink);
+        let mut steering = loaded.inspect_err(|_| forget_unless_carried(pins.as_ref()))?;
         let families: Vec<_> = listeners.iter().map(Listener::family).collect();
         let begun = match steering.configure(config) {
             Ok(()) => route::install(&steering.netlink, &config.intercept.routing, &families).await,
@@ -151,14 +125,56 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Takes over what the holder of `lock` has in the kernel.
+    /// Loads and tests the program beside that of the process `lock` comes from, whose routing and
+    /// state it shares. It takes that one's places with [`Self::follow`]; until then, [`Self::leave`]
+    /// undoes all of it.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAdopted`].
-    #[expect(clippy::unused_async, reason = "adopting routes waits for the kernel")]
-    pub async fn adopt(_config: &Config, _lock: NamespaceLock) -> Result<Self, Error> {
-        Err(Error::NotAdopted)
+    /// What is missing; nothing has changed for the other process then.
+    pub fn adopt(config: &Config, lock: NamespaceLock) -> Result<Self, Error> {
+        let pins = Pins::find().map_err(object::Error::from)?.ok_or(Error::NotAdopted)?;
+        pins.open().map_err(object::Error::from)?;
+        let mut steering = Self::load(config, lock, Some(pins), connect()?)?;
+        match steering.configure(config) {
+            Ok(()) => Ok(steering),
+            Err(error) => {
+                steering.leave();
+                Err(error)
+            }
+        }
+    }
+
+    fn load(
+        config: &Config,
+        lock: NamespaceLock,
+        pins: Option<Pins>,
+        netlink: Handle,
+    ) -> Result<Self, Error> {
+        let watch = Watch::start().map_err(Error::Interfaces)?;
+        let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
+        let mut kernel = load(&Settings { debug, ..Settings::from(&config.intercept) }, pins.clone())?;
+        let mut events = kernel.events();
+        // Those of the test concern nobody.
+        while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
+        let carrier = kernel.flow_table().zip(kernel.caught());
+        let carrier = carrier.map(|(table, caught)| Carrier::start(table, caught));
+        let carrier = carrier.transpose().map_err(Error::Carrier)?;
+        Ok(Self {
+            kernel,
+            events,
+            carrier,
+            pins,
+            took_over: false,
+            netlink,
+            watch,
+            names: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            told: BTreeSet::new(),
+            quiet: BTreeMap::new(),
+            lock,
+        })
     }
 
     /// The lock on the network namespace.
@@ -174,7 +190,9 @@ impl Steering {
 
     /// Leaves everything in the kernel to another process.
     pub fn leave(self) {
-        drop(self.carrier);
+        let Self { kernel, carrier, .. } = self;
+        drop(carrier);
+        kernel.leave();
     }
 
     /// Puts ports and lanes in force, without a moment in which none are.
@@ -439,6 +457,13 @@ pub enum Carried {
     Keep,
     /// They end.
     Drop,
+}
+
+fn connect() -> Result<Handle, Error> {
+    let (connection, netlink, _) =
+        rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
+    tokio::spawn(connection);
+    Ok(netlink)
 }
 
 fn load(settings: &Settings, pins: Option<Pins>) -> Result<Kernel, object::Error> {
