@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use gateway::clock;
 use gateway::config::file::Attach;
 use gateway::datapath::carrier::{Carrier, Order, Word};
 use gateway::datapath::flow_table::key;
@@ -58,7 +59,7 @@ impl Executioner {
             .context("the thread has ended")?;
         match word {
             Word::Ended(mut flows) if flows.len() == 1 => flows.pop().context("no report"),
-            other => anyhow::bail!("{other:?}"),
+            other @ (Word::Answer { .. } | Word::Ended(_)) => anyhow::bail!("{other:?}"),
         }
     }
 }
@@ -84,7 +85,7 @@ fn end(mut stream: &TcpStream) -> anyhow::Result<ErrorKind> {
 
 /// Both ends are reset, without a word of theirs, and soon.
 fn both_are_reset(direct: &Direct) -> anyhow::Result<()> {
-    let began = Instant::now();
+    let began = clock::now();
     for stream in [&direct.client, &direct.served] {
         ensure!(end(stream)? == ErrorKind::ConnectionReset);
     }
@@ -104,7 +105,7 @@ fn ends_idle(settings: &Settings, set_up: fn(&Lab) -> anyhow::Result<()>) -> any
                 let whose = flow(&direct)?;
                 let (mut executioner, _rest) = Executioner::new(router)?;
                 executioner.condemn(whose, Cut::Reset);
-                let began = Instant::now();
+                let began = clock::now();
                 both_are_reset(&direct).with_context(|| format!("from {source}"))?;
                 let report = executioner.report()?;
                 // The ends have said that they are gone: nobody had to lose patience.
