@@ -128,6 +128,17 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// What the offence is in, for the client.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::EarlyTalk => "early talk",
+            Self::RegexHelo => "HELO name",
+            Self::RegexMailFrom => "sender",
+            Self::RegexRcptTo => "recipient",
+        }
+    }
+
     /// One word for records.
     #[must_use]
     pub const fn name(self) -> &'static str {

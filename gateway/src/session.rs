@@ -165,7 +165,7 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
         Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,
         Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,
         Lane::Reject => {
-            Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.name))).await;
+            Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.voice))).await;
             Ending::of("reject", SessionEnd::Gateway)
         }
         Lane::Block => {
@@ -181,7 +181,7 @@ async fn hold_off(stream: TcpStream, lock: &Lock, settings: &Settings) -> Ending
     match lock.action {
         LockAction::Reject => {
             let refusal = Refusal::Locked { for_ever: lock.until.is_none() };
-            Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.name))).await;
+            Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.voice))).await;
             Ending::of("reject", SessionEnd::Locked)
         }
         LockAction::Drop | LockAction::Reset => {
@@ -199,7 +199,7 @@ async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: 
     context.telemetry.count(Counter::Limit(limit));
     context.telemetry.trouble(Trouble::Full, || full.to_string());
     let Ok(_place) = context.turned_away.try_acquire() else { return };
-    linger::say_and_close(stream, &refusal.reply(&settings.rules.name)).await;
+    linger::say_and_close(stream, &refusal.reply(&settings.rules.voice)).await;
 }
 
 fn local_time() -> jiff::civil::Time {

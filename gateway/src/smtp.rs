@@ -16,3 +16,4 @@ pub mod refusal;
 pub mod reply;
 pub mod stage;
 pub mod verb;
+pub mod voice;

@@ -105,7 +105,7 @@ fn play(text: &str, split: bool) -> String {
         destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
         facts: None,
     };
-    let header = nat_header(&config, &flow, &rules.name);
+    let header = nat_header(&config, &flow, &rules.voice.name);
     let terms = Terms { starttls: rules.inspect.starttls, header };
     let now = clock::now();
     let mut player = Player {

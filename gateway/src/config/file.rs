@@ -14,6 +14,7 @@ mod intercept;
 mod lanes;
 mod limits;
 mod locks;
+mod messages;
 mod nat_header;
 mod operator;
 mod process;
@@ -31,6 +32,7 @@ pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress,
 pub use lanes::{Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
 pub use locks::{LockAction, Locks};
+pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
@@ -72,6 +74,10 @@ pub struct Config {
     pub nat_header: NatHeader,
     /// Locks: networks whose new flows are held off for a time, set with `gateway lock`.
     pub locks: Locks,
+    /// Texts of the gateway's own replies, behind code, status and name. Where one begins with a
+    /// status code of its own, such as `5.7.9` (RFC 3463), of the same class as the reply, that is
+    /// used instead of the gateway's. The reply code does not depend on the text.
+    pub messages: Messages,
     /// The splice lane, which carries sessions after STARTTLS.
     pub splice: Splice,
     /// Ceilings on sessions, messages and errors.
@@ -113,6 +119,7 @@ impl Default for Config {
             auth: Auth::default(),
             nat_header: NatHeader::default(),
             locks: Locks::default(),
+            messages: Messages::default(),
             splice: Splice::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

@@ -27,7 +27,7 @@ pub(super) async fn bypass(
             let error = failed.map_or_else(|late| late.to_string(), |tried| format!("{:?}", tried.err()));
             let told = || format!("{}: {error}", flow.destination);
             context.telemetry.trouble(Trouble::ServerUnreachable, told);
-            linger::say_and_close(client, &Refusal::ConnectFailed.reply(&settings.rules.name)).await;
+            linger::say_and_close(client, &Refusal::ConnectFailed.reply(&settings.rules.voice)).await;
             return Ending::of("bypass", SessionEnd::Connect);
         }
     };

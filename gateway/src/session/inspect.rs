@@ -46,7 +46,7 @@ pub(super) async fn run(
     let flow = live.flow();
     let terms = Terms {
         starttls: starttls.unwrap_or(settings.rules.inspect.starttls),
-        header: nat_header(&settings.config, flow, &settings.rules.name),
+        header: nat_header(&settings.config, flow, &settings.rules.voice.name),
     };
     let mut driver = Driver {
         exchange: Exchange::on_terms(settings.rules.clone(), terms, clock::now()),
@@ -297,7 +297,7 @@ impl Driver<'_> {
             sender,
             recipients,
             authenticated: self.exchange.conduct().authenticated,
-            gateway: self.settings.rules.name.clone(),
+            gateway: self.settings.rules.voice.name.clone(),
         }
     }
 

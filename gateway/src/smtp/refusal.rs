@@ -6,7 +6,9 @@
 use super::address::PathError;
 use super::command::CommandError;
 use super::reply::Reply;
+use super::voice::Voice;
 use crate::config::decimal::Decimal;
+use crate::config::file::{Messages, Text};
 use crate::outcome::Cause;
 
 /// Why the gateway answers in the server's place. Each variant has one wire form: see
@@ -106,6 +108,12 @@ pub enum Refusal {
     /// The client spoke before the greeting.
     #[error("the client spoke before the greeting")]
     EarlyTalk,
+    /// `limits.takeover-commands` is reached.
+    #[error("too many commands after a refusal")]
+    TakeoverEnds,
+    /// The server does not accept the connection in time.
+    #[error("the server does not accept the connection")]
+    ConnectTimeout,
     /// The server cannot be reached.
     #[error("the server cannot be reached")]
     ConnectFailed,
@@ -157,14 +165,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reply as the client reads it; `name` is the gateway's.
+    /// The reply as the client reads it.
     #[must_use]
-    pub fn reply(&self, name: &str) -> Reply {
+    pub fn reply(&self, voice: &Voice) -> Reply {
         if let Self::Server(reply) = self {
             return reply.clone();
         }
         let (code, status, text) = self.wire();
-        Reply::new(code, &format!("{status} {name} {text}"))
+        let text = match text {
+            Words::Fixed(text) => text.to_owned(),
+            Words::Made(text) => text,
+            Words::Key(key) => key(&voice.messages).to_string(),
+        };
+        let detail = self.detail(voice).map(|detail| format!(" ({detail})"));
+        voice.reply(code, status, &(text + &detail.unwrap_or_default()))
     }
 
     /// Whether the same message may be tried again (RFC 5321 section 4.2.1).
@@ -174,85 +188,120 @@ impl Refusal {
         code / 100 == 4
     }
 
+    /// What is appended to the text.
+    fn detail(&self, voice: &Voice) -> Option<String> {
+        if let Self::Virus { signature } = self {
+            let unknown = voice.messages.unknown_virus.as_str();
+            return Some(if signature.is_empty() { unknown.to_owned() } else { signature.clone() });
+        }
+        if let Self::Spam { score } = self {
+            return Some(score.to_string());
+        }
+        if let Self::Filtered(cause) = self { Some(cause.what().to_owned()) } else { None }
+    }
+
     /// The table: reply code (RFC 5321), status (RFC 3463), text.
-    fn wire(&self) -> (u16, &'static str, String) {
-        let (code, status, text) = match self {
-            Self::Command(CommandError::Unknown) => (500, "5.5.2", "Command not recognized"),
-            Self::Command(CommandError::Forbidden) => (502, "5.5.1", "Command not implemented"),
-            Self::Command(CommandError::Foreign) => (221, "2.7.0", "I can break rules, too. Goodbye"),
+    fn wire(&self) -> (u16, &'static str, Words) {
+        match self {
+            Self::Command(CommandError::Unknown) => (500, "5.5.2", Words::Fixed("Command not recognized")),
+            Self::Command(CommandError::Forbidden) => {
+                (502, "5.5.1", Words::Key(|texts| &texts.unimpl_command))
+            }
+            Self::Command(CommandError::Foreign) => {
+                (221, "2.7.0", Words::Fixed("I can break rules, too. Goodbye"))
+            }
             Self::Command(CommandError::Argument | CommandError::Path(_)) => {
-                (501, "5.5.4", "Syntax error in parameters or arguments")
+                (501, "5.5.4", Words::Fixed("Syntax error in parameters or arguments"))
             }
             Self::Sender(PathError::Syntax | PathError::NotUtf8) => {
-                (501, "5.1.7", "Bad sender address syntax")
+                (501, "5.1.7", Words::Fixed("Bad sender address syntax"))
             }
-            Self::Sender(PathError::TooLong) => (501, "5.1.7", "Sender address too long"),
-            Self::Sender(PathError::Route) => (501, "5.1.7", "Source routes are not taken"),
+            Self::Sender(PathError::TooLong) => (501, "5.1.7", Words::Fixed("Sender address too long")),
+            Self::Sender(PathError::Route) => (501, "5.1.7", Words::Fixed("Source routes are not taken")),
             Self::Recipient(PathError::Syntax | PathError::NotUtf8) => {
-                (501, "5.1.3", "Bad recipient address syntax")
+                (501, "5.1.3", Words::Fixed("Bad recipient address syntax"))
             }
-            Self::Recipient(PathError::TooLong) => (501, "5.1.3", "Recipient address too long"),
-            Self::Recipient(PathError::Route) => (501, "5.1.3", "Source routes are not taken"),
-            Self::LineTooLong => (500, "5.5.2", "Line too long"),
-            Self::IllegalOctets => (501, "5.5.2", "Bare line ends and control characters are not allowed"),
-            Self::BadSequence => (503, "5.5.1", "Bad sequence of commands"),
-            Self::NoRecipient => (554, "5.5.1", "No valid recipients"),
-            Self::TooManyRecipients => (452, "4.5.3", "Too many recipients"),
-            Self::MessageTooLarge => (552, "5.3.4", "Message size exceeds the limit"),
-            Self::Utf8Unsupported => (550, "5.6.7", "The server does not take internationalized addresses"),
-            Self::NotOffered(extension) => {
-                return (502, "5.5.1", format!("{extension} is not offered"));
+            Self::Recipient(PathError::TooLong) => (501, "5.1.3", Words::Fixed("Recipient address too long")),
+            Self::Recipient(PathError::Route) => (501, "5.1.3", Words::Fixed("Source routes are not taken")),
+            Self::LineTooLong => (500, "5.5.2", Words::Fixed("Line too long")),
+            Self::IllegalOctets => {
+                (501, "5.5.2", Words::Fixed("Bare line ends and control characters are not allowed"))
             }
-            Self::Query("VRFY") => (252, "2.1.5", "Send some mail, I'll try my best"),
-            Self::Query("HELP") => (214, "2.0.0", "See RFC 5321"),
-            Self::Query(_) => (502, "5.5.1", "Command not implemented"),
-            Self::MalformedText => (550, "5.5.2", "Bare line ends and NUL octets are not allowed"),
-            Self::Virus { signature } => return (550, "5.7.1", format!("Malware found ({signature})")),
-            Self::Spam { score } => return (550, "5.7.1", format!("Spam found ({score})")),
-            Self::SpamSuspected => (451, "4.7.1", "The message is not taken now, try again later"),
-            Self::Greylisted => (451, "4.7.1", "Greylisted, try again later"),
-            Self::ScannerFailed => (451, "4.7.1", "The message could not be scanned, try again later"),
-            Self::NotScannable => (550, "5.7.1", "The message could not be scanned"),
-            Self::TooLargeToScan => (552, "5.3.4", "The message is too large to be scanned"),
+            Self::BadSequence => (503, "5.5.1", Words::Key(|texts| &texts.proto_error)),
+            Self::NoRecipient => (554, "5.5.1", Words::Fixed("No valid recipients")),
+            Self::TooManyRecipients => (452, "4.5.3", Words::Fixed("Too many recipients")),
+            Self::MessageTooLarge => (552, "5.3.4", Words::Key(|texts| &texts.too_large)),
+            Self::Utf8Unsupported => {
+                (550, "5.6.7", Words::Fixed("The server does not take internationalized addresses"))
+            }
+            Self::NotOffered(extension) => (502, "5.5.1", Words::Made(format!("{extension} is not offered"))),
+            Self::Query("VRFY") => (252, "2.1.5", Words::Fixed("Send some mail, I'll try my best")),
+            Self::Query("HELP") => (214, "2.0.0", Words::Fixed("See RFC 5321")),
+            Self::Query(_) => (502, "5.5.1", Words::Key(|texts| &texts.unimpl_command)),
+            Self::MalformedText => {
+                (550, "5.5.2", Words::Fixed("Bare line ends and NUL octets are not allowed"))
+            }
+            Self::Virus { .. } => (550, "5.7.1", Words::Key(|texts| &texts.virus_found)),
+            Self::Spam { .. } => (550, "5.7.1", Words::Key(|texts| &texts.spam_found)),
+            Self::SpamSuspected => {
+                (451, "4.7.1", Words::Fixed("The message is not taken now, try again later"))
+            }
+            Self::Greylisted => (451, "4.7.1", Words::Fixed("Greylisted, try again later")),
+            Self::ScannerFailed => (451, "4.7.1", Words::Key(|texts| &texts.scanner_failed)),
+            Self::NotScannable => (550, "5.7.1", Words::Key(|texts| &texts.scanner_failed)),
+            Self::TooLargeToScan => (552, "5.3.4", Words::Fixed("The message is too large to be scanned")),
             Self::TooLargeToScanNow => {
-                (452, "4.3.4", "The message is too large to be scanned, try again later")
+                (452, "4.3.4", Words::Fixed("The message is too large to be scanned, try again later"))
             }
-            Self::NoSpace => (452, "4.3.1", "Insufficient space, try again later"),
-            Self::SpoolFailed => (451, "4.3.0", "Local trouble, try again later"),
-            Self::Filtered(Cause::RegexHelo) => (550, "5.7.1", "Your HELO name is not accepted here"),
-            Self::Filtered(Cause::RegexMailFrom) => (550, "5.7.1", "The sender is not accepted here"),
-            Self::Filtered(_) => (550, "5.7.1", "The recipient is not accepted here"),
-            Self::EncryptionRequired => (530, "5.7.0", "Must issue a STARTTLS command first"),
+            Self::NoSpace => (452, "4.3.1", Words::Key(|texts| &texts.no_space)),
+            Self::SpoolFailed => (451, "4.3.0", Words::Key(|texts| &texts.spool_open_fail)),
+            Self::Filtered(_) => (550, "5.7.1", Words::Key(|texts| &texts.filtered)),
+            Self::EncryptionRequired => (530, "5.7.0", Words::Fixed("Must issue a STARTTLS command first")),
             // The server may offer it again, and whoever hid it may be gone (RFC 3207 section 6).
             Self::EncryptionMissing => {
-                (451, "4.7.4", "Encryption is required, but the server does not offer it")
+                (451, "4.7.4", Words::Fixed("Encryption is required, but the server does not offer it"))
             }
-            Self::AuthRequired => (530, "5.7.0", "Authentication required"),
-            Self::CheckFailed => (451, "4.7.1", "A check could not be made, try again later"),
-            Self::EarlyTalk => (554, "5.5.1", "Wait for the greeting"),
-            Self::ConnectFailed => (421, "4.4.1", "The server cannot be reached, try again later"),
-            Self::ServerSilent => (421, "4.4.2", "The server does not answer, try again later"),
-            Self::ServerLost => (421, "4.4.2", "Lost the connection to the server, try again later"),
-            Self::ServerStalled => (451, "4.4.2", "The server does not read, try again later"),
-            Self::ServerProtocol => (451, "4.5.0", "The server broke the protocol, try again later"),
-            Self::Server(_) => (451, "4.5.0", "The server refused the message"),
-            Self::ClientTimeout => (421, "4.4.2", "Timeout, closing connection"),
-            Self::SessionTimeout => (421, "4.4.2", "The session has lasted too long, closing connection"),
-            Self::TooManyErrors => (421, "4.7.0", "Too many errors, closing connection"),
-            Self::TooManySessions => (421, "4.3.2", "Too many connections, try again later"),
-            Self::TooManySessionsOfClient => {
-                (421, "4.7.0", "Too many connections from your host, try again later")
+            Self::AuthRequired => (530, "5.7.0", Words::Key(|texts| &texts.auth_required)),
+            Self::CheckFailed => (451, "4.7.1", Words::Fixed("A check could not be made, try again later")),
+            Self::EarlyTalk => (554, "5.5.1", Words::Key(|texts| &texts.early_talk)),
+            Self::TakeoverEnds => (554, "5.5.0", Words::Key(|texts| &texts.transaction_failed)),
+            Self::ConnectTimeout => (421, "4.4.1", Words::Key(|texts| &texts.connect_timeout)),
+            Self::ConnectFailed => (421, "4.4.1", Words::Key(|texts| &texts.cannot_connect)),
+            Self::ServerSilent => (421, "4.4.2", Words::Fixed("The server does not answer, try again later")),
+            Self::ServerLost => {
+                (421, "4.4.2", Words::Fixed("Lost the connection to the server, try again later"))
             }
-            Self::ShuttingDown => (421, "4.3.2", "Service shutting down, try again later"),
-            Self::Ended => (421, "4.3.2", "The session was ended by the operator, try again later"),
-            Self::Locked { for_ever: false } => {
-                (421, "4.7.0", "No SMTP service for you now, try again later")
+            Self::ServerStalled => (451, "4.4.2", Words::Fixed("The server does not read, try again later")),
+            Self::ServerProtocol => {
+                (451, "4.5.0", Words::Fixed("The server broke the protocol, try again later"))
             }
-            Self::Locked { for_ever: true } => (554, "5.7.1", "No SMTP service for you here"),
-            Self::LaneRejects => (554, "5.7.1", "No SMTP service for you here"),
-        };
-        (code, status, text.to_owned())
+            Self::Server(_) => (451, "4.5.0", Words::Fixed("The server refused the message")),
+            Self::ClientTimeout => (421, "4.4.2", Words::Key(|texts| &texts.session_timeout)),
+            Self::SessionTimeout => {
+                (421, "4.4.2", Words::Fixed("The session has lasted too long, closing connection"))
+            }
+            Self::TooManyErrors => (421, "4.7.0", Words::Fixed("Too many errors, closing connection")),
+            Self::TooManySessions => (421, "4.3.2", Words::Key(|texts| &texts.max_reached)),
+            Self::TooManySessionsOfClient => (421, "4.7.0", Words::Key(|texts| &texts.max_per_host)),
+            Self::ShuttingDown => (421, "4.3.2", Words::Key(|texts| &texts.temp_unavail)),
+            Self::Ended => {
+                (421, "4.3.2", Words::Fixed("The session was ended by the operator, try again later"))
+            }
+            Self::Locked { for_ever: false } => (421, "4.7.0", Words::Key(|texts| &texts.virus_locked)),
+            Self::Locked { for_ever: true } => (554, "5.7.1", Words::Key(|texts| &texts.virus_locked)),
+            Self::LaneRejects => (554, "5.7.1", Words::Key(|texts| &texts.lane_rejects)),
+        }
     }
+}
+
+/// Where the text of a reply comes from.
+enum Words {
+    /// The operator cannot change it.
+    Fixed(&'static str),
+    /// The same, but it depends.
+    Made(String),
+    /// A key of `messages`.
+    Key(fn(&Messages) -> &Text),
 }
 
 #[cfg(test)]
@@ -293,7 +342,7 @@ mod tests {
             Refusal::Locked { for_ever: true },
             Refusal::Locked { for_ever: false },
         ] {
-            let reply = refusal.reply("gw.test").summary();
+            let reply = refusal.reply(&Voice { name: "gw.test".to_owned(), ..Voice::default() }).summary();
             assert_eq!(reply.as_bytes().first(), reply.as_bytes().get(4), "{reply}");
         }
     }

@@ -8,12 +8,13 @@ use super::{Envelope, Question, Steps};
 use crate::config::file::{Auth, Config, Filters, Inspect, Limits, StartTls, Timeouts};
 use crate::outcome::{Cause, MessageAction};
 use crate::smtp::refusal::Refusal;
+use crate::smtp::voice::Voice;
 
 /// What the operator wants of every exchange.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The gateway's name in its own replies.
-    pub name: String,
+    /// The gateway's name and texts in its own replies.
+    pub voice: Voice,
     /// What is let through.
     pub inspect: Inspect,
     /// What names and addresses must match.
@@ -33,7 +34,7 @@ impl Rules {
     #[must_use]
     pub fn new(config: &Config, name: String) -> Self {
         Self {
-            name,
+            voice: Voice { name, messages: config.messages.clone() },
             inspect: config.inspect.clone(),
             filters: config.filters.clone(),
             auth: config.auth.clone(),

@@ -20,12 +20,12 @@ impl Exchange {
     /// Answers in the server's place, behind all replies that are still to come.
     pub(super) fn answer(&mut self, refusal: &Refusal) {
         self.tally.refused(refusal);
-        self.queue.push_own(refusal.reply(&self.rules.name));
+        self.queue.push_own(refusal.reply(&self.rules.voice));
     }
 
     /// Writes a reply to the client at once.
     pub(super) fn say(&mut self, refusal: &Refusal, now: Instant) {
-        let reply = refusal.reply(&self.rules.name);
+        let reply = refusal.reply(&self.rules.voice);
         tally::count(&mut self.tally.own_replies, reply.code());
         self.relay_reply(&reply, now);
     }

@@ -98,7 +98,7 @@ impl Exchange {
         if error == CommandError::Foreign {
             // Whoever speaks HTTP here is not a mail client; nothing of what follows may run.
             self.note(Note::Foreign);
-            return self.answer_last(Refusal::Command(error).reply(&self.rules.name), SessionEnd::Gateway);
+            return self.answer_last(Refusal::Command(error).reply(&self.rules.voice), SessionEnd::Gateway);
         }
         let refusal = match (error, line.first().map(u8::to_ascii_uppercase)) {
             (CommandError::Path(path), Some(b'M')) => Refusal::Sender(path),
@@ -121,7 +121,7 @@ impl Exchange {
         let limits = &self.rules.limits;
         if limits.hard_errors != 0 && self.errors >= limits.hard_errors {
             self.tally.refused(&Refusal::TooManyErrors);
-            self.answer_last(Refusal::TooManyErrors.reply(&self.rules.name), SessionEnd::Gateway);
+            self.answer_last(Refusal::TooManyErrors.reply(&self.rules.voice), SessionEnd::Gateway);
         } else if limits.soft_errors != 0 && self.errors > limits.soft_errors {
             self.clocks.delay = now.checked_add(limits.error_delay.duration());
         }

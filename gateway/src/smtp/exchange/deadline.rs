@@ -162,7 +162,7 @@ impl Exchange {
                 return true;
             }
             Timer::Closing => return false,
-            Timer::Connect => self.give_up(&Refusal::ConnectFailed, SessionEnd::Connect, now),
+            Timer::Connect => self.give_up(&Refusal::ConnectTimeout, SessionEnd::Connect, now),
             Timer::Greeting | Timer::Reply => {
                 self.give_up(&Refusal::ServerSilent, SessionEnd::Timeout, now);
             }

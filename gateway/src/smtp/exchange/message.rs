@@ -74,7 +74,7 @@ impl Exchange {
             }
             Input::Command if between_chunks => {
                 self.drop_server();
-                self.queue.give_up(&refusal.reply(&self.rules.name));
+                self.queue.give_up(&refusal.reply(&self.rules.voice));
                 self.message_refused(&refusal);
             }
             Input::Text(_) | Input::Chunk(_) | Input::Command | Input::AuthResponse => return,
@@ -89,7 +89,7 @@ impl Exchange {
     pub(super) fn end_refused(&mut self, refusal: &Refusal, now: Instant) {
         self.tally.refused(refusal);
         self.message_refused(refusal);
-        let reply = refusal.reply(&self.rules.name);
+        let reply = refusal.reply(&self.rules.voice);
         if reply.is_closing() {
             self.answer_last(reply, SessionEnd::Server);
         } else {
@@ -107,7 +107,7 @@ impl Exchange {
         } else {
             MessageAction::Refused
         };
-        self.message_done(action, refusal.reply(&self.rules.name).summary());
+        self.message_done(action, refusal.reply(&self.rules.voice).summary());
     }
 
     /// Whether a message is begun, and its next chunk has not come.

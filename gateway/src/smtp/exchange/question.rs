@@ -160,7 +160,7 @@ impl Exchange {
         match ruling {
             Ruling::Pass => self.clocks.enter(now),
             Ruling::Refuse(refusal) | Ruling::Takeover(refusal)
-                if !refusal.reply(&self.rules.name).is_closing() =>
+                if !refusal.reply(&self.rules.voice).is_closing() =>
             {
                 // RFC 5321 section 3.1: the refusal stands in the greeting's place, and the
                 // client is waited for.
@@ -196,7 +196,7 @@ impl Exchange {
                 self.skip_chunk(size, last, refusal, now);
             }
             (Ruling::Refuse(refusal) | Ruling::Takeover(refusal) | Ruling::Close(refusal), _)
-                if refusal.reply(&self.rules.name).is_closing() =>
+                if refusal.reply(&self.rules.voice).is_closing() =>
             {
                 self.close_with(&refusal);
             }
@@ -208,7 +208,7 @@ impl Exchange {
 
     fn close_with(&mut self, refusal: &Refusal) {
         self.tally.refused(refusal);
-        self.answer_last(refusal.reply(&self.rules.name), SessionEnd::Gateway);
+        self.answer_last(refusal.reply(&self.rules.voice), SessionEnd::Gateway);
     }
 }
 

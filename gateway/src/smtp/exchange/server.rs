@@ -142,10 +142,10 @@ impl Exchange {
             (Phase::Relay, Input::Text(_) | Input::Chunk(_) | Input::Verdict(_)) => {
                 self.refuse_message(refusal.clone(), now);
             }
-            (Phase::Relay, _) if !refusal.reply(&self.rules.name).is_closing() => {
+            (Phase::Relay, _) if !refusal.reply(&self.rules.voice).is_closing() => {
                 self.abort_message(&refusal.to_string());
                 self.drop_server();
-                self.queue.give_up(&refusal.reply(&self.rules.name));
+                self.queue.give_up(&refusal.reply(&self.rules.voice));
                 self.take_over(refusal, now);
             }
             (Phase::Connect | Phase::Greeting { .. } | Phase::Relay, _) => self.give_up(refusal, end, now),

@@ -18,7 +18,7 @@ pub(super) struct Takeover {
     pub(super) since: Instant,
     commands: u32,
     /// Why, in the reply to MAIL.
-    reason: String,
+    reason: Refusal,
 }
 
 impl Exchange {
@@ -29,7 +29,7 @@ impl Exchange {
             takeover.since = now;
         } else {
             self.note(Note::Takeover);
-            self.phase = Phase::Takeover(Takeover { since: now, commands: 0, reason: refusal.to_string() });
+            self.phase = Phase::Takeover(Takeover { since: now, commands: 0, reason: refusal.clone() });
         }
         if !self.is_in_message() {
             self.transaction = None;
@@ -57,24 +57,29 @@ impl Exchange {
             return;
         }
         let Phase::Takeover(takeover) = &self.phase else { return };
-        let name = &self.rules.name;
+        let voice = &self.rules.voice;
         let reply = match command {
             Command::Hello { name: hello, .. } => {
                 self.hello = hello;
-                Reply::new(250, &format!("{name} SMTP gateway, hello"))
+                Reply::new(250, &format!("{} {}", voice.name, voice.messages.hello))
             }
             Command::Mail { .. } => {
-                Reply::new(451, &format!("4.3.2 {name} No more mail in this session: {}", takeover.reason))
+                let text = if let Refusal::Virus { .. } = takeover.reason {
+                    voice.messages.virus_no_more.to_string()
+                } else {
+                    format!("No more mail in this session: {}", takeover.reason)
+                };
+                voice.reply(451, "4.3.2", &text)
             }
-            Command::Rcpt { .. } | Command::Data => Refusal::BadSequence.reply(name),
+            Command::Rcpt { .. } | Command::Data => Refusal::BadSequence.reply(voice),
             Command::Bdat { size, last } => return self.skip_chunk(size, last, Refusal::BadSequence, now),
             Command::Rset | Command::Noop => Reply::new(250, "2.0.0 OK"),
             Command::Quit => {
-                let reply = Reply::new(221, &format!("2.0.0 {name} Signing off"));
+                let reply = voice.reply(221, "2.0.0", voice.messages.sign_off.as_str());
                 return self.answer_last(reply, SessionEnd::Gateway);
             }
             Command::StartTls | Command::Auth { .. } | Command::Query { .. } => {
-                Refusal::Command(CommandError::Forbidden).reply(name)
+                Refusal::Command(CommandError::Forbidden).reply(voice)
             }
         };
         self.queue.push_own(reply);
@@ -85,10 +90,9 @@ impl Exchange {
         let Phase::Takeover(takeover) = &mut self.phase else { return false };
         takeover.commands = takeover.commands.saturating_add(1);
         let limit = self.rules.limits.takeover_commands;
-        let name = &self.rules.name;
         if limit != 0 && takeover.commands > limit {
             self.tally.takeover_ends = self.tally.takeover_ends.saturating_add(1);
-            let reply = Reply::new(554, &format!("5.5.0 {name} Transaction failed"));
+            let reply = Refusal::TakeoverEnds.reply(&self.rules.voice);
             self.answer_last(reply, SessionEnd::Gateway);
             return false;
         }
