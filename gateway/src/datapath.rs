@@ -62,6 +62,7 @@ pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod takeover;
+pub mod verified;
 
 use listener::ControlSocket;
 use serve::{Datapath, End, Signals};

@@ -4,8 +4,11 @@
 //! on all of them; what counts is the ratio of a row to its yardstick, never a number alone.
 
 mod bulk;
+mod idle;
+mod packet;
 mod report;
 mod splice;
+mod usage;
 
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +25,10 @@ use report::Report;
 pub(crate) enum Family {
     /// Octets that pass unread: the engines of the splice lane, HAProxy, plain forwarding.
     Splice,
+    /// Sessions in which nothing passes: sockets and memory, by engine.
+    Idle,
+    /// The kernel program: nanoseconds by the packet, instructions of the verifier, memory of entries.
+    Packet,
     /// Everything.
     All,
 }
@@ -40,9 +47,17 @@ pub(crate) fn run(family: Family, quick: bool, json: Option<&Path>) -> anyhow::R
     )?;
     let interrupt = Interrupt::catch()?;
     let binary = step::target().join("release/gateway");
-    let reports: Vec<Report> = match family {
-        Family::Splice | Family::All => vec![splice::run(&binary, quick, &interrupt)?],
-    };
+    let mut reports: Vec<Report> = Vec::new();
+    let wanted = |one| family == one || family == Family::All;
+    if wanted(Family::Splice) {
+        reports.push(splice::run(&binary, quick, &interrupt)?);
+    }
+    if wanted(Family::Idle) {
+        reports.push(idle::run(&binary, quick, &interrupt)?);
+    }
+    if wanted(Family::Packet) {
+        reports.extend(packet::run(quick)?);
+    }
     for report in &reports {
         for line in report.table() {
             say::line(&line);

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::maps::{Array, MapError};
 use aya::programs::{ProgramError, SchedClassifier};
@@ -20,6 +21,7 @@ use super::maps::Maps;
 use super::pin::{self, Pins};
 use super::quarantine::Quarantine;
 use super::selftest::{self, Verdict};
+use super::verified::Verified;
 use crate::config::file::{Attach, Intercept, WhenDown};
 
 /// Names another object file than the installed one.
@@ -365,13 +367,15 @@ impl Kernel {
         self.log.as_ref().map(Log::fd)
     }
 
-    /// How many instructions the kernel followed to prove the program safe; a figure for reports.
+    /// How many instructions the kernel followed to prove the programs safe; a figure for reports.
     ///
     /// # Errors
     ///
     /// The kernel does not say.
-    pub fn verified_instructions(&mut self) -> Result<Option<u32>, Error> {
-        Ok(program(&mut self.ebpf)?.info()?.verified_instruction_count())
+    pub fn verified_instructions(&mut self) -> Result<Verified, Error> {
+        let ingress = program(&mut self.ebpf)?.info()?.verified_instruction_count();
+        let egress = egress_program(&mut self.ebpf)?.info()?.verified_instruction_count();
+        Ok([(name::PROGRAM, ingress), (name::EGRESS_PROGRAM, egress)])
     }
 
     /// What the program says of one packet, as if it came in on the interface with this number
@@ -383,6 +387,16 @@ impl Kernel {
     /// The kernel takes no such packet: it is shorter than an Ethernet header, mostly.
     pub fn judge(&mut self, packet: &[u8], interface: u32, mark: u32) -> Result<Verdict, Error> {
         selftest::judge(program(&mut self.ebpf)?, packet, interface, mark)
+    }
+
+    /// How long the program takes for one packet that came in on the interface with this number: the
+    /// mean of so many runs over the same packet, which meet what the ones before made of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::judge`].
+    pub fn time(&mut self, packet: &[u8], interface: u32, runs: u32) -> Result<Duration, Error> {
+        selftest::time(program(&mut self.ebpf)?, packet, interface, runs)
     }
 }
 

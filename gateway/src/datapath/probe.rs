@@ -13,7 +13,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 
 use super::interfaces::{self, Link};
 use super::object::{Kernel, Settings};
-use super::{chain, source};
+use super::{chain, source, verified};
 use serde::Serialize;
 
 use crate::config::file::{Attach, Config, Origin};
@@ -105,7 +105,7 @@ pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
 /// Looks at the kernel's settings for the interfaces that are meant.
 #[must_use]
 pub fn settings(links: &[Link], config: &Config) -> Vec<Finding> {
-    let answers = source::servers_answer_clients(config);
+    let answers = config.splice.engine.hands_off() || source::servers_answer_clients(config);
     let wanted = interfaces::wanted(links, &config.intercept, answers);
     let names: Vec<&str> = wanted.values().map(|(name, _)| name.as_str()).collect();
     sysctl::examine(config, &names, &sysctl::read)
@@ -213,9 +213,15 @@ fn unsupported<E: std::error::Error>(answer: Result<bool, E>, what: String) -> O
 
 /// Loads the program for real, and runs its self-test.
 fn program(config: &Config) -> Finding {
-    let tested = Kernel::load(&Settings::from(&config.intercept)).and_then(|mut kernel| kernel.self_test());
+    let tested = Kernel::load(&Settings::from(&config.intercept)).and_then(|mut kernel| {
+        kernel.self_test()?;
+        kernel.verified_instructions()
+    });
     match tested {
-        Ok(()) => Finding::fine("the eBPF program loads and passes its self-test"),
+        Ok(verified) => Finding::fine(format!(
+            "the eBPF program loads and passes its self-test (instructions followed: {})",
+            verified::shown(&verified)
+        )),
         // The first line: what follows is the verifier's account of every instruction.
         Err(error) => Finding::missing(
             format!("the eBPF program: {}", chain(&error).lines().next().unwrap_or_default()),

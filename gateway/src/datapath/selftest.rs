@@ -5,8 +5,9 @@
 //! program is never attached, so that no live packet meets the settings of the test.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
 use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
 use ipnet::{IpNet, Ipv4Net};
@@ -144,16 +145,35 @@ pub(super) fn judge(
     interface: u32,
     mark: u32,
 ) -> Result<Verdict, Error> {
+    Ok(test_run(program, packet, interface, mark, 1)?.return_value.into())
+}
+
+/// How long the program takes for one packet, the mean of so many runs of it over the same one.
+pub(super) fn time(
+    program: &SchedClassifier,
+    packet: &[u8],
+    interface: u32,
+    runs: u32,
+) -> Result<Duration, Error> {
+    Ok(test_run(program, packet, interface, 0, runs)?.duration)
+}
+
+fn test_run(
+    program: &SchedClassifier,
+    packet: &[u8],
+    interface: u32,
+    mark: u32,
+    repeat: u32,
+) -> Result<TestRunResult, Error> {
     // The fields of `struct __sk_buff` (linux/bpf.h) that are not zero, each four octets long:
     // the third is the mark, the eleventh the interface.
     let mut context = [0u32; 11];
     let [_, _, mark_field, _, _, _, _, _, _, _, interface_field] = &mut context;
     (*mark_field, *interface_field) = (mark, interface);
-    let run = program.test_run(TestRunOptions {
+    Ok(program.test_run(TestRunOptions {
         data_in: Some(packet),
         ctx_in: Some(context.as_bytes()),
-        repeat: 1,
+        repeat,
         ..TestRunOptions::default()
-    })?;
-    Ok(run.return_value.into())
+    })?)
 }

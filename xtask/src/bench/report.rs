@@ -19,19 +19,34 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Row {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// A value for each round.
     pub(crate) values: Vec<f64>,
-    /// Processor seconds of user space and kernel for a gigabyte, for each round.
-    pub(crate) cpu: Vec<f64>,
-    /// Sockets of the session on the router.
-    pub(crate) sockets: usize,
+    /// What else was measured, a value for each round.
+    pub(crate) facts: Vec<(Fact, Vec<f64>)>,
+}
+
+/// Something measured beside the value of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// For people: a word or two.
+    pub(crate) heading: &'static str,
+    /// For machines.
+    pub(crate) key: &'static str,
 }
 
 impl Row {
     /// A row that has no values yet.
-    pub(crate) const fn new(name: &'static str) -> Self {
-        Self { name, values: Vec::new(), cpu: Vec::new(), sockets: 0 }
+    pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), values: Vec::new(), facts: Vec::new() }
+    }
+
+    /// Adds what was measured in one round.
+    pub(crate) fn add(&mut self, fact: Fact, value: f64) {
+        match self.facts.iter_mut().find(|(other, _)| *other == fact) {
+            Some((_, values)) => values.push(value),
+            None => self.facts.push((fact, vec![value])),
+        }
     }
 
     fn median(&self) -> f64 {
@@ -60,21 +75,21 @@ impl Report {
                 self.unit,
                 self.rows.first().map_or(0, |row| row.values.len())
             ),
-            format!(
-                "{:<12} {:>8} {:>15} {:>7} {:>10} {:>8}",
-                "", "median", "spread", "ratio", "CPU s/GB", "sockets"
-            ),
         ];
+        let facts: Vec<Fact> =
+            self.rows.first().map_or_else(Vec::new, |row| row.facts.iter().map(|(fact, _)| *fact).collect());
+        let headings: String = facts.iter().map(|fact| format!(" {:>16}", fact.heading)).collect();
+        lines.push(format!("{:<16} {:>10} {:>20} {:>7}{headings}", "", "median", "spread", "ratio"));
         for row in &self.rows {
             let (low, high) = spread(&row.values);
+            let facts: String =
+                row.facts.iter().map(|(_, values)| format!(" {:>16.3}", median(values))).collect();
             lines.push(format!(
-                "{:<12} {:>8.2} {:>15} {:>7.2} {:>10.3} {:>8}",
+                "{:<16} {:>10.2} {:>20} {:>7.2}{facts}",
                 row.name,
                 row.median(),
                 format!("{low:.2} to {high:.2}"),
                 self.ratio(row),
-                median(&row.cpu),
-                row.sockets
             ));
         }
         lines
@@ -91,16 +106,17 @@ pub(crate) fn json(reports: &[Report]) -> String {
                 .iter()
                 .map(|row| {
                     let (low, high) = spread(&row.values);
-                    let value = json!({
+                    let mut value = json!({
                         "unit": report.unit,
                         "median": row.median(),
                         "spread": [low, high],
                         "ratio": report.ratio(row),
-                        "cpu_seconds_per_gigabyte": median(&row.cpu),
-                        "sockets": row.sockets,
                         "rounds": row.values,
                     });
-                    (row.name.to_owned(), value)
+                    for (fact, values) in &row.facts {
+                        value[fact.key] = json!(median(values));
+                    }
+                    (row.name.clone(), value)
                 })
                 .collect();
             (report.family.to_owned(), Value::Object(rows))
@@ -130,7 +146,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let row = |name, values: &[f64]| Row { values: values.to_vec(), cpu: vec![0.5], ..Row::new(name) };
+        let row = |name: &str, values: &[f64]| Row { values: values.to_vec(), ..Row::new(name) };
         Report {
             family: "splice",
             unit: "Gbit/s",

@@ -10,11 +10,20 @@ use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::process::Daemon;
 use gateway_tests::{process, wait};
+use nix::unistd::Pid;
 
 use super::bulk::{self, Session};
-use super::report::{Report, Row};
+use super::report::{Fact, Report, Row};
+use super::usage;
 use crate::interrupt::Interrupt;
 use crate::say;
+
+/// Of the router, for the session.
+const SOCKETS: Fact = Fact { heading: "sockets", key: "sockets" };
+/// Of all processors, for whatever they do: forwarding is nobody's process.
+const MACHINE: Fact = Fact { heading: "CPU s/GB", key: "cpu_seconds_per_gigabyte" };
+/// Of the processes alone that stand between client and server.
+const PROCESSES: Fact = Fact { heading: "of processes", key: "process_cpu_seconds_per_gigabyte" };
 
 /// Ways through the router, in the order of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,28 +74,40 @@ pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
 fn measure(way: Way, binary: &Path, span: Duration, row: &mut Row) -> anyhow::Result<()> {
     let lab = Lab::new()?;
     bulk::serve(lab.server(), Family::V4.smtp())?;
-    let _means = Means::start(way, &lab, binary)?;
+    let means = Means::start(way, &lab, binary)?;
     let handed_off = || Ok(way != Way::Gateway("handoff") || sockets(&lab)? == 0);
     let session = Session::open(lab.client(), Family::V4.smtp(), handed_off)?;
-    row.sockets = sockets(&lab)?;
-    let before = busy()?;
+    row.add(SOCKETS, number(sockets(&lab)?)?);
+    let processes = means.processes()?;
+    let before = (usage::machine()?, usage::processes(&processes)?);
     let (octets, took) = session.burst(span)?;
-    let busy = busy()?.saturating_sub(before);
+    let machine = usage::machine()?.saturating_sub(before.0);
+    let own = usage::processes(&processes)?.saturating_sub(before.1);
     #[expect(clippy::cast_precision_loss, reason = "a measurement, not a sum of money")]
     let gigabytes = octets as f64 / 1e9;
     row.values.push(gigabytes * 8.0 / took.as_secs_f64());
-    row.cpu.push(busy.as_secs_f64() / gigabytes);
+    row.add(MACHINE, machine.as_secs_f64() / gigabytes);
+    row.add(PROCESSES, own.as_secs_f64() / gigabytes);
     Ok(())
 }
 
 /// What runs on the router.
 enum Means {
     Nothing,
-    Gateway(#[expect(dead_code, reason = "kept running until dropped")] Gateway),
-    Haproxy(#[expect(dead_code, reason = "kept running until dropped")] Daemon),
+    Gateway(Gateway),
+    Haproxy(Daemon),
 }
 
 impl Means {
+    /// Its processes.
+    fn processes(&self) -> anyhow::Result<Vec<Pid>> {
+        Ok(match self {
+            Self::Nothing => Vec::new(),
+            Self::Gateway(gateway) => vec![gateway.daemon().pid(), gateway.proxy()?],
+            Self::Haproxy(daemon) => vec![daemon.pid()],
+        })
+    }
+
     fn start(way: Way, lab: &Lab, binary: &Path) -> anyhow::Result<Self> {
         match way {
             Way::Forwarding => Ok(Self::Nothing),
@@ -121,18 +142,12 @@ fn haproxy(lab: &Lab) -> anyhow::Result<Daemon> {
 }
 
 /// TCP connections of the router.
-fn sockets(lab: &Lab) -> anyhow::Result<usize> {
+pub(super) fn sockets(lab: &Lab) -> anyhow::Result<usize> {
     let list = process::done(lab.router().command("ss").args(["-Htn", "state", "established"]))?;
     Ok(list.lines().filter(|line| !line.trim().is_empty()).count())
 }
 
-/// Time that all processors have spent on anything but waiting (`proc_stat(5)`).
-fn busy() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().next().context("/proc/stat is empty")?;
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq
-    let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|&place: &usize| ticks.get(place)).sum();
-    // A tick is a hundredth of a second for user space, whatever the kernel's own (USER_HZ).
-    Ok(Duration::from_millis(busy * 10))
+/// A small number as one that is measured.
+pub(super) fn number(count: usize) -> anyhow::Result<f64> {
+    Ok(f64::from(u32::try_from(count)?))
 }

@@ -1,0 +1,82 @@
+//! Sessions after STARTTLS in which nothing passes: what each keeps, by engine.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::wait;
+
+use super::bulk::{self, Session};
+use super::report::{Fact, Report, Row};
+use super::splice::{number, sockets};
+use super::usage;
+use crate::interrupt::Interrupt;
+use crate::say;
+
+const SOCKETS: Fact = Fact { heading: "sockets", key: "sockets" };
+const MAPS: Fact = Fact { heading: "map octets", key: "map_bytes" };
+/// `splice.engine`.
+const ENGINES: [&str; 3] = ["splice", "handoff", "copy"];
+/// Words that each says before it falls silent; a handoff waits for a quiet moment between them.
+const WORDS: u32 = 4;
+/// Sessions that are there before the first measurement: what the first of all costs is no session's.
+const BEFORE: usize = 20;
+
+/// Measures sessions by the hundred, engine by engine.
+pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
+    let (rounds, sessions) = if quick { (1, 200) } else { (3, 1_000) };
+    let mut rows = ENGINES.map(Row::new);
+    for round in 1..=rounds {
+        for (engine, row) in ENGINES.into_iter().zip(&mut rows) {
+            interrupt.check()?;
+            say::line(&format!("round {round} of {rounds}: {sessions} idle sessions, {engine}"));
+            measure(engine, binary, sessions, row).with_context(|| format!("{engine} in round {round}"))?;
+        }
+    }
+    Ok(Report {
+        family: "idle",
+        unit: "octets of user space a session",
+        yardstick: "splice",
+        rows: rows.into(),
+    })
+}
+
+fn measure(engine: &'static str, binary: &Path, sessions: usize, row: &mut Row) -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    bulk::serve(lab.server(), Family::V4.smtp())?;
+    let limits = vec![("sessions", "5000"), ("sessions-per-client", "5000")];
+    let settings = Settings { splice: vec![("engine", engine)], limits, ..Settings::default() };
+    let gateway = Gateway::start_binary(binary, &lab, &settings, &[])?;
+    let processes = [gateway.daemon().pid(), gateway.proxy()?];
+    let datapath = gateway.daemon().pid();
+    let open = |count| {
+        let opened = (0..count).map(|_| silent(&lab)).collect::<anyhow::Result<Vec<_>>>()?;
+        if engine == "handoff" {
+            wait::until(Duration::from_secs(30), "handoff of all", || {
+                Ok((sockets(&lab)? == 0).then_some(()))
+            })?;
+        }
+        anyhow::Ok(opened)
+    };
+    let _first = open(BEFORE)?;
+    let before = (usage::memory(&processes)?, usage::maps(datapath)?, sockets(&lab)?);
+    let _others = open(sessions)?;
+    let after = (usage::memory(&processes)?, usage::maps(datapath)?, sockets(&lab)?);
+    let each = |more: u64| Ok::<_, anyhow::Error>(number(usize::try_from(more)?)? / number(sessions)?);
+    row.values.push(each(after.0.saturating_sub(before.0))?);
+    row.add(MAPS, each(after.1.saturating_sub(before.1))?);
+    row.add(SOCKETS, number(after.2.saturating_sub(before.2))? / number(sessions)?);
+    Ok(())
+}
+
+/// A session that has said a few words, and says no more.
+fn silent(lab: &Lab) -> anyhow::Result<Session> {
+    let words = Cell::new(0);
+    Session::open(lab.client(), Family::V4.smtp(), || {
+        words.set(words.get() + 1);
+        Ok(words.get() >= WORDS)
+    })
+}
