@@ -85,6 +85,19 @@ fn every_section_of_the_schema_refuses_unknown_keys() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_option_of_the_list_has_its_key_and_its_test() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("config/smtp-gated.tsv"))?;
+    let reference = config::reference();
+    for row in list.lines().skip(1) {
+        let [_, key, test] = row.split('\t').collect::<Vec<_>>()[..] else { anyhow::bail!("{row}") };
+        assert!(reference.contains(&format!("### `{key}`")), "no such key: {row}");
+        assert!(root.join("..").join(test).exists(), "no such test: {row}");
+    }
+    Ok(())
+}
+
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name)
 }
