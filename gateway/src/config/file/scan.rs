@@ -21,7 +21,9 @@ pub struct Scan {
     pub max_load: Decimal,
     /// The virus scanner clamd. Left out: messages are not scanned for viruses.
     pub clamd: Option<Clamd>,
-    /// The spam scanner spamd of SpamAssassin. Left out: it is not asked.
+    /// The spam scanner spamd of SpamAssassin. Left out: it is not asked. The gateway does not look
+    /// up the client's name, so SpamAssassin's rule `RDNS_NONE` counts for each message unless you
+    /// write `score RDNS_NONE 0` into its `local.cf`.
     pub spamd: Option<Spamd>,
     /// The spam scanner rspamd. Left out: it is not asked.
     pub rspamd: Option<Rspamd>,
@@ -104,7 +106,9 @@ pub struct Clamd {
     /// Pause between two checks of clamd's health.
     #[serde(default = "default_health_interval")]
     pub health_interval: Span,
-    /// When clamd is left alone for a while.
+    /// When clamd does not answer, it is left alone for a while: meanwhile `on-failure` holds for each
+    /// message at once, without any wait. Then one message tries it, and the rest follows when that
+    /// went well.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
 }

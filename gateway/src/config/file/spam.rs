@@ -11,9 +11,6 @@ use crate::config::units::{ByteCount, Span};
 use crate::outcome::SpamAction;
 
 /// The spam scanner spamd of SpamAssassin.
-///
-/// The gateway asks no DNS for the client's name, so the rule `RDNS_NONE` counts for each message
-/// unless you write `score RDNS_NONE 0` into SpamAssassin's `local.cf`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spamd {
@@ -46,7 +43,7 @@ pub struct Spamd {
     /// Pause between two checks of spamd's health.
     #[serde(default = "default_health_interval")]
     pub health_interval: Span,
-    /// When spamd is left alone for a while.
+    /// When spamd does not answer, it is left alone for a while, as clamd is.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
 }
@@ -76,7 +73,9 @@ pub struct Rspamd {
     /// Password, where the worker wants one. Left out: none.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// What happens to a message for each action that rspamd recommends.
+    /// What happens to a message for each action that rspamd recommends. The gateway changes no
+    /// message: where rspamd would mark one, it passes, and the record tells. An action that has no
+    /// key here is a failure of the scanner.
     #[serde(default)]
     pub actions: Actions,
     /// Largest message that is scanned; not more than `max_message` of rspamd.
@@ -98,7 +97,7 @@ pub struct Rspamd {
     /// Pause between two checks of rspamd's health.
     #[serde(default = "default_health_interval")]
     pub health_interval: Span,
-    /// When rspamd is left alone for a while.
+    /// When rspamd does not answer, it is left alone for a while, as clamd is.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
 }
@@ -171,7 +170,7 @@ impl Actions {
     }
 }
 
-/// A text that no log and no error shows.
+/// A text that no log and no error shows; `gateway config show` does.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
