@@ -198,7 +198,7 @@ async fn live(mut datapath: Datapath, signals: &mut Signals) -> Result<(), Error
             Err(error)
         }
         ran => {
-            datapath.stop(signals).await;
+            Box::pin(datapath.stop(signals)).await;
             ran
         }
     }
