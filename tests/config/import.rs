@@ -70,7 +70,7 @@ fn scanners_filters_and_headers_are_carried_over() -> anyhow::Result<()> {
         "mode netfilter\nantivirus_type clamd\nantivirus_path 127.0.0.1:3310\nantispam_type spamassassin\n\
          spam_threshold 5.5\nignore_errors 1\nlock_on virus\nauth_require ifsupported\nauth_skip antivir,regex\n\
          regex_reject_helo ^(localhost|\\[.*\\])$\nnat_header_type ip-only\nabuse abuse@example.net\nforbid_starttls 1\n\
-         spool_leave_on virus,spam\n",
+         spool_leave_on virus,spam\nmsg_sign_off Bye: see you\n",
     )?;
     insta::assert_snapshot!(imported.yaml);
     Ok(())
@@ -88,8 +88,7 @@ fn older_names_count_as_the_newer_ones() -> anyhow::Result<()> {
 
 #[test]
 fn what_has_no_meaning_is_told_with_its_reason() -> anyhow::Result<()> {
-    let text =
-        "mode pf\npid_hash_size 64\nuse_netfilter 1\nscanner_path /x\nmax_connections 5\nmax_connections 6\n";
+    let text = "mode pf\npid_hash_size 64\nuse_netfilter 1\nscanner_path /x\nmax_connections 5\nmax_connections 6\nmsg_hello za\u{17c}\u{f3}\u{142}\u{107}\n";
     let imported = good(text)?;
     insta::assert_snapshot!(imported.warnings);
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::option::{Here, OPTIONS, Opt};
 use super::read::{self, Given, Value};
+use crate::config::file::Text;
 use crate::config::pattern::Pattern;
 use crate::config::{Place, Problems};
 use crate::import::yaml::{self, Document};
@@ -24,6 +25,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.scan();
     conversion.filters();
     conversion.nat_header();
+    conversion.messages();
     conversion.log();
     conversion.process();
     conversion.document.finish()
@@ -290,6 +292,26 @@ impl Conversion<'_> {
         self.set("nat-header.type", kind, "nat_header_type");
         self.set("nat-header.name", &yaml::string(&self.text("nat_header")), "nat_header");
         self.set("nat-header.abuse", &yaml::string(&self.text("abuse")), "abuse");
+    }
+
+    /// Only what the file words itself: the gateway's own texts say what the gateway does.
+    fn messages(&mut self) {
+        for option in OPTIONS {
+            let (Here::Keys([key]), Some(given)) = (option.here, self.given.get(option.name)) else {
+                continue;
+            };
+            let Value::Text(text) = &given.value else { continue };
+            if !key.starts_with("messages.") {
+                continue;
+            }
+            match Text::try_from(text.clone()) {
+                Ok(_) => self.document.set(key, &yaml::string(text), option.name),
+                Err(error) => {
+                    let message = format!("`{}` is left out: {}", option.name, error.as_str());
+                    self.problems.warning(self.text, given.place, &message);
+                }
+            }
+        }
     }
 
     fn log(&mut self) {
