@@ -181,7 +181,7 @@ fn tls_with_a_real_server_is_handed_off_and_a_large_message_arrives() -> anyhow:
     ensure!(session.wait()?.success());
 
     let letter = lab.directory().join("letter.eml");
-    let lines = [vec![b'x'; 60], b"\r\n".to_vec()].concat().repeat(80_000);
+    let lines = [vec![b'x'; 60], b"\r\n".to_vec()].concat().repeat(1_700_000);
     fs::write(&letter, [message::infected("by the kernel").to_vec(), lines].concat())?;
     let mut swaks = lab.client().command("swaks");
     swaks.args(["--server", &server.ip().to_string(), "--tls", "--helo", "client.example"]);

@@ -4,6 +4,7 @@
 mod dialogue;
 mod ends;
 mod impaired;
+mod packets;
 mod path_mtu;
 mod refusals;
 mod streams;

@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    fn judge(&mut self, packet: &[u8]) -> anyhow::Result<(Verdict, &'static str)> {
+    pub(crate) fn judge(&mut self, packet: &[u8]) -> anyhow::Result<(Verdict, &'static str)> {
         self.judge_on(LOOPBACK, packet, 0)
     }
 

@@ -139,7 +139,7 @@ smtpd_tls_cert_file = {home}/etc/cert.pem
 smtpd_tls_key_file = {home}/etc/key.pem
 smtpd_client_connection_rate_limit = 0
 smtpd_peername_lookup = no
-message_size_limit = 40960000
+message_size_limit = 204800000
 inet_protocols = all
 ",
         log.display()
