@@ -60,6 +60,16 @@ fn without_clamd_a_message_is_refused_where_that_is_configured() -> anyhow::Resu
 
 #[test]
 fn a_clamd_that_never_answers_is_given_up_at_the_scan_deadline() -> anyhow::Result<()> {
+    silent_clamd(|settings| Settings { timeouts: vec![("scan", "2s")], ..settings })
+}
+
+#[test]
+fn a_clamd_that_never_answers_is_given_up_at_its_own_deadline() -> anyhow::Result<()> {
+    silent_clamd(|settings| Settings { clamd_keys: vec![("deadline", "2s")], ..settings })
+}
+
+/// A message is deferred soon, though its scanner says nothing.
+fn silent_clamd(deadline: impl FnOnce(Settings) -> Settings) -> anyhow::Result<()> {
     let started = wait::now();
     let mut silent = None;
     let (reply, arrived) = send(
@@ -67,8 +77,7 @@ fn a_clamd_that_never_answers_is_given_up_at_the_scan_deadline() -> anyhow::Resu
             let path = lab.directory().join("silent.sock");
             silent = Some(UnixListener::bind(&path)?);
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
-            let scanning = Settings::scanning(format!("unix:{}", path.display()));
-            Ok(Settings { timeouts: vec![("scan", "2s")], ..scanning })
+            Ok(deadline(Settings::scanning(format!("unix:{}", path.display()))))
         },
         &message::clean("silent clamd"),
     )?;
