@@ -18,6 +18,7 @@ mod run;
 mod sessions;
 mod socket;
 mod status;
+mod stop;
 mod system;
 mod top;
 mod upgrade;
@@ -50,6 +51,8 @@ enum Command {
     Import(import::Args),
     /// Have a new release take over from the running gateway; open sessions go on.
     Upgrade(upgrade::Args),
+    /// Stop the running gateway, and let sessions that the kernel carries go on or end.
+    Stop(stop::Args),
     /// Show the configuration in force, its schema or its reference.
     Config(config::Args),
     /// Serve flows; `run` starts this.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Stop(args) => stop::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::Proxy(args) => proxy::run(&args),

@@ -31,7 +31,7 @@ use crate::under_way::{Place, places};
 mod link;
 mod settings;
 
-use link::{KernelRequests, Operator, Parted};
+use link::{FlowNews, KernelRequests, Operator, Parted};
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
@@ -123,9 +123,12 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let kernel =
         KernelRequests { sessions: handed_off, ends: ending, locks: locked, held: Arc::clone(&locks) };
     let direct = Arc::clone(&context);
-    let ended = Box::new(move |report| direct.direct.ended(report, &direct.telemetry));
+    let news = Box::new(move |news| match news {
+        FlowNews::Carried(flow) => direct.direct.carried(&flow, &direct.table, &direct.telemetry),
+        FlowNews::Ended(report) => direct.direct.ended(report, &direct.telemetry),
+    });
     let (retire, mut retired) = watch::channel(false);
-    let (link, datapath, operator) = link::make(channel, asked, kernel, ended, retire, under_way);
+    let (link, datapath, operator) = link::make(channel, asked, kernel, news, retire, under_way);
     let mut helpers = JoinSet::new();
     helpers.spawn(async move { locks.run().await });
     let table = Arc::clone(&context.table);
@@ -165,7 +168,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     if let Some(parted) = parted {
         // No more flows; those under way may end in good order.
         accepting.shutdown().await;
-        context.direct.end_all(&context.telemetry);
+        context.direct.leave_all(&context.telemetry);
         drain(&context, stop, parted == Parted::Lost).await;
     }
     answering.shutdown().await;
@@ -228,6 +231,10 @@ fn control_view(
         scanners: Box::new(move || {
             let views = scanners.settings.load().scanners.view(clock::now());
             views.into_iter().map(health).collect()
+        }),
+        stop: Box::new({
+            let operator = operator.clone();
+            move |drop_flows| operator.stop(drop_flows)
         }),
         reload: Box::new(move || {
             let operator = operator.clone();

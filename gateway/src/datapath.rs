@@ -9,7 +9,7 @@
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
 //! | [`steer`] | all of those together |
-//! | [`carrier`], [`handoff`], [`repair`], [`sweep`] | sessions that the kernel carries alone |
+//! | [`carrier`], [`handoff`], [`repair`], [`sweep`], [`progress`] | sessions that the kernel carries alone |
 //! | [`reset`], [`segment`] | ends those that must not go on |
 //! | [`quarantine`] | networks whose new flows are held off |
 //! | [`listener`] | the sockets the proxy is handed |
@@ -49,6 +49,7 @@ pub mod object;
 pub mod pid_file;
 pub mod pin;
 pub mod probe;
+pub mod progress;
 mod qdisc;
 pub mod quarantine;
 pub mod repair;

@@ -82,9 +82,15 @@ pub enum ToProxy {
     /// Take no more flows and requests; serve open sessions to their end, however long that takes,
     /// then leave. Sessions that the kernel carries are another proxy's.
     Retire,
+    /// Flows that the kernel carries: all of them to a proxy that is new, and from then on those that
+    /// have changed. The proxy makes a place for those it does not know.
+    FlowsCarried {
+        /// A few at a time.
+        flows: Vec<flow::CarriedFlow>,
+    },
     /// How the kernel side is, every second.
     Status(DatapathStatus),
-    /// Take no more flows, let open sessions end, then leave.
+    /// Take no more flows, let open sessions end, then leave. Flows that are still carried go on.
     Drain,
 }
 
@@ -120,6 +126,11 @@ pub enum ToDatapath {
     },
     /// Change what is locked.
     Lock(lock::LockOrder),
+    /// An operator asks the gateway to stop.
+    Stop {
+        /// Whether flows that the kernel carries are ended.
+        drop_flows: bool,
+    },
     /// What was counted of the locks of these networks? At most [`lock::BATCH`] of them.
     LockHits {
         /// Comes back in [`ToProxy::LockHits`].

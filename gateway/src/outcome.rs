@@ -159,6 +159,8 @@ pub struct HandedOff {
     pub packets_from_client: u64,
     /// Packets from the server.
     pub packets_from_server: u64,
+    /// Whether an earlier process had handed it off: then nothing is known of what was before.
+    pub taken_over: bool,
 }
 
 /// How a session ended.
@@ -185,6 +187,8 @@ pub enum SessionEnd {
     Locked,
     /// The gateway stops.
     Shutdown,
+    /// It did not: the gateway stops, and the kernel goes on carrying it.
+    Kept,
     /// The gateway's own trouble: files, memory, sockets.
     Error,
 }

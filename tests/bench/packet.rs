@@ -164,7 +164,7 @@ fn idle(table: &mut FlowTable) -> anyhow::Result<serde_json::Value> {
         hand_off(table, client, Family::V4.smtp())?;
     }
     let began = clock::now();
-    let ended = sweep::sweep(table, Duration::from_secs(3600), clock::monotonic());
+    let ended = sweep::sweep(table, Duration::from_secs(3600), clock::monotonic(), None).ended;
     let took = began.elapsed();
     ensure!(ended.is_empty(), "{} were swept", ended.len());
     let after = (resident()?, map_bytes()?);

@@ -43,6 +43,7 @@ impl Executioner {
         let caught = kernel.caught().context("the packets are taken")?;
         let carrier = Carrier::start(table, caught)?;
         carrier.order(Order::Configure { idle: Duration::ZERO, own_mark: OWN_MARK });
+        carrier.order(Order::Announce);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Ok((Self { carrier, runtime }, Rest { kernel, listeners }))
     }
@@ -53,13 +54,18 @@ impl Executioner {
 
     /// The next report.
     fn report(&mut self) -> anyhow::Result<FlowReport> {
-        let word = self
-            .runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, self.carrier.word()).await })?
-            .context("the thread has ended")?;
-        match word {
-            Word::Ended(mut flows) if flows.len() == 1 => flows.pop().context("no report"),
-            other @ (Word::Answer { .. } | Word::Ended(_)) => anyhow::bail!("{other:?}"),
+        loop {
+            let word = self
+                .runtime
+                .block_on(async { tokio::time::timeout(PATIENCE, self.carrier.word()).await })?
+                .context("the thread has ended")?;
+            match word {
+                Word::Ended(mut flows) if flows.len() == 1 => return flows.pop().context("no report"),
+                Word::Carried(_) | Word::Changed(_) => {}
+                other @ (Word::Answer { .. } | Word::Ended(_) | Word::Settled(_)) => {
+                    anyhow::bail!("{other:?}")
+                }
+            }
         }
     }
 }

@@ -255,8 +255,8 @@ fn a_session_in_the_kernel_outlives_the_proxy_that_left_it() -> anyhow::Result<(
     bulk(&stream, 2_000_000)?;
     stream.shutdown(Shutdown::Write)?;
     ensure!((&stream).read(&mut [0])? == 0);
-    let record = gateway.wait_for_log("an earlier proxy process")?;
-    ensure!(record.contains("end=Closed"), "{record}");
+    let record = gateway.wait_for_log("taken_over=true")?;
+    ensure!(record.contains("end=client"), "{record}");
     Ok(())
 }
 

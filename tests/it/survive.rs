@@ -76,6 +76,36 @@ pub(crate) fn through(attach: &'static str) -> Settings {
     Settings { intercept: vec![("attach", attach)], ..settings("preserve") }
 }
 
+/// The lines of all records of sessions that the kernel carried.
+fn records(gateway: &Gateway) -> Vec<String> {
+    let log = gateway.log();
+    log.lines().filter(|line| line.contains("packets_from_client")).map(str::to_owned).collect()
+}
+
+/// Waits until the gateway shows exactly one session, which is carried by the kernel; says its name
+/// and the octets from the client, as shown.
+fn shown(gateway: &Gateway) -> anyhow::Result<(String, String)> {
+    wait::until(PATIENCE, "a session in the list", || {
+        let (_, list) = gateway.control_command("sessions")?;
+        let rows: Vec<Vec<&str>> = list.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
+        Ok(match rows.as_slice() {
+            [row] if row.get(3) == Some(&"splice") => Some((row[0].to_owned(), row[6].to_owned())),
+            _ => None,
+        })
+    })
+}
+
+/// The octets shown of the one session change while it runs.
+fn is_counted_live(gateway: &Gateway) -> anyhow::Result<()> {
+    let (_, before) = shown(gateway)?;
+    wait::until(PATIENCE, "octets in the list", || Ok((shown(gateway)?.1 != before).then_some(())))
+}
+
+/// Ends a gateway, and what it wrote is read no more.
+fn leave(gateway: Gateway) -> anyhow::Result<()> {
+    gateway.daemon().forget_log()
+}
+
 fn goes_on_through_all(attach: &'static str, family: Family) -> anyhow::Result<()> {
     let lab = Lab::new()?;
     echo(&lab, family.smtp())?;
@@ -84,46 +114,53 @@ fn goes_on_through_all(attach: &'static str, family: Family) -> anyhow::Result<(
     wait_until_direct(&lab, &stream)?;
     let mut last = None;
     beside_transfer(&stream, |transfer| {
+        is_counted_live(&gateway)?;
         kill(gateway.proxy()?, Signal::SIGKILL)?;
         transfer.goes_on("transfer without a proxy")?;
         wait::until(PATIENCE, "restart of the proxy", || {
             Ok((gateway.log().matches("msg=intercepting").count() == 2).then_some(()))
         })?;
         transfer.goes_on("transfer with a new proxy")?;
+        is_counted_live(&gateway)?;
 
         kill(gateway.daemon().pid(), Signal::SIGKILL)?;
-        drop(gateway);
+        leave(gateway)?;
         transfer.goes_on("transfer without a gateway")?;
         let mut gateway = Gateway::start(&lab, &through(attach))?;
         gateway.wait_for_log("taking over what the kernel carries")?;
         transfer.goes_on("transfer with a new gateway")?;
+        is_counted_live(&gateway)?;
 
         gateway.stop()?;
         gateway.wait_for_log("the kernel goes on carrying these")?;
+        let kept = records(&gateway);
+        ensure!(kept.len() == 1 && kept[0].contains("end=kept"), "{kept:?}");
+        ensure!(!kept[0].contains("packets_from_client=0 "), "{kept:?}");
         transfer.goes_on("transfer after a stop")?;
-        drop(gateway);
+        leave(gateway)?;
 
         let upgraded = lab.directory().join("gateway-upgraded");
         std::fs::copy(gateway::binary()?, &upgraded)?;
-        std::fs::copy(
-            gateway::binary()?.with_file_name("gateway-ebpf.o"),
-            lab.directory().join("gateway-ebpf.o"),
-        )?;
+        let object = gateway::binary()?.with_file_name("gateway-ebpf.o");
+        std::fs::copy(object, lab.directory().join("gateway-ebpf.o"))?;
         let gateway = Gateway::start_binary(&upgraded, &lab, &through(attach), &[])?;
         transfer.goes_on("transfer with a new binary")?;
+        is_counted_live(&gateway)?;
         last = Some(gateway);
         Ok(())
     })?;
     let mut gateway = last.context("no gateway")?;
-    // New sessions are taken as ever.
+    // New sessions are taken as ever, and each leaves one record.
     let another = started(&lab, family.smtp())?;
     wait_until_direct(&lab, &another)?;
-    another.shutdown(Shutdown::Both)?;
-    wait::until(PATIENCE, "the end of both flows", || {
-        Ok((gateway.log().matches("packets_from_client").count() >= 1).then_some(()))
-    })?;
-    thread::sleep(Duration::from_secs(4));
+    another.shutdown(Shutdown::Write)?;
+    ensure!((&another).read(&mut [0])? == 0);
+    wait::until(PATIENCE, "the end of both flows", || Ok((records(&gateway).len() == 2).then_some(())))?;
     gateway.stop()?;
+    let records = records(&gateway);
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert!(records.iter().all(|record| record.contains("end=client")), "{records:?}");
+    assert_eq!(records.iter().filter(|record| record.contains("taken_over=true")).count(), 1, "{records:?}");
     assert_eq!(left_behind(&lab)?, "");
     Ok(())
 }
@@ -155,5 +192,55 @@ fn flows_of_another_version_keep_a_gateway_from_starting_and_what_carries_none_i
     ensure!(refused.contains("carries 1 flow for a gateway whose program speaks version 0"), "{refused}");
     ensure!(refused.contains("gateway stop --drop-flows"), "{refused}");
     ping(&stream, 3).context("the flow goes on")?;
+    // What the message says to do.
+    let mut stop = lab.router().host_command(gateway::binary()?.to_str().context("a path that is not text")?);
+    let said = process::done(stop.args(["stop", "--drop-flows", "--socket"]).arg(gateway.control()))?;
+    ensure!(said.contains("ended 1 session that the kernel carried"), "{said}");
+    assert_eq!(left_behind(&lab)?, "");
+    wait::until(PATIENCE, "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))?;
+    gateway.daemon().forget_log()?;
+    Gateway::start(&lab, &through("tcx"))?.stop()
+}
+
+#[test]
+fn a_gateway_that_is_told_to_drop_flows_writes_their_records_and_leaves_nothing() -> anyhow::Result<()> {
+    for attach in ["tcx", "clsact"] {
+        let lab = Lab::new()?;
+        echo(&lab, Family::V4.smtp())?;
+        let gateway = Gateway::start(&lab, &through(attach))?;
+        let stream = started(&lab, Family::V4.smtp())?;
+        wait_until_direct(&lab, &stream)?;
+        let (stopped, said) = gateway.control_command("stop --drop-flows")?;
+        ensure!(stopped, "{said}");
+        let records = records(&gateway);
+        ensure!(records.len() == 1 && records[0].contains("end=shutdown"), "{records:?}");
+        ensure!(
+            records[0].contains("lane=splice") && !records[0].contains("packets_from_client=0 "),
+            "{records:?}"
+        );
+        assert_eq!(left_behind(&lab)?, "");
+        // Nobody renumbers any more, and no end knows what the other one says.
+        wait::until(PATIENCE, "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_operator_ends_a_session_that_an_earlier_gateway_left_to_the_kernel() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &through("tcx"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    let (stopped, said) = gateway.control_command("stop --keep-flows")?;
+    ensure!(stopped, "{said}");
+    leave(gateway)?;
+    let gateway = Gateway::start(&lab, &through("tcx"))?;
+    let (id, _) = shown(&gateway)?;
+    let (done, said) = gateway.control_command(&format!("sessions kill {id}"))?;
+    ensure!(done, "{said}");
+    wait::until(PATIENCE, "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))?;
+    wait::until(PATIENCE, "the record", || Ok((records(&gateway).len() == 1).then_some(())))?;
+    ensure!(records(&gateway)[0].contains("end=operator"), "{:?}", records(&gateway));
     Ok(())
 }

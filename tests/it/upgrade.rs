@@ -125,9 +125,13 @@ fn upgrade_under_transfer(attach: &'static str, family: Family) -> anyhow::Resul
     ping(&second, 11)?;
     second.shutdown(Shutdown::Write)?;
     ensure!((&second).read(&mut [0])? == 0);
-    // One of a process that has left, and one of the process that serves.
-    gateway.wait_for_log("an earlier proxy process left to the kernel is over")?;
-    gateway.wait_for_log("packets_from_client")?;
+    // The record of a session of a process that has left, and of one of the process that serves.
+    let records = || {
+        let log = gateway.log();
+        log.lines().filter(|line| line.contains("packets_from_client")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait::until(PATIENCE, "two records", || Ok((records().len() == 2).then_some(())))?;
+    assert_eq!(records().iter().filter(|record| record.contains("taken_over=true")).count(), 1);
     gateway.stop()?;
     assert_eq!(left_behind(&lab)?, before);
     Ok(())

@@ -311,7 +311,7 @@ impl Gateway {
         kill(self.serving(), signal).context("the gateway is gone")
     }
 
-    /// Runs a client command of the gateway, such as `status`, on the control socket; returns
+    /// Runs a client command of the gateway, such as `status` or `sessions kill ID`, on the control socket; returns
     /// whether it succeeded and all it wrote.
     ///
     /// # Errors
@@ -328,7 +328,8 @@ impl Gateway {
     /// As [`control_command`](Self::control_command).
     pub fn control_command_with(&self, command: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
         let mut client = Command::new("timeout");
-        client.arg("30").arg(binary()?).arg(command).args(arguments).arg("--socket").arg(self.control());
+        client.arg("30").arg(binary()?).args(command.split_whitespace()).args(arguments);
+        client.arg("--socket").arg(self.control());
         let output = client.stdin(Stdio::null()).output()?;
         let written = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&written).into_owned()))

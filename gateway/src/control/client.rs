@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::request::{
-    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Unlocked,
-    VERSION, Version,
+    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Stopping,
+    Unlocked, VERSION, Version,
 };
 use crate::intercept::flow::SessionId;
 use crate::ipc::Upgraded;
@@ -215,6 +215,16 @@ impl Client {
     ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
         self.ask_with(Method::POST, path, body.into(), time).await
+    }
+
+    /// Has the gateway stop; `drop_flows`: flows that the kernel carries end with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`], or when the user may not.
+    pub async fn stop(&self, drop_flows: bool) -> Result<Stopping, Error> {
+        let path = if drop_flows { "/v1/stop/drop-flows" } else { "/v1/stop/keep-flows" };
+        self.ask(Method::POST, path, TIME).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, time: Duration) -> Result<T, Error> {

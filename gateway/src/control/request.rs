@@ -238,6 +238,14 @@ pub struct AskedUpgrade {
     pub binary: Option<PathBuf>,
 }
 
+/// Answer to `POST /v1/stop/keep-flows` and `POST /v1/stop/drop-flows`: the gateway is told to stop,
+/// and the socket goes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Always true.
+    pub stopping: bool,
+}
+
 /// Every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -30,7 +30,7 @@ use super::locks;
 use super::peer::Peer;
 use super::request::{
     AskedUpgrade, Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth,
-    ScannerState, Sessions, Status, VERSION, Version,
+    ScannerState, Sessions, Status, Stopping, VERSION, Version,
 };
 use crate::clock;
 use crate::config::file as config;
@@ -75,6 +75,9 @@ pub type AskUpgrade = Box<
     dyn Fn(Option<PathBuf>) -> Pin<Box<dyn Future<Output = Result<Upgraded, String>> + Send>> + Send + Sync,
 >;
 
+/// Has the gateway stop; `true`: flows that the kernel carries end with it.
+pub type AskStop = Box<dyn Fn(bool) + Send + Sync>;
+
 /// What the control socket shows and may ring.
 pub struct Control {
     /// The gateway's name in its replies.
@@ -95,6 +98,8 @@ pub struct Control {
     pub reload: AskReload,
     /// Has another process take over.
     pub upgrade: AskUpgrade,
+    /// Has the gateway stop.
+    pub stop: AskStop,
 }
 
 impl fmt::Debug for Control {
@@ -186,6 +191,8 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/locks", post(locks::add))
         .route("/v1/locks/remove", post(locks::remove))
         .route("/v1/upgrade", post(upgrade))
+        .route("/v1/stop/keep-flows", post(stop_and_keep))
+        .route("/v1/stop/drop-flows", post(stop_and_drop))
         .route_layer(middleware::from_fn_with_state(shared.clone(), only_changers));
     Router::new()
         .route("/v1/version", get(version))
@@ -285,6 +292,16 @@ async fn upgrade(State(shared): State<Shared>, asked: Result<Json<AskedUpgrade>,
             problem(StatusCode::UNPROCESSABLE_ENTITY, why, hint)
         }
     }
+}
+
+async fn stop_and_keep(State(shared): State<Shared>) -> Json<Stopping> {
+    (shared.control.stop)(false);
+    Json(Stopping { stopping: true })
+}
+
+async fn stop_and_drop(State(shared): State<Shared>) -> Json<Stopping> {
+    (shared.control.stop)(true);
+    Json(Stopping { stopping: true })
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

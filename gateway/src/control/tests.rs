@@ -75,6 +75,7 @@ impl Served {
             telemetry: Arc::clone(&telemetry),
             datapath,
             scanners: Box::new(move || vec![scanner.clone()]),
+            stop: Box::new(|_| {}),
             reload: Box::new(move || {
                 let answer = reload.clone();
                 Box::pin(async move { answer })

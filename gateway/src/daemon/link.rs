@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::handoff::kernel;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
-use crate::ipc::flow::{FlowReport, Refusal};
+use crate::ipc::flow::{CarriedFlow, FlowReport, Refusal};
 use crate::ipc::lock::Hits;
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, Upgraded, memfile};
 use crate::locks::{self, Locks};
@@ -47,6 +47,7 @@ type Answer<T> = oneshot::Sender<Result<T, String>>;
 enum Wish {
     Reload(Answer<()>),
     Upgrade(Option<PathBuf>, Answer<Upgraded>),
+    Stop { drop_flows: bool },
 }
 
 /// The channel and what waits for its answers.
@@ -63,7 +64,7 @@ pub(super) struct Link {
     kernel: KernelRequests,
     handing_off: HashMap<u64, oneshot::Sender<Option<Refusal>>>,
     counting: HashMap<u64, oneshot::Sender<Vec<Hits>>>,
-    ended: Box<dyn Fn(FlowReport) + Send>,
+    direct: Box<dyn Fn(FlowNews) + Send>,
     ticket: u64,
 }
 
@@ -79,6 +80,14 @@ pub(super) struct KernelRequests {
     pub(super) held: Arc<Locks>,
 }
 
+/// What is heard of a flow that the kernel carries.
+pub(super) enum FlowNews {
+    /// It goes on.
+    Carried(CarriedFlow),
+    /// It is over.
+    Ended(FlowReport),
+}
+
 /// Asks the datapath process on an operator's behalf.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
@@ -86,6 +95,12 @@ pub(super) struct Operator {
 }
 
 impl Operator {
+    /// Has the gateway stop; `drop_flows`: flows that the kernel carries end with it.
+    pub(super) fn stop(&self, drop_flows: bool) {
+        // Where the queue is full, the operator sees that nothing happens, and asks again.
+        self.wishes.try_send(Wish::Stop { drop_flows }).ok();
+    }
+
     /// Reads the configuration again and puts it in force.
     pub(super) async fn reload(&self) -> Result<(), String> {
         self.ask(Wish::Reload, RELOAD).await
@@ -108,14 +123,14 @@ impl Operator {
     }
 }
 
-/// Makes the link, which tells `ended` of flows that are over, counts the sessions `under_way` for a
-/// successor, and tells `retired` when there is one; the view of the datapath process, and the
-/// way to ask it.
+/// Makes the link, which tells `direct` of flows that the kernel carries, counts the sessions
+/// `under_way` for a successor, and tells `retired` when there is one; the view of the datapath
+/// process, and the way to ask it.
 pub(super) fn make(
     channel: Channel,
     questions: mpsc::Receiver<Question>,
     kernel: KernelRequests,
-    ended: Box<dyn Fn(FlowReport) + Send>,
+    direct: Box<dyn Fn(FlowNews) + Send>,
     retired: watch::Sender<bool>,
     under_way: UnderWay,
 ) -> (Link, watch::Receiver<DatapathStatus>, Operator) {
@@ -134,7 +149,7 @@ pub(super) fn make(
         kernel,
         handing_off: HashMap::new(),
         counting: HashMap::new(),
-        ended,
+        direct,
         ticket: 0,
     };
     (link, seen, Operator { wishes })
@@ -229,7 +244,13 @@ impl Link {
             }
             ToProxy::FlowsEnded { flows } => {
                 for flow in flows {
-                    (self.ended)(flow);
+                    (self.direct)(FlowNews::Ended(flow));
+                }
+                true
+            }
+            ToProxy::FlowsCarried { flows } => {
+                for flow in flows {
+                    (self.direct)(FlowNews::Carried(flow));
                 }
                 true
             }
@@ -257,6 +278,7 @@ impl Link {
                 self.upgrading.push(done);
                 self.send(&ToDatapath::UpgradeRequest { binary }).await
             }
+            Wish::Stop { drop_flows } => self.send(&ToDatapath::Stop { drop_flows }).await,
         }
     }
 

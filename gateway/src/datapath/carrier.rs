@@ -17,10 +17,11 @@ use tokio::sync::mpsc;
 use super::events::CaughtPackets;
 use super::flow_table::FlowTable;
 use super::handoff::{self, Pair, Refusal};
+use super::progress::Progress;
 use super::reset::{Cut, Resets, Whose};
 use super::sweep;
 use crate::clock;
-use crate::ipc::flow::{FlowEnd, FlowReport};
+use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport};
 
 /// Handoffs that share one wait.
 const BATCH: usize = 64;
@@ -56,6 +57,16 @@ pub enum Order {
         /// What their records say.
         end: FlowEnd,
     },
+    /// A new proxy serves: tell it of all flows that are carried, and from now on of those that
+    /// change or end.
+    Announce,
+    /// There is no proxy, or another process serves: flows that end are for the next one.
+    Pause,
+    /// The gateway stops: tell the last of all flows, and end them if `end` says how.
+    Settle {
+        /// What their records say; `None`: they go on.
+        end: Option<FlowEnd>,
+    },
     /// What is configured.
     Configure {
         /// How long nothing may pass in a flow; zero: for ever.
@@ -63,8 +74,6 @@ pub enum Order {
         /// The mark of the gateway's own packets.
         own_mark: u32,
     },
-    /// Another process looks after flows that are over.
-    Retire,
 }
 
 /// What the thread has to say.
@@ -79,6 +88,12 @@ pub enum Word {
     },
     /// Flows that are over; at most [`REPORTS`].
     Ended(Vec<FlowReport>),
+    /// Flows that are carried, and must be known; at most [`REPORTS`].
+    Carried(Vec<CarriedFlow>),
+    /// Flows that have changed; at most [`REPORTS`]. Whoever misses it hears the next.
+    Changed(Vec<CarriedFlow>),
+    /// All is told, and so many flows go on.
+    Settled(usize),
 }
 
 /// The way to the thread, which ends when this is dropped.
@@ -135,7 +150,8 @@ impl Carrier {
             bell: bell.clone(),
             words,
             idle: Duration::ZERO,
-            retired: false,
+            serving: false,
+            progress: Progress::new(clock::now()),
         };
         thread::Builder::new().name("carrier".to_owned()).spawn(move || worker.run())?;
         Ok(Self { orders: sender, bell, words: heard })
@@ -163,7 +179,9 @@ struct Worker {
     bell: Bell,
     words: mpsc::Sender<Word>,
     idle: Duration,
-    retired: bool,
+    /// Whether there is a proxy to report to.
+    serving: bool,
+    progress: Progress,
 }
 
 /// Nobody listens any more, or nobody gives orders.
@@ -215,7 +233,7 @@ impl Worker {
 
     /// Carries out what was ordered.
     fn carry_out(&mut self) -> Result<(), Deaf> {
-        let mut batch = Vec::new();
+        let (mut batch, mut settle) = (Vec::new(), None);
         while batch.len() < BATCH {
             let order = match self.orders.try_recv() {
                 Ok(order) => order,
@@ -234,11 +252,20 @@ impl Worker {
                     let ended = self.resets.condemn(&mut self.table, &whose, cut, end);
                     self.report(ended)?;
                 }
+                Order::Announce => {
+                    self.serving = true;
+                    self.tell(&sweep::all(&self.table), Word::Carried)?;
+                }
+                Order::Pause => self.serving = false,
+                Order::Settle { end } => {
+                    settle = Some(end);
+                    // What was ordered before is done before.
+                    break;
+                }
                 Order::Configure { idle, own_mark } => {
                     self.idle = idle;
                     self.resets.mark(own_mark);
                 }
-                Order::Retire => self.retired = true,
             }
         }
         if batch.len() == BATCH {
@@ -250,20 +277,39 @@ impl Worker {
         tickets
             .into_iter()
             .zip(answers)
-            .try_for_each(|(ticket, answer)| self.say(Word::Answer { ticket, refusal: answer.err() }))
+            .try_for_each(|(ticket, answer)| self.say(Word::Answer { ticket, refusal: answer.err() }))?;
+        settle.map_or(Ok(()), |end| self.settle(end))
+    }
+
+    fn settle(&mut self, end: Option<FlowEnd>) -> Result<(), Deaf> {
+        self.serving = false;
+        let ended = sweep::settle(&mut self.table, end);
+        self.report(ended)?;
+        let left = sweep::all(&self.table);
+        self.tell(&left, Word::Carried)?;
+        self.say(Word::Settled(left.len()))
+    }
+
+    fn tell(&self, flows: &[CarriedFlow], word: impl Fn(Vec<CarriedFlow>) -> Word) -> Result<(), Deaf> {
+        flows.chunks(REPORTS).try_for_each(|some| self.say(word(some.to_vec())))
     }
 
     fn sweep(&mut self, due: &mut Instant) -> Result<(), Deaf> {
         let began = clock::now();
-        let ended = if self.retired {
-            Vec::new()
-        } else {
-            sweep::sweep(&mut self.table, self.idle, clock::monotonic())
-        };
+        if !self.serving {
+            *due = began + SWEEP;
+            return Ok(());
+        }
+        let look = self.progress.due(began);
+        let swept = sweep::sweep(&mut self.table, self.idle, clock::monotonic(), look.as_ref());
+        if look.is_some() {
+            self.progress.note(swept.changed);
+        }
         let ends = clock::now();
         let took = ends.saturating_duration_since(began);
         *due = ends + SWEEP.max(took.saturating_mul(SWEEP_SHARE));
-        self.report(ended)
+        self.tell(&swept.told, Word::Changed)?;
+        self.report(swept.ended)
     }
 
     fn report(&self, flows: Vec<FlowReport>) -> Result<(), Deaf> {

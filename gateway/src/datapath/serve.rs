@@ -16,7 +16,7 @@ use super::listener::{self, ControlSocket, Listener};
 use super::pid_file::PidFile;
 use super::reset::{Cut, Whose};
 use super::source::Source;
-use super::steer::Steering;
+use super::steer::{Carried, Steering};
 use super::supervise::{Event, Proxy};
 use super::takeover::binary::Own;
 use super::takeover::elders::{Elder, Elders};
@@ -68,6 +68,10 @@ pub(super) struct Datapath {
     predecessor_process: Option<OwnedFd>,
     elders: Elders,
     pid_file: Option<PidFile>,
+    /// What becomes of flows that the kernel carries when the gateway stops.
+    carried: Carried,
+    /// An operator has asked for the end.
+    stopping: bool,
 }
 
 /// Why a gateway runs no longer.
@@ -104,6 +108,8 @@ impl Datapath {
             predecessor_process: None,
             elders: Elders::default(),
             pid_file: None,
+            carried: Carried::Keep,
+            stopping: false,
         }
     }
 
@@ -147,7 +153,7 @@ impl Datapath {
         let mut look = ticking(LOOK);
         let watchdog = sd_notify::watchdog_enabled();
         let mut fed = clock::now();
-        loop {
+        while !self.stopping {
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop => return Ok(End::Stopped),
@@ -179,6 +185,7 @@ impl Datapath {
                 }
             }
         }
+        Ok(End::Stopped)
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Error> {
@@ -196,6 +203,9 @@ impl Datapath {
                 if !self.serving {
                     return Err(Error::NotReady(reason));
                 }
+                if let Some(steering) = &self.steering {
+                    steering.order(Order::Pause);
+                }
                 let to_flows = if self.steering.is_some() { "pass or drop" } else { "wait" };
                 error!(reason, to_flows, "the proxy process died");
                 self.proxy.bury().await;
@@ -208,6 +218,11 @@ impl Datapath {
                 }
                 ready => ready,
             },
+            Event::Said(ToDatapath::Stop { drop_flows }) => {
+                self.carried = if drop_flows { Carried::Drop } else { Carried::Keep };
+                self.stopping = true;
+                Ok(())
+            }
             Event::Said(ToDatapath::ReloadRequest) => {
                 self.reload(true).await;
                 Ok(())
@@ -258,6 +273,7 @@ impl Datapath {
             ToDatapath::Heartbeat
             | ToDatapath::Draining { .. }
             | ToDatapath::Ready
+            | ToDatapath::Stop { .. }
             | ToDatapath::ReloadRequest
             | ToDatapath::Reloaded { .. }
             | ToDatapath::UpgradeRequest { .. } => {}
@@ -284,6 +300,12 @@ impl Datapath {
         let message = match word {
             Word::Answer { ticket, refusal } => ToProxy::HandOff { ticket, refusal },
             Word::Ended(flows) => ToProxy::FlowsEnded { flows },
+            Word::Carried(flows) => ToProxy::FlowsCarried { flows },
+            Word::Changed(flows) => {
+                self.proxy.mention(&ToProxy::FlowsCarried { flows });
+                return;
+            }
+            Word::Settled(_) => return,
         };
         if let Err(error) = self.proxy.tell(&message, &[]).await {
             debug!(error = chain(&error), "flows without a proxy");
@@ -307,6 +329,7 @@ impl Datapath {
     async fn ready(&mut self) -> Result<(), Error> {
         if let Some(steering) = &mut self.steering {
             steering.open(&self.listeners)?;
+            steering.order(Order::Announce);
             steering.follow(&self.source.config).await?;
         }
         self.serving = true;

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
-use super::attach::Role;
+use super::attach::{self, Role};
 use super::carrier::{Carrier, Order, Word};
 use super::events::Events;
 use super::interfaces::{self, Link, Watch};
@@ -185,7 +185,7 @@ impl Steering {
 
     /// Another process sweeps from here on; what is under way here goes on.
     pub fn retire(&mut self) {
-        self.order(Order::Retire);
+        self.order(Order::Pause);
     }
 
     /// Leaves everything in the kernel to another process.
@@ -416,6 +416,13 @@ impl Steering {
         }
     }
 
+    /// Has the last told of all flows that are carried, and ends them where they are not kept. Each
+    /// word that is left is for the proxy; [`Word::Settled`] comes last.
+    pub fn settle(&self, carried: Carried) {
+        let kept = carried == Carried::Keep && self.pins.is_some();
+        self.order(Order::Settle { end: (!kept).then_some(FlowEnd::Shutdown) });
+    }
+
     /// Takes everything out of the kernel again, or all but what carries flows. Returns how many
     /// flows go on.
     pub async fn stop(self, carried: Carried) -> usize {
@@ -464,6 +471,25 @@ fn connect() -> Result<Handle, Error> {
         rtnetlink::new_connection_with_strict_check().map_err(Error::Interfaces)?;
     tokio::spawn(connection);
     Ok(netlink)
+}
+
+/// Ends all flows that the kernel carries without a gateway, and takes out of the kernel what
+/// carries them. Returns how many there were.
+///
+/// # Errors
+///
+/// There is a gateway, or the kernel refuses.
+pub async fn drop_flows() -> Result<usize, Error> {
+    let _lock = NamespaceLock::take().map_err(Error::Lock)?.ok_or(Error::Taken)?;
+    let netlink = connect()?;
+    let mut carried = 0;
+    if let Some(pins) = Pins::find().map_err(object::Error::from)? {
+        carried = pins.carried().map_err(object::Error::from)?;
+        pins.remove().map_err(object::Error::from)?;
+    }
+    attach::sweep()?;
+    route::remove(&netlink).await?;
+    Ok(carried)
 }
 
 fn load(settings: &Settings, pins: Option<Pins>) -> Result<Kernel, object::Error> {

@@ -9,8 +9,9 @@ use gateway_common::flow::FlowKey;
 use gateway_common::translation::{State, Translation};
 
 use super::flow_table::FlowTable;
+use super::progress::Look;
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
+use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport, Traffic};
 
 /// How long a flow stays after both sides have closed it: the last acknowledgement may be lost,
 /// and then the last segment comes again.
@@ -32,12 +33,86 @@ enum Fate {
     Over(FlowEnd),
 }
 
-/// Removes what is over, and reports it. `idle`: how long nothing may pass; zero: for ever.
-pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64) -> Vec<FlowReport> {
-    // Only what is over is kept in mind: there may be very many flows.
-    let over: Vec<(FlowKey, Fate)> =
-        table.keys().filter_map(|key| Some((key, fate(table, &key, idle, now)?))).collect();
-    over.into_iter().filter_map(|(key, fate)| carry_out(table, &key, &fate)).collect()
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Flows that were over.
+    pub ended: Vec<FlowReport>,
+    /// Flows that have changed and are to be told of.
+    pub told: Vec<CarriedFlow>,
+    /// How many have changed.
+    pub changed: usize,
+}
+
+/// Removes what is over, and reports it; with a `look`, tells of what has changed. `idle`: how long
+/// nothing may pass; zero: for ever.
+pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64, look: Option<&Look>) -> Swept {
+    let mut swept = Swept::default();
+    // Only what is over or to be told of is kept in mind: there may be very many flows.
+    let mut over: Vec<(FlowKey, Fate)> = Vec::new();
+    for key in table.keys() {
+        if let Some(fate) = fate(table, &key, idle, now) {
+            over.push((key, fate));
+        } else if let Some(look) = look
+            && let Some((up, down)) = carried(table, &key)
+            && look.sees(Duration::from_nanos(up.idle(now).min(down.idle(now))))
+        {
+            swept.changed += 1;
+            if look.tells(key.client_port()) {
+                swept.told.push(tell(&key, &up, &down));
+            }
+        }
+    }
+    swept.ended = over.into_iter().filter_map(|(key, fate)| carry_out(table, &key, &fate)).collect();
+    swept
+}
+
+/// All flows that are carried and not over.
+pub fn all(table: &FlowTable) -> Vec<CarriedFlow> {
+    let tell = |key: FlowKey| carried(table, &key).map(|(up, down)| tell(&key, &up, &down));
+    table.keys().filter_map(tell).collect()
+}
+
+/// Removes flows that are over but for the time they would still have been kept, and with `end`
+/// all others too. Reports them.
+pub fn settle(table: &mut FlowTable, end: Option<FlowEnd>) -> Vec<FlowReport> {
+    let keys: Vec<FlowKey> = table.keys().collect();
+    let ended = keys.into_iter().filter_map(|key| {
+        let up = table.find(&key).filter(is_carried)?;
+        let down = table.find(up.peer());
+        let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).or(end)?;
+        Some(remove(table, &key, &up, down.as_ref(), end))
+    });
+    ended.collect()
+}
+
+/// Both entries of a flow, by that of its client's packets.
+fn carried(table: &FlowTable, key: &FlowKey) -> Option<(Translation, Translation)> {
+    let up = table.find(key).filter(is_carried)?;
+    let down = table.find(up.peer())?;
+    Some((up, down))
+}
+
+fn tell(key: &FlowKey, up: &Translation, down: &Translation) -> CarriedFlow {
+    let server = up.peer();
+    CarriedFlow {
+        client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
+        destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),
+        upstream: (
+            plain(socket(server.server_addr(), server.server_port())),
+            plain(socket(server.client_addr(), server.client_port())),
+        ),
+        from_client: traffic(up),
+        from_server: traffic(down),
+    }
+}
+
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+const fn traffic(entry: &Translation) -> Traffic {
+    Traffic { octets: entry.bytes(), packets: entry.packets() as u64 }
 }
 
 fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowReport> {
@@ -126,8 +201,6 @@ pub(super) fn report(
     down: Option<&Translation>,
     end: FlowEnd,
 ) -> FlowReport {
-    let traffic =
-        |entry: &Translation| Traffic { octets: entry.bytes(), packets: u64::from(entry.packets()) };
     FlowReport {
         client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
         destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),

@@ -1,5 +1,7 @@
 //! What the two processes say about sessions that the kernel carries alone.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -90,12 +92,29 @@ pub enum FlowEnd {
     ServerReset,
     /// Nothing passed for as long as the idle limit.
     Idle,
-    /// An operator, or the end of the gateway, ended it.
+    /// An operator ended it.
     Ended,
+    /// The gateway stopped, and was told to end it.
+    Shutdown,
     /// A limit of its client's was reached.
     Limit,
     /// Its client was locked.
     Locked,
+}
+
+/// A flow that the kernel carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedFlow {
+    /// Its client.
+    pub client: ClientAddr,
+    /// Where the client meant it to go.
+    pub destination: OriginalDst,
+    /// The local and the remote end of the connection with the server that was.
+    pub upstream: (SocketAddr, SocketAddr),
+    /// What the client has sent since the handoff.
+    pub from_client: Traffic,
+    /// What the server has sent.
+    pub from_server: Traffic,
 }
 
 /// What became of a flow that the kernel carried.

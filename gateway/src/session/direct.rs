@@ -4,15 +4,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
 use super::record;
-use super::table::OpenSession;
+use super::table::{OpenSession, SessionTable, Stage};
+use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::flow::{FlowEnd, FlowReport, Traffic};
+use crate::intercept::flow::{Flow, SessionId};
+use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport, Traffic};
 use crate::outcome::{Conduct, HandedOff, SessionEnd};
 use crate::telemetry::{Counter, Telemetry};
 
@@ -43,6 +45,24 @@ struct Parked {
     lane: &'static str,
     conduct: Conduct,
     upstream: (SocketAddr, SocketAddr),
+    /// Whether an earlier proxy process had handed it off.
+    taken_over: bool,
+    /// What is known of its traffic since the handoff, from the client and from the server.
+    from_client: Traffic,
+    from_server: Traffic,
+}
+
+impl Parked {
+    /// Notes how much has passed since the handoff.
+    fn note(&mut self, from_client: Traffic, from_server: Traffic, telemetry: &Telemetry) {
+        let client = from_client.octets.saturating_sub(self.from_client.octets);
+        let server = from_server.octets.saturating_sub(self.from_server.octets);
+        self.session.add_from_client(client);
+        self.session.add_from_server(server);
+        telemetry.add(Counter::ClientOctets, client);
+        telemetry.add(Counter::ServerOctets, server);
+        (self.from_client, self.from_server) = (from_client, from_server);
+    }
 }
 
 impl Direct {
@@ -90,7 +110,9 @@ impl Direct {
         let name = (session.flow().client, session.flow().destination);
         session.end_by(self.ends.clone());
         let mut inner = self.lock();
-        inner.parked.insert(name, Parked { session, lane, conduct, upstream });
+        let (from_client, from_server) = (Traffic::default(), Traffic::default());
+        let parked = Parked { session, lane, conduct, upstream, taken_over: false, from_client, from_server };
+        inner.parked.insert(name, parked);
         let early = inner.expected.remove(&name).flatten();
         drop(inner);
         if let Some(report) = early {
@@ -102,10 +124,11 @@ impl Direct {
     pub fn ended(&self, report: FlowReport, telemetry: &Telemetry) {
         let name = (report.client, report.destination);
         let mut inner = self.lock();
-        if let Some(parked) = inner.parked.remove(&name) {
+        if let Some(mut parked) = inner.parked.remove(&name) {
             inner.taken.remove(&parked.upstream);
             drop(inner);
-            finish(&parked, &report, None, telemetry);
+            parked.note(report.from_client, report.from_server, telemetry);
+            finish(&parked, end_of(report.end), telemetry);
         } else if let Some(early) = inner.expected.get_mut(&name) {
             *early = Some(report);
         } else {
@@ -116,44 +139,70 @@ impl Direct {
                 from_client = report.from_client.octets,
                 from_server = report.from_server.octets,
                 end = ?report.end,
-                "a session that an earlier proxy process left to the kernel is over"
+                "a flow that nobody knows is over"
             );
         }
     }
 
-    /// The gateway stops: all of them are over.
-    pub fn end_all(&self, telemetry: &Telemetry) {
+    /// A flow goes on. One that is not known was handed off by an earlier process: it gets a place.
+    pub fn carried(&self, flow: &CarriedFlow, table: &Arc<SessionTable>, telemetry: &Telemetry) {
+        let name = (flow.client, flow.destination);
+        let mut inner = self.lock();
+        if let Some(parked) = inner.parked.get_mut(&name) {
+            parked.note(flow.from_client, flow.from_server, telemetry);
+            return;
+        }
+        if inner.expected.contains_key(&name) {
+            return;
+        }
+        let id = SessionId::next(clock::wall());
+        let known = Flow { id, client: flow.client, destination: flow.destination, facts: None };
+        // It is there already: no ceiling keeps it out.
+        let Ok(session) = table.open(known, clock::now(), 0, 0) else { return };
+        session.set_stage(Stage::Splice);
+        session.end_by(self.ends.clone());
+        session.add_from_client(flow.from_client.octets);
+        session.add_from_server(flow.from_server.octets);
+        inner.taken.insert(flow.upstream);
+        let parked = Parked {
+            session,
+            lane: "splice",
+            conduct: Conduct::default(),
+            upstream: flow.upstream,
+            taken_over: true,
+            from_client: flow.from_client,
+            from_server: flow.from_server,
+        };
+        inner.parked.insert(name, parked);
+    }
+
+    /// The gateway stops, and the kernel goes on carrying all of them.
+    pub fn leave_all(&self, telemetry: &Telemetry) {
         let parked = std::mem::take(&mut self.lock().parked);
-        for ((client, destination), parked) in parked {
-            let report = FlowReport {
-                client,
-                destination,
-                from_client: Traffic::default(),
-                from_server: Traffic::default(),
-                end: FlowEnd::Ended,
-            };
-            finish(&parked, &report, Some(SessionEnd::Shutdown), telemetry);
+        for parked in parked.into_values() {
+            finish(&parked, SessionEnd::Kept, telemetry);
         }
     }
 }
 
-fn finish(parked: &Parked, report: &FlowReport, end: Option<SessionEnd>, telemetry: &Telemetry) {
-    let Parked { session, lane, conduct, .. } = parked;
-    session.add_from_client(report.from_client.octets);
-    session.add_from_server(report.from_server.octets);
-    telemetry.add(Counter::ClientOctets, report.from_client.octets);
-    telemetry.add(Counter::ServerOctets, report.from_server.octets);
-    let end = end.unwrap_or(match report.end {
+const fn end_of(end: FlowEnd) -> SessionEnd {
+    match end {
         FlowEnd::Closed | FlowEnd::ClientReset => SessionEnd::Client,
         FlowEnd::ServerReset => SessionEnd::Server,
         FlowEnd::Idle => SessionEnd::Timeout,
         FlowEnd::Ended => SessionEnd::Operator,
         FlowEnd::Limit => SessionEnd::Gateway,
         FlowEnd::Locked => SessionEnd::Locked,
-    });
+        FlowEnd::Shutdown => SessionEnd::Shutdown,
+    }
+}
+
+fn finish(parked: &Parked, end: SessionEnd, telemetry: &Telemetry) {
+    let Parked { session, lane, conduct, taken_over, from_client, from_server, .. } = parked;
     let handed_off = HandedOff {
-        packets_from_client: report.from_client.packets,
-        packets_from_server: report.from_server.packets,
+        packets_from_client: from_client.packets,
+        packets_from_server: from_server.packets,
+        taken_over: *taken_over,
     };
     let record = record::session(session, lane, end, *conduct, Some(Engine::Handoff), Some(handed_off));
     telemetry.session(&record);

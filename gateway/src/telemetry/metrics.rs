@@ -16,7 +16,7 @@ use crate::ipc::flow::Refusal;
 use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
-const ENDS: [SessionEnd; 11] = [
+const ENDS: [SessionEnd; 12] = [
     SessionEnd::Quit,
     SessionEnd::Client,
     SessionEnd::Server,
@@ -27,6 +27,7 @@ const ENDS: [SessionEnd; 11] = [
     SessionEnd::Operator,
     SessionEnd::Locked,
     SessionEnd::Shutdown,
+    SessionEnd::Kept,
     SessionEnd::Error,
 ];
 const ACTIONS: [MessageAction; 5] = [
@@ -63,6 +64,7 @@ pub const fn end_name(end: SessionEnd) -> &'static str {
         SessionEnd::Operator => "operator",
         SessionEnd::Locked => "locked",
         SessionEnd::Shutdown => "shutdown",
+        SessionEnd::Kept => "kept",
         SessionEnd::Error => "error",
     }
 }

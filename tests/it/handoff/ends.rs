@@ -70,7 +70,11 @@ fn later() -> u64 {
 
 /// What a sweep finds ten minutes from the present.
 fn swept(router: &mut Router<'_>) -> Vec<FlowEnd> {
-    sweep::sweep(&mut router.table, Duration::ZERO, later()).into_iter().map(|flow| flow.end).collect()
+    sweep::sweep(&mut router.table, Duration::ZERO, later(), None)
+        .ended
+        .into_iter()
+        .map(|flow| flow.end)
+        .collect()
 }
 
 #[test]

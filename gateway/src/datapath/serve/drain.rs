@@ -6,16 +6,18 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
+use super::Word;
 use super::notify::notify;
 use super::signals::{Request, Signals};
 use super::{Datapath, TICK, kernel_event, ticking};
-use crate::datapath::steer::Carried;
 use crate::datapath::supervise::Event;
 use crate::datapath::takeover::successor::{Successor, Wish};
 use crate::ipc::{ToDatapath, ToProxy};
 
 /// How long open sessions may go on when the gateway stops, here and in older processes.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long it may take to tell of all flows that the kernel carries.
+const SETTLE: Duration = Duration::from_secs(20);
 
 impl Datapath {
     /// Lets open sessions end, for a while and unless a second request to stop comes; then takes
@@ -26,6 +28,9 @@ impl Datapath {
         drop(self.upgrade.take());
         self.close();
         self.elders.hurry();
+        if self.proxy.is_ready() {
+            self.settle().await;
+        }
         if self.proxy.is_ready() || self.elders.count().0 != 0 {
             info!("stopping: open sessions may end");
             self.drain(signals).await;
@@ -33,13 +38,33 @@ impl Datapath {
         self.elders.kill();
         self.proxy.kill().await;
         if let Some(steering) = self.steering.take() {
-            let flows = steering.stop(Carried::Keep).await;
+            let flows = steering.stop(self.carried).await;
             if flows > 0 {
                 info!(flows, "the kernel goes on carrying these; the next gateway takes them over");
             }
         }
         drop(self.control.take());
         info!("stopped");
+    }
+
+    /// Tells the proxy the last of the flows that the kernel carries.
+    async fn settle(&mut self) {
+        let told = async {
+            if let Some(steering) = &self.steering {
+                steering.settle(self.carried);
+            }
+            while let Some(steering) = &mut self.steering {
+                match steering.event().await {
+                    Some(Word::Settled(_)) => return,
+                    Some(word) => self.pass_on(word).await,
+                    // Interfaces concern nobody any more.
+                    None => {}
+                }
+            }
+        };
+        if tokio::time::timeout(SETTLE, told).await.is_err() {
+            warn!("not all of the flows that the kernel carries are in the log");
+        }
     }
 
     async fn drain(&mut self, signals: &mut Signals) {
