@@ -130,7 +130,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (retire, mut retired) = watch::channel(false);
     let (link, datapath, operator) = link::make(channel, asked, kernel, news, retire, under_way);
     let mut helpers = JoinSet::new();
-    helpers.spawn(async move { locks.run().await });
+    let mut keeping = JoinSet::new();
+    keeping.spawn(async move { locks.run().await });
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     let mut answering = JoinSet::new();
@@ -158,6 +159,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         // Whoever comes from here on finds the successor at the same sockets.
         accepting.shutdown().await;
         answering.shutdown().await;
+        // The table of locks is the successor's, and so is its file.
+        keeping.shutdown().await;
         sessions_over.wait().await;
         answers_over.wait().await;
     };
@@ -170,6 +173,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         accepting.shutdown().await;
         context.direct.leave_all(&context.telemetry);
         drain(&context, stop, parted == Parted::Lost).await;
+        keeping.shutdown().await;
+        context.locks.close().await;
     }
     answering.shutdown().await;
     helpers.shutdown().await;

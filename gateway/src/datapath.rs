@@ -187,7 +187,7 @@ async fn live(mut datapath: Datapath, signals: &mut Signals) -> Result<(), Error
     let ran = match datapath.run(signals).await {
         Ok(End::Stopped) if datapath.is_heir() => Err(Error::Stopped),
         Ok(End::Succeeded(successor)) => {
-            datapath.retire(successor, signals).await;
+            Box::pin(datapath.retire(successor, signals)).await;
             return Ok(());
         }
         Ok(End::Stopped) => Ok(()),

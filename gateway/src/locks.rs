@@ -208,7 +208,14 @@ impl Locks {
         }
     }
 
-    /// Writes the file, if anything has changed since.
+    /// Writes what has changed since the file was last written.
+    pub async fn close(&self) {
+        if self.changed.load(Ordering::Acquire) {
+            self.save().await;
+        }
+    }
+
+    /// Writes the file.
     async fn save(&self) {
         self.changed.store(false, Ordering::Release);
         let Some(file) = self.file.clone() else { return };
