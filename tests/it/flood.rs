@@ -3,12 +3,12 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, binary};
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::process;
+use gateway_tests::{process, wait};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -64,7 +64,7 @@ fn a_locked_networks_flood_costs_user_space_nothing_and_is_counted() -> anyhow::
     lock(&["add", "10.0.0.0/8", "--action", "drop"])?;
     let processes = [gateway.daemon().pid(), gateway.proxy()?];
     let used = || processes.iter().map(|pid| ticks(*pid)).sum::<anyhow::Result<u64>>();
-    let (before, began) = (used()?, Instant::now());
+    let (before, began) = (used()?, wait::now());
     flood(&lab, SYNS)?;
     let (after, took) = (used()?, began.elapsed());
     // What the two use while nothing happens: a few hundredths in each second.
@@ -86,7 +86,7 @@ fn a_flood_from_everywhere_takes_no_memory_and_stops_nobody() -> anyhow::Result<
     let carried = direct::started(&lab, Family::V4.smtp())?;
     direct::wait_until_direct(&lab, &carried)?;
     let rate = || {
-        let began = Instant::now();
+        let began = wait::now();
         direct::bulk(&carried, 4_000_000)?;
         anyhow::Ok(4_000_000.0 / began.elapsed().as_secs_f64())
     };

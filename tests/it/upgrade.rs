@@ -76,7 +76,6 @@ fn upgrade_under_load(settings: &Settings, target: SocketAddr) -> anyhow::Result
     ensure!(source.try_wait()?.is_none(), "the load was over before the last upgrade");
     let output = source.wait_with_output()?;
     let rate = f64::from(u32::try_from(LOAD)?) / (wait::now() - began).as_secs_f64();
-    println!("{rate:.0} messages a second through {UPGRADES} upgrades");
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the load failed: {said}\n{}", gateway.daemon().log_tail());
     ensure!(rate > MESSAGES_PER_SECOND, "{rate:.0} messages a second");
@@ -304,9 +303,9 @@ impl Manager {
             let received =
                 recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())
                     .context("no message")?;
-            let sender = received.cmsgs()?.find_map(|message| match message {
-                ControlMessageOwned::ScmCredentials(who) => Some(Pid::from_raw(who.pid())),
-                _ => None,
+            let sender = received.cmsgs()?.find_map(|message| {
+                let ControlMessageOwned::ScmCredentials(who) = message else { return None };
+                Some(Pid::from_raw(who.pid()))
             });
             let length = received.bytes;
             let text = String::from_utf8_lossy(octets.get(..length).unwrap_or_default()).trim().to_owned();
