@@ -152,7 +152,7 @@ fn length(ctx: &TcContext, packet: &Packet) -> u32 {
 #[inline(always)]
 pub(crate) fn text(ctx: &TcContext, packet: &Packet) -> u32 {
     let (length, headers) = (length(ctx, packet), packet.headers());
-    if length < headers { 0 } else { length - headers }
+    length.saturating_sub(headers)
 }
 
 /// The way of a packet of so many octets from its IP header on.
@@ -170,7 +170,7 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
         // A tag would stay on the packet.
         Way::Neighbour if packet.link.vlan != [[0; 2]; 2] => Way::Stack,
         Way::Nowhere if !packet.keeps_whole(ctx) => Way::Stack,
-        way => way,
+        way @ (Way::Neighbour | Way::Nowhere | Way::Stack) => way,
     }
 }
 
