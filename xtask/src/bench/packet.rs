@@ -71,3 +71,30 @@ fn entries(found: &Value) -> anyhow::Result<Report> {
         rows,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_bench_prints_becomes_rows_in_its_order() {
+        let found = json!({
+            "order": ["unrelated_v4", "handed_off_v4"],
+            "packet": { "handed_off_v4": [759.5, 774.6], "unrelated_v4": [175.9, 176.1] },
+            "verified": [["gateway_ingress", 37_240], ["gateway_egress", null]],
+            "recorded": [["gateway_ingress", 37_240], ["gateway_egress", 4_405]],
+            "idle": { "sessions": 200_000, "user_bytes_per_session": 0.0, "map_bytes_per_direction": 168.0,
+                      "sweep_seconds": 4.9 },
+        });
+        let packets = packets(&found).unwrap();
+        assert_eq!(packets.rows[0].name, "unrelated_v4");
+        assert_eq!(packets.rows[1].values, [759.5, 774.6]);
+        let verifier = verifier(&found).unwrap();
+        assert_eq!(verifier.rows[1].values, [37_240.0]);
+        assert!(verifier.rows[2].values.is_empty());
+        assert_eq!(entries(&found).unwrap().rows.len(), 3);
+        assert!(super::packets(&json!({})).is_err());
+    }
+}
