@@ -4,7 +4,8 @@
 //! attachments; dropping it takes all of them out of the kernel, but for pinned state. It never
 //! decides which interface, port or prefix is meant: it is told.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::maps::Maps;
 use super::pin::{self, Pins};
 use super::quarantine::Quarantine;
 use super::selftest::{self, Verdict};
+use super::source;
 use super::verified::Verified;
 use crate::config::file::{Attach, Intercept, WhenDown};
 
@@ -86,6 +88,25 @@ pub enum Error {
     Absent {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
+    },
+    /// The object file cannot be read.
+    #[error("cannot read the eBPF object {}", path.display())]
+    Read {
+        /// The object file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others could have root load what they like.
+    #[error(
+        "{} can be written by others than its owner (mode {mode:04o}), and root loads it: run `chmod go-w {}`",
+        path.display(), path.display()
+    )]
+    Writable {
+        /// The object file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// The object file is not one, or the kernel refuses its maps.
     #[error("cannot load the eBPF object {}", path.display())]
@@ -228,7 +249,7 @@ impl Kernel {
             }
         }
         let mut ebpf = loader
-            .load_file(&path)
+            .load(&read(&path)?)
             .map_err(|source| Error::Load { path: path.clone(), source: Box::new(source) })?;
         check_version(&mut ebpf, &path)?;
         let mut maps = Maps::take(&mut ebpf)?;
@@ -425,6 +446,18 @@ fn find() -> Result<PathBuf, Error> {
     }
 }
 
+/// Reads an object file that nobody but its owner may have written.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    if let Some(mode) = source::lets_others_write(&file).map_err(failed)? {
+        return Err(Error::Writable { path: path.to_owned(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
 /// `aya-log` levels: 0 none, 4 debug.
 const fn log_level(debug: bool) -> &'static u8 {
     if debug { &4 } else { &0 }
@@ -435,4 +468,25 @@ fn check_version(ebpf: &mut Ebpf, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Map { map: name::ABI, source };
     let found = Array::<_, u32>::try_from(map).map_err(failed)?.get(&0, 0).map_err(failed)?;
     if found == ABI_VERSION { Ok(()) } else { Err(Error::Version { path: path.to_owned(), found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::privilege::user;
+
+    #[test]
+    fn an_object_that_others_may_write_is_refused_to_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(BESIDE_EXECUTABLE);
+        fs::write(&path, "an object").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o646)).unwrap();
+        assert_eq!(matches!(read(&path), Err(Error::Writable { mode: 0o646, .. })), user::is_root());
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read(&path).unwrap(), b"an object");
+        assert!(matches!(read(&folder.path().join("absent")), Err(Error::Read { .. })));
+    }
 }

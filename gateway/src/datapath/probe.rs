@@ -13,6 +13,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 
 use super::interfaces::{self, Link};
 use super::object::{Kernel, Settings};
+use super::pin::Pins;
 use super::{chain, source, verified};
 use serde::Serialize;
 
@@ -93,6 +94,7 @@ pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
         if user::is_root() {
             findings.extend(features());
             findings.push(program(config));
+            findings.push(pins());
         }
         findings.extend(interface_findings(&links, config));
         findings.extend(settings(&links, config));
@@ -226,6 +228,25 @@ fn program(config: &Config) -> Finding {
         Err(error) => Finding::missing(
             format!("the eBPF program: {}", chain(&error).lines().next().unwrap_or_default()),
             "without it, only `origin: netfilter` and `origin: fixed` work",
+        ),
+    }
+}
+
+/// Whether what the kernel carries outlives the gateway, and whether there is any.
+fn pins() -> Finding {
+    match Pins::find().and_then(|pins| pins.map(|pins| pins.carried()).transpose()) {
+        Ok(Some(0)) => Finding::fine("a BPF file system at /sys/fs/bpf"),
+        Ok(Some(flows)) => {
+            Finding::fine(format!("a BPF file system at /sys/fs/bpf; flows that the kernel carries: {flows}"))
+        }
+        Ok(None) => Finding::look(
+            "no BPF file system at /sys/fs/bpf",
+            "sessions that the kernel carries end with the gateway, unless it may mount one; \
+             run `mount -t bpf bpf /sys/fs/bpf`",
+        ),
+        Err(error) => Finding::look(
+            format!("what is pinned at /sys/fs/bpf/gateway: {}", chain(&error)),
+            "`gateway stop --drop-flows` removes it",
         ),
     }
 }

@@ -67,9 +67,8 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.mode();
-        if user::is_root() && mode & OTHERS_WRITE != 0 {
-            return Err(Error::Writable { path: path.to_owned(), mode: mode & 0o7777 });
+        if let Some(mode) = lets_others_write(&file).map_err(failed)? {
+            return Err(Error::Writable { path: path.to_owned(), mode });
         }
         let bytes = config::bytes_of(file).map_err(failed)?;
         let (config, warnings) =
@@ -103,6 +102,13 @@ impl Source {
             None => Ok(new),
         }
     }
+}
+
+/// The mode of a file on which root acts and which others than its owner may write; `None`: they
+/// may not, or this process is not root.
+pub(super) fn lets_others_write(file: &File) -> io::Result<Option<u32>> {
+    let mode = file.metadata()?.mode();
+    Ok((user::is_root() && mode & OTHERS_WRITE != 0).then_some(mode & 0o7777))
 }
 
 /// What the proxy of this configuration must keep: a socket that takes the client's address needs
