@@ -104,7 +104,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         telemetry: Arc::clone(&telemetry),
         facts: settings::facts(&config, Facts::new(questions)),
         handoff: settings::handoff(&config, kernel),
-        settings: ArcSwap::from_pointee(settings::make(config)?),
+        settings: ArcSwap::from_pointee(settings::make(config, &telemetry)?),
         direct: Direct::new(ends),
         locks: Arc::clone(&locks),
         stop: stopped,
@@ -203,7 +203,7 @@ async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context
 /// Puts a changed configuration in force for sessions to come.
 fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
     let log = config.log.clone();
-    let settings = settings::make(config).map_err(|error| error.to_string())?;
+    let settings = settings::make(config, &context.telemetry).map_err(|error| error.to_string())?;
     context.locks.set_exempt(settings.config.locks.exempt.iter().map(|network| network.0).collect());
     context.settings.store(Arc::new(settings));
     context.telemetry.set_addresses(log.addresses);

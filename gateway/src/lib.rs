@@ -15,8 +15,8 @@
 //! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`ipc`] between the two processes, [`control`] and [`console`] for
-//! operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
+//! Around them: [`config`] and [`import`], [`dns`], [`ipc`] between the two processes, [`control`] and
+//! [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod console;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod dns;
 pub mod handoff;
 pub mod import;
 pub mod intercept;

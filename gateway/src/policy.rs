@@ -4,6 +4,7 @@
 //! question always has the same answer.
 
 pub mod decision;
+pub mod dnsbl;
 pub mod filter;
 pub mod lane;
 pub mod lock;

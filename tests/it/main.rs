@@ -8,6 +8,7 @@ mod bridge;
 mod condemned;
 mod deadlines;
 mod direct;
+mod dnsbl;
 mod flood;
 mod forwarding;
 mod handoff;

@@ -12,6 +12,7 @@
 //! | [`spamd`] | a real spamd, offline |
 //! | [`rspamd`] | a real rspamd, offline |
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
+//! | [`nsd`] | a real name server, with the zones of a test |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
@@ -27,6 +28,7 @@ pub mod impaired;
 pub mod lab;
 pub mod message;
 pub mod netns;
+pub mod nsd;
 pub mod postfix;
 pub mod process;
 pub mod recorder;

@@ -98,6 +98,8 @@ fn leave_switched_off(names: &[String]) -> anyhow::Result<()> {
         &["rspamd.service"]
     } else if names.iter().any(|name| name == "postfix") {
         &["postfix.service"]
+    } else if names.iter().any(|name| name == "nsd") {
+        &["nsd.service"]
     } else {
         return Ok(());
     };

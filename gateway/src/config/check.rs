@@ -4,6 +4,7 @@
 //! does not. Pure: whether files, interfaces and accounts exist is asked elsewhere.
 
 mod dialogue;
+mod dns;
 mod lanes;
 mod limits;
 mod network;
@@ -20,6 +21,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     network::check(config, &mut findings);
     lanes::check(config, &mut findings);
     dialogue::check(config, &mut findings);
+    dns::check(config, &mut findings);
     limits::check(config, &mut findings);
     scan::check(config, &mut findings);
     process::check(config, &mut findings);

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod dns;
+mod dnsbl;
 mod filters;
 mod inspect;
 mod intercept;
@@ -24,6 +26,8 @@ mod spool;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
 pub use super::pattern::Pattern;
+pub use dns::Dns;
+pub use dnsbl::{Dnsbl, DnsblZone, Families, OnListed};
 pub use filters::{Auth, AuthRequire, AuthSkip, Filter, Filters, OnMatch};
 pub use inspect::{
     BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls,
@@ -70,6 +74,10 @@ pub struct Config {
     pub filters: Filters,
     /// What AUTH is needed for, and what it changes.
     pub auth: Auth,
+    /// How names are looked up.
+    pub dns: Dns,
+    /// Block lists in the DNS.
+    pub dnsbl: Dnsbl,
     /// A header that names the client to the server.
     pub nat_header: NatHeader,
     /// Locks: networks whose new flows are held off for a time, set with `gateway lock`.
@@ -117,6 +125,8 @@ impl Default for Config {
             inspect: Inspect::default(),
             filters: Filters::default(),
             auth: Auth::default(),
+            dns: Dns::default(),
+            dnsbl: Dnsbl::default(),
             nat_header: NatHeader::default(),
             locks: Locks::default(),
             messages: Messages::default(),

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::config::file::{Origin, Spool};
+use crate::config::file::{AuthSkip, Origin, Spool};
+use crate::dns::{self, Resolver};
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
@@ -14,9 +15,22 @@ use crate::locks::{self, Locks};
 use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::session::Settings;
-use crate::session::checks::Checks;
+use crate::session::checks::dnsbl::BlockLists;
+use crate::session::checks::{Check, Checks};
 use crate::smtp::exchange::Rules;
 use crate::spool::{self, Spooler};
+use crate::telemetry::Telemetry;
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// There is no place for copies of messages.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// Nothing can be looked up.
+    #[error(transparent)]
+    Dns(#[from] dns::SetupError),
+}
 
 /// The gateway's name in its replies: configured, or the host's.
 pub(super) fn name(config: &Config) -> String {
@@ -28,10 +42,10 @@ pub(super) fn name(config: &Config) -> String {
 }
 
 /// Makes the settings of `config`; only inside a runtime, since scanners are watched.
-pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
+pub(super) fn make(config: Config, telemetry: &Arc<Telemetry>) -> Result<Settings, Error> {
     let scans = !config.scan.scanners().is_empty();
     let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
-    let checks = Checks::new(Vec::new(), config.timeouts.checks.duration());
+    let checks = Checks::new(checks(&config, telemetry)?, config.timeouts.checks.duration());
     Ok(Settings {
         rules: Arc::new(Rules { asks: checks.steps(), ..Rules::new(&config, name(&config)) }),
         checks,
@@ -40,6 +54,17 @@ pub(super) fn make(config: Config) -> Result<Settings, spool::Error> {
         spooler,
         config,
     })
+}
+
+/// The checks that are configured. Without any there is no resolver, and nothing is asked.
+fn checks(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Box<dyn Check>>, dns::SetupError> {
+    if config.dnsbl.zones.is_empty() {
+        return Ok(Vec::new());
+    }
+    let resolver = Arc::new(Resolver::new(&config.dns)?);
+    let spare_authenticated = config.auth.skip.contains(&AuthSkip::Dnsbl);
+    let lists = BlockLists::new(config.dnsbl.clone(), spare_authenticated, resolver, Arc::clone(telemetry));
+    Ok(vec![Box::new(lists)])
 }
 
 /// The default folder is made by root or by a package; without either, as with `origin: fixed` in a

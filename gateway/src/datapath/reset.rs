@@ -6,7 +6,7 @@
 //! a reset has no connection any more, and when both do so the entries go; after a few seconds they
 //! go anyway.
 //!
-//! [`Condemned`] is the state of one flow, pure; [`Resets`] holds all of them and does what they say.
+//! `Condemned` is the state of one flow, pure; `Resets` holds all of them and does what they say.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -15,6 +15,8 @@ use crate::intercept::flow::Flow;
 use crate::policy::ruling;
 use crate::smtp::exchange::{Question, Ruling, Steps};
 
+pub mod dnsbl;
+
 /// The session in which a question comes up.
 #[derive(Clone, Debug)]
 pub struct Subject {

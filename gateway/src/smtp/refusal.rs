@@ -105,6 +105,24 @@ pub enum Refusal {
     /// A check of the client or of a command could not be made.
     #[error("a check could not be made")]
     CheckFailed,
+    /// Block lists have the client, which has just connected.
+    #[error("listed by {lists}")]
+    Listed {
+        /// Their domains.
+        lists: String,
+    },
+    /// Block lists have the client, which wants to send mail.
+    #[error("listed by {lists}")]
+    SenderListed {
+        /// Their domains.
+        lists: String,
+    },
+    /// Block lists have the client, and the configuration asks for a new try.
+    #[error("listed for now by {lists}")]
+    ListedNow {
+        /// Their domains.
+        lists: String,
+    },
     /// The client spoke before the greeting.
     #[error("the client spoke before the greeting")]
     EarlyTalk,
@@ -263,6 +281,16 @@ impl Refusal {
             }
             Self::AuthRequired => (530, "5.7.0", Words::Key(|texts| &texts.auth_required)),
             Self::CheckFailed => (451, "4.7.1", Words::Fixed("A check could not be made, try again later")),
+            // RFC 5321 section 4.3.2 has 554 for a greeting and 550 for MAIL.
+            Self::Listed { lists } => {
+                (554, "5.7.1", Words::Made(format!("Your address is listed by {lists}")))
+            }
+            Self::SenderListed { lists } => {
+                (550, "5.7.1", Words::Made(format!("Your address is listed by {lists}")))
+            }
+            Self::ListedNow { lists } => {
+                (421, "4.7.1", Words::Made(format!("Your address is listed by {lists}, try again later")))
+            }
             Self::EarlyTalk => (554, "5.5.1", Words::Key(|texts| &texts.early_talk)),
             Self::TakeoverEnds => (554, "5.5.0", Words::Key(|texts| &texts.transaction_failed)),
             Self::ConnectTimeout => (421, "4.4.1", Words::Key(|texts| &texts.connect_timeout)),

@@ -3,6 +3,7 @@
 //! Owns the list; `metrics` owns the numbers and their names outside.
 
 use super::trouble::Trouble;
+use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
 
 /// Something that is counted by name. Messages and sessions are counted with their records.
@@ -46,6 +47,8 @@ pub enum Counter {
     HandedOff,
     /// The kernel does not carry a session, though it was asked to.
     HandoffRefused(Refusal),
+    /// A name was looked up in the DNS.
+    Lookup(Outcome),
     /// A ceiling was reached.
     Limit(Limit),
     /// A configuration was put in force.

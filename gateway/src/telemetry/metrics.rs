@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
+use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord};
 
@@ -97,6 +98,7 @@ pub(super) struct Metrics {
     splices: AtomicU64,
     handoffs: AtomicU64,
     handoffs_refused: [AtomicU64; Refusal::ALL.len()],
+    lookups: [AtomicU64; Outcome::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
@@ -145,6 +147,7 @@ impl Metrics {
             Counter::Splice => &self.splices,
             Counter::HandedOff => &self.handoffs,
             Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
+            Counter::Lookup(outcome) => &self.lookups[outcome as usize],
             Counter::Limit(limit) => &self.limits[limit as usize],
             Counter::Reload => &self.reloads,
             Counter::ReloadRefused => &self.reloads_refused,
@@ -232,6 +235,16 @@ impl Metrics {
         let name = "gateway_bytes_total";
         let cells = vec![("client", &self.client_octets), ("server", &self.server_octets)];
         visit(Family::new(name, "Octets read, by who sent them.", labelled(name, "from", cells)));
+        let name = "gateway_dns_lookups_total";
+        let cells = Outcome::ALL
+            .iter()
+            .map(|outcome| (outcome.name(), self.cell(Counter::Lookup(*outcome))))
+            .collect();
+        visit(Family::new(
+            name,
+            "Names looked up in the DNS or its cache, by outcome.",
+            labelled(name, "outcome", cells),
+        ));
         let name = "gateway_limits_hit_total";
         let cells =
             Limit::ALL.iter().map(|limit| (limit.name(), self.cell(Counter::Limit(*limit)))).collect();

@@ -26,12 +26,14 @@ pub enum Trouble {
     Injection,
     /// The original destination of a flow was not found.
     Destination,
+    /// A lookup in the DNS failed, or a block list does not work.
+    Dns,
     /// The gateway's own trouble with sockets or files.
     Internal,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::ServerUnreachable,
         Self::ServerProtocol,
         Self::Scanner,
@@ -39,6 +41,7 @@ impl Trouble {
         Self::Full,
         Self::Injection,
         Self::Destination,
+        Self::Dns,
         Self::Internal,
     ];
 
@@ -53,6 +56,7 @@ impl Trouble {
             Self::Full => "full",
             Self::Injection => "injection",
             Self::Destination => "destination",
+            Self::Dns => "dns",
             Self::Internal => "internal",
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Takeover {
     commands: u32,
     /// Why, in the reply to MAIL.
     reason: Refusal,
+    /// The refusal stood in the greeting's place: only QUIT is in sequence (RFC 5321 section 3.1).
+    is_closed: bool,
 }
 
 impl Exchange {
@@ -29,7 +31,9 @@ impl Exchange {
             takeover.since = now;
         } else {
             self.note(Note::Takeover);
-            self.phase = Phase::Takeover(Takeover { since: now, commands: 0, reason: refusal.clone() });
+            let is_closed = matches!(self.phase, Phase::Connect);
+            let reason = refusal.clone();
+            self.phase = Phase::Takeover(Takeover { since: now, commands: 0, reason, is_closed });
         }
         if !self.is_in_message() {
             self.transaction = None;
@@ -59,11 +63,11 @@ impl Exchange {
         let Phase::Takeover(takeover) = &self.phase else { return };
         let voice = &self.rules.voice;
         let reply = match command {
-            Command::Hello { name: hello, .. } => {
+            Command::Hello { name: hello, .. } if !takeover.is_closed => {
                 self.hello = hello;
                 Reply::new(250, &format!("{} {}", voice.name, voice.messages.hello))
             }
-            Command::Mail { .. } => {
+            Command::Mail { .. } if !takeover.is_closed => {
                 let text = if let Refusal::Virus { .. } = takeover.reason {
                     voice.messages.virus_no_more.to_string()
                 } else {
@@ -71,8 +75,11 @@ impl Exchange {
                 };
                 voice.reply(451, "4.3.2", &text)
             }
-            Command::Rcpt { .. } | Command::Data => Refusal::BadSequence.reply(voice),
+            Command::Rcpt { .. } | Command::Data | Command::Hello { .. } | Command::Mail { .. } => {
+                Refusal::BadSequence.reply(voice)
+            }
             Command::Bdat { size, last } => return self.skip_chunk(size, last, Refusal::BadSequence, now),
+            Command::Rset | Command::Noop if takeover.is_closed => Refusal::BadSequence.reply(voice),
             Command::Rset | Command::Noop => Reply::new(250, "2.0.0 OK"),
             Command::Quit => {
                 let reply = voice.reply(221, "2.0.0", voice.messages.sign_off.as_str());

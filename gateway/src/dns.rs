@@ -1,0 +1,156 @@
+//! Lookups in the DNS.
+//!
+//! Owns servers, attempts, deadlines, the cache and how many lookups run at once; the only user of
+//! `hickory-resolver`. What answers mean is for others to say.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::config::file::Dns;
+
+/// Why there are no resolvers to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The system's list cannot be used.
+    #[error("/etc/resolv.conf: {0}; write `dns.servers`")]
+    System(NetError),
+    /// The system's list is empty.
+    #[error("/etc/resolv.conf names no server; write `dns.servers`")]
+    NoServers,
+    /// The library does not take the configuration.
+    #[error("the resolver cannot be set up: {0}")]
+    Library(NetError),
+}
+
+/// Why a lookup has no answer, not even that there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The name is too long or holds what names cannot hold.
+    #[error("not a domain name")]
+    Name,
+    /// The deadline has passed.
+    #[error("no answer in time")]
+    Deadline,
+    /// No server gave an answer, or the answer was SERVFAIL, REFUSED and the like.
+    #[error("{0}")]
+    Failed(NetError),
+}
+
+/// How a lookup ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With records.
+    Found,
+    /// The name has no such record, or does not exist.
+    Nothing,
+    /// It failed.
+    Failed,
+    /// It did not end in time.
+    Deadline,
+}
+
+impl Outcome {
+    /// All of them, by discriminant.
+    pub const ALL: [Self; 4] = [Self::Found, Self::Nothing, Self::Failed, Self::Deadline];
+
+    /// One word for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Nothing => "nothing",
+            Self::Failed => "failed",
+            Self::Deadline => "deadline",
+        }
+    }
+
+    /// The outcome of a lookup that gave these records.
+    #[must_use]
+    pub const fn of<T>(result: &Result<Vec<T>, LookupError>) -> Self {
+        match result {
+            Ok(records) if records.is_empty() => Self::Nothing,
+            Ok(_) => Self::Found,
+            Err(LookupError::Deadline) => Self::Deadline,
+            Err(LookupError::Name | LookupError::Failed(_)) => Self::Failed,
+        }
+    }
+}
+
+/// Looks names up, and remembers the answers.
+#[derive(Debug)]
+pub struct Resolver {
+    resolver: TokioResolver,
+    /// Places for lookups that run.
+    places: Semaphore,
+}
+
+impl Resolver {
+    /// A resolver with an empty cache; only inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server to ask.
+    pub fn new(dns: &Dns) -> Result<Self, SetupError> {
+        let config = if dns.servers.is_empty() {
+            read_system_conf().map_err(SetupError::System)?.0
+        } else {
+            let servers = dns.servers.iter().map(|server| {
+                let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
+                    let mut connection = ConnectionConfig::new(protocol);
+                    connection.port = server.port();
+                    connection
+                });
+                NameServerConfig::new(server.ip(), true, connections.into())
+            });
+            ResolverConfig::from_parts(None, Vec::new(), servers.collect())
+        };
+        if config.name_servers().is_empty() {
+            return Err(SetupError::NoServers);
+        }
+        let mut options = ResolverOpts::default();
+        options.timeout = dns.timeout.duration();
+        options.attempts = dns.attempts;
+        options.cache_size = dns.cache;
+        options.use_hosts_file = ResolveHosts::Never;
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = builder.with_options(options).build().map_err(SetupError::Library)?;
+        Ok(Self { resolver, places: Semaphore::new(dns.concurrency) })
+    }
+
+    /// The IPv4 addresses of `name`; none when it has none or does not exist (A, RFC 1035 section
+    /// 3.4.1).
+    ///
+    /// # Errors
+    ///
+    /// When nothing is known after `deadline`.
+    pub async fn ipv4(&self, name: &str, deadline: Duration) -> Result<Vec<Ipv4Addr>, LookupError> {
+        let name = Name::from_ascii(name).map_err(|_| LookupError::Name)?;
+        let lookup = async {
+            let _place = self.places.acquire().await;
+            self.resolver.lookup(name, RecordType::A).await
+        };
+        match timeout(deadline, lookup).await {
+            Err(_) => Err(LookupError::Deadline),
+            Ok(Err(error)) if error.is_no_records_found() => Ok(Vec::new()),
+            Ok(Err(error)) => Err(LookupError::Failed(error)),
+            Ok(Ok(answer)) => Ok(answer
+                .answers()
+                .iter()
+                .filter_map(
+                    |record| if let RData::A(address) = &record.data { Some(address.0) } else { None },
+                )
+                .collect()),
+        }
+    }
+}
