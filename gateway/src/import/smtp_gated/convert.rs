@@ -24,6 +24,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.spool();
     conversion.scan();
     conversion.filters();
+    conversion.block_lists();
     conversion.nat_header();
     conversion.messages();
     conversion.log();
@@ -280,6 +281,16 @@ impl Conversion<'_> {
                 self.problems.error(self.text, place, error.as_str());
             }
             self.set(key, &yaml::list([pattern.as_str()]), name);
+        }
+    }
+
+    fn block_lists(&mut self) {
+        let zones = self.text("dnsbl");
+        let zones: Vec<_> = zones.split(',').map(str::trim).filter(|zone| !zone.is_empty()).collect();
+        if !zones.is_empty() {
+            let zones: Vec<_> =
+                zones.into_iter().map(|zone| format!("{{zone: {}}}", yaml::string(zone))).collect();
+            self.set("dnsbl.zones", &format!("[{}]", zones.join(", ")), "dnsbl");
         }
     }
 

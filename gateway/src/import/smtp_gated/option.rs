@@ -207,7 +207,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("antispam_type", One(&["off", "spamassassin"]), "off", Keys(&["scan.spamd"])),
     option("antispam_path", Socket, "/var/run/spamd/spamd_socket", Keys(&["scan.spamd.address"])),
     option("dspam_storage", Path, "/var/spool/smtp-gated/dspam", Nothing(UNUSED)),
-    option("dnsbl", Text, "", Later),
+    option("dnsbl", Text, "", Keys(&["dnsbl.zones"])),
     option("spf", One(&["none", "incoming", "outgoing", "fixed"]), "none", Later),
     option("spf_log_only", Flag, "0", Later),
     option("spf_fixed_ip", Address, "", Later),
