@@ -21,7 +21,7 @@ pub(crate) fn settings(source_address: &'static str) -> Settings {
 
 /// A server that says 220 to STARTTLS, and from then on returns what it gets, turned by one bit.
 pub(crate) fn echo(lab: &Lab, address: SocketAddr) -> anyhow::Result<()> {
-    let listener = lab.server().enter(|| TcpListener::bind(address))??;
+    let listener = lab.server().listen(address)?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             thread::spawn(move || serve(&stream));

@@ -117,7 +117,7 @@ pub(crate) fn client(family: lab::Family) -> SocketAddr {
 }
 
 pub(crate) fn listen_on_server(lab: &Lab, family: lab::Family) -> anyhow::Result<TcpListener> {
-    Ok(lab.server().enter(|| TcpListener::bind(family.smtp()))??)
+    lab.server().listen(family.smtp())
 }
 
 /// Sends `bytes` one way and reads them at the other end, at the same time.

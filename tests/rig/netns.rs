@@ -1,15 +1,18 @@
 //! One network namespace.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use crate::process;
+use crate::{process, wait};
 
 /// A network namespace with a name under `/run/netns`; removed when dropped.
 #[derive(Debug)]
@@ -77,6 +80,22 @@ impl Netns {
     pub fn sysctl(&self, key: &str, value: &str) -> anyhow::Result<()> {
         let path = format!("/proc/sys/net/{key}");
         self.enter(|| fs::write(&path, value))?.with_context(|| format!("cannot write {value} to {path}"))
+    }
+
+    /// Listens on `address` in this namespace, maybe in place of a listener that was just closed: a
+    /// process that another test is about to start has a copy of it for a moment, which listens.
+    ///
+    /// # Errors
+    ///
+    /// When the address stays taken for five seconds, or is none of this namespace.
+    pub fn listen(&self, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        wait::until(Duration::from_secs(5), "a free port to listen on", || {
+            match self.enter(|| TcpListener::bind(address))? {
+                Ok(listener) => Ok(Some(listener)),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     /// Runs `work` on a thread that is inside; sockets made there stay in the namespace.

@@ -4,7 +4,7 @@
 //! message. What it holds is what a real server behind the gateway would have read.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -74,9 +74,7 @@ impl Recorder {
     ///
     /// When the address cannot be had.
     pub fn start(netns: &Netns, address: SocketAddr, manners: Manners) -> anyhow::Result<Self> {
-        let listener = netns
-            .enter(|| TcpListener::bind(address))?
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let listener = netns.listen(address).with_context(|| format!("cannot listen on {address}"))?;
         listener.set_nonblocking(true)?;
         let recorder = Self { connections: Shared::default(), stop: Arc::default() };
         let (connections, stop) = (Arc::clone(&recorder.connections), Arc::clone(&recorder.stop));

@@ -75,7 +75,7 @@ impl Detour {
 }
 
 fn listen(netns: &Netns, address: IpAddr) -> anyhow::Result<TcpListener> {
-    Ok(netns.enter(|| TcpListener::bind(SocketAddr::new(address, 25)))??)
+    netns.listen(SocketAddr::new(address, 25))
 }
 
 /// Streams through sessions from the client over one link to the server over another, from the

@@ -72,7 +72,7 @@ impl Distant {
 
     fn listen(&self, family: lab::Family) -> anyhow::Result<TcpListener> {
         let address = SocketAddr::new(Self::address(family, 2), 25);
-        Ok(self.server.enter(|| TcpListener::bind(address))??)
+        self.server.listen(address)
     }
 
     /// The link to the client, and the one to the server.
