@@ -1,7 +1,7 @@
 //! Scanners that misbehave, which real ones cannot be made to do.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
@@ -329,6 +329,9 @@ fn answer_once(mut stream: TcpStream, reply: &[u8], length: usize) {
         }
     }
     stream.write_all(reply).unwrap_or_default();
+    // What still comes is read: closing before would reset the connection, and take the reply away from the client.
+    stream.shutdown(Shutdown::Write).unwrap_or_default();
+    while matches!(stream.read(&mut piece), Ok(1..)) {}
 }
 
 fn envelope() -> Envelope {
