@@ -22,24 +22,25 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step::run("build the gateway and all tests", &mut step::cargo(&["build", "--all-targets"]))?;
     let mut total = Tally::default();
     let parts = [
-        ("unit tests, dialogues and configuration snapshots", &["test", "--no-fail-fast"][..]),
+        ("unit tests, dialogues and configuration snapshots", &["test", "--no-fail-fast"][..], &[][..]),
         (
             "lab tests",
-            &[
-                "test",
-                "--no-fail-fast",
-                "--package",
-                "gateway-tests",
-                "--test",
-                "it",
-                "--",
-                "--test-threads",
-                LAB_THREADS,
-            ],
+            &["test", "--no-fail-fast", "--package", "gateway-tests", "--test", "it"],
+            &["--test-threads", LAB_THREADS],
         ),
     ];
-    for (what, arguments) in parts {
-        total.add(part(what, &mut step::cargo(arguments))?);
+    for (what, arguments, threads) in parts {
+        let mut tally = part(what, step::cargo(arguments).arg("--").args(threads))?;
+        if tally.can_be_repeated() {
+            let names = std::mem::take(&mut tally.names);
+            say::line(&format!("run again, one at a time: {}", names.join(", ")));
+            let alone = ["--", "--test-threads", "1", "--exact"];
+            tally.repeated(part(what, step::cargo(arguments).args(alone).args(&names))?, &names);
+        }
+        total.add(tally);
+    }
+    for name in &total.unsteady {
+        say::line(&format!("unsteady: {name} failed beside others and passed alone"));
     }
     say::line(&format!("{} passed, {} failed", total.passed, total.failed));
     if total.failed > 0 {
@@ -48,17 +49,44 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Failed tests that are run again. More of them are no accident of a busy machine.
+const MOST_REPEATED: usize = 5;
+
 /// Tests that passed and failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
+    /// What failed, by name.
+    names: Vec<String>,
+    /// What failed beside other tests and passed alone.
+    unsteady: Vec<String>,
 }
 
 impl Tally {
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.names.extend(other.names);
+        self.unsteady.extend(other.unsteady);
+    }
+
+    /// Whether all that failed is known by name, and is little enough to be the doing of a busy machine.
+    fn can_be_repeated(&self) -> bool {
+        self.failed > 0 && self.names.len() <= MOST_REPEATED && self.names.len() as u64 == self.failed
+    }
+
+    /// Counts the failed tests `names` anew, which were run alone as `second`.
+    fn repeated(&mut self, second: Self, names: &[String]) {
+        self.passed += second.passed;
+        self.failed = self.failed.saturating_sub(second.passed);
+        self.unsteady.extend(names.iter().filter(|name| !second.names.contains(name)).cloned());
+        self.names = second.names;
+    }
+
+    /// The name of a test in a line that says it failed.
+    fn failure(line: &str) -> Option<&str> {
+        line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
     }
 
     /// The sum that a test program prints at its end.
@@ -66,7 +94,7 @@ impl Tally {
         let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
         let mut counts = rest.split("; ");
         let mut count = |word: &str| counts.next()?.strip_suffix(word)?.trim().parse().ok();
-        Some(Self { passed: count("passed")?, failed: count("failed")? })
+        Some(Self { passed: count("passed")?, failed: count("failed")?, ..Self::default() })
     }
 }
 
@@ -79,6 +107,7 @@ fn part(what: &str, command: &mut Command) -> anyhow::Result<Tally> {
     for line in output.lines() {
         let line = line?;
         tally.add(Tally::read(&line).unwrap_or_default());
+        tally.names.extend(Tally::failure(&line).map(str::to_owned));
         say::line(&line);
     }
     // A test program that dies says no sum, and a test that does not compile says nothing.
@@ -95,8 +124,29 @@ mod tests {
     #[test]
     fn the_sum_of_a_test_program_is_read_and_other_lines_are_not() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!(Tally::read(line), Some(Tally { passed: 12, failed: 3 }));
+        assert_eq!(Tally::read(line), Some(Tally { passed: 12, failed: 3, ..Tally::default() }));
         assert_eq!(Tally::read("test a ... ok"), None);
         assert_eq!(Tally::read("running 12 tests"), None);
+    }
+
+    #[test]
+    fn a_test_that_passes_alone_is_told_and_one_that_fails_again_has_failed() {
+        let first = ["a::b", "c"].map(str::to_owned);
+        let mut tally = Tally { passed: 7, failed: 2, names: first.to_vec(), unsteady: Vec::new() };
+        assert!(tally.can_be_repeated());
+        assert_eq!(Tally::failure("test c ... FAILED"), Some("c"));
+        assert_eq!(Tally::failure("test c ... ok"), None);
+        let again = Tally { passed: 1, failed: 1, names: vec!["c".to_owned()], unsteady: Vec::new() };
+        tally.repeated(again, &first);
+        let names = |name: &str| vec![name.to_owned()];
+        assert_eq!(tally, Tally { passed: 8, failed: 1, names: names("c"), unsteady: names("a::b") });
+    }
+
+    #[test]
+    fn a_program_that_died_and_many_failures_are_not_run_again() {
+        let died = Tally { failed: 1, ..Tally::default() };
+        assert!(!died.can_be_repeated());
+        let many: Vec<String> = (0..=MOST_REPEATED).map(|index| index.to_string()).collect();
+        assert!(!Tally { failed: many.len() as u64, names: many, ..Tally::default() }.can_be_repeated());
     }
 }
