@@ -176,6 +176,13 @@ impl Locks {
         nets.len()
     }
 
+    /// Waits until the datapath process has done what it was told so far, but not for ever: an operator
+    /// who reads that a lock is set or removed may rely on it.
+    pub async fn settled(&self) {
+        // Orders and questions are one queue.
+        self.hits(Vec::new()).await;
+    }
+
     async fn order(&self, order: LockOrder) {
         if self.requests.send(Request::Order(order)).await.is_err() {
             tracing::debug!("the gateway is stopping");

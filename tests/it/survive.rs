@@ -210,6 +210,7 @@ fn a_gateway_that_is_told_to_drop_flows_writes_their_records_and_leaves_nothing(
         let gateway = Gateway::start(&lab, &through(attach))?;
         let stream = started(&lab, Family::V4.smtp())?;
         wait_until_direct(&lab, &stream)?;
+        ping(&stream, 1)?;
         let (stopped, said) = gateway.control_command("stop --drop-flows")?;
         ensure!(stopped, "{said}");
         let records = records(&gateway);

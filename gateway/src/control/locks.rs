@@ -48,6 +48,7 @@ pub(super) async fn add(
             if new.cut {
                 shared.control.sessions.end_clients(lock.net);
             }
+            shared.control.locks.settled().await;
             let locks = vec![view(&lock, Hits::default(), now())];
             Json(LockList { held: 1, locks, exempt: exempt(&shared) }).into_response()
         }
@@ -75,6 +76,7 @@ pub(super) async fn remove(
         }
         Err(error) => return unreadable(&error),
     };
+    locks.settled().await;
     Json(Unlocked { removed }).into_response()
 }
 
