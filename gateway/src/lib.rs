@@ -15,7 +15,7 @@
 //! | [`handoff`] | the splice lane |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`], [`ipc`] between the two processes, [`control`] and
+//! Around them: [`config`] and [`import`], [`dns`], [`folder`], [`ipc`] between the two processes, [`control`] and
 //! [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+pub mod folder;
 pub mod handoff;
 pub mod import;
 pub mod intercept;

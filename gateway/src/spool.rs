@@ -11,18 +11,17 @@ mod reader;
 mod space;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 
 use crate::config::file::{LeaveOn, Spool};
+use crate::folder::{self, Folder};
 
 pub use copy::SpoolCopy;
 pub use reader::SpoolReader;
 
-use file::Directory;
 use space::Space;
 
 /// Size of the pieces in which a copy is held, written and read, in bytes.
@@ -35,32 +34,9 @@ const MEMORY_SHARE: usize = 256;
 /// Why a copy cannot be written, read or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder cannot be made or opened: for the operator.
-    #[error("spool folder {}: {source}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The folder belongs to somebody else: for the operator.
-    #[error("spool folder {} belongs to user {owner}, the gateway runs as {user}", path.display())]
-    Owner {
-        /// The folder.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-        /// The gateway's user.
-        user: u32,
-    },
-    /// Others may read the folder: for the operator.
-    #[error("spool folder {} has mode {mode:04o}; mail must not be readable by others: chmod 0700", path.display())]
-    Mode {
-        /// The folder.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The folder cannot be used: for the operator.
+    #[error("spool {0}")]
+    Folder(#[from] folder::Error),
     /// Less than `spool.min-free` is free, or the file system is full. Passes by itself.
     #[error("not enough free space in the spool folder")]
     NoSpace,
@@ -99,7 +75,7 @@ pub struct Spooler {
 /// What all copies share.
 #[derive(Debug)]
 struct Inner {
-    directory: Directory,
+    folder: Folder,
     space: Space,
     memory: usize,
     leave_on: Vec<LeaveOn>,
@@ -120,14 +96,14 @@ impl Spooler {
     ///
     /// # Errors
     ///
-    /// [`Error::Folder`], [`Error::Owner`] and [`Error::Mode`] say what the operator must set right.
+    /// [`Error::Folder`] says what the operator must set right.
     pub fn open(config: &Spool) -> Result<Self, Error> {
-        let directory = Directory::open(&config.directory)?;
-        directory.sweep();
+        let folder = Folder::open(&config.directory)?;
+        file::sweep(&folder);
         Ok(Self {
             inner: Arc::new(Inner {
                 space: Space::new(config.min_free),
-                directory,
+                folder,
                 memory: config.memory.as_len(),
                 leave_on: config.leave_on.clone(),
                 held: AtomicUsize::new(0),
@@ -152,7 +128,7 @@ impl Spooler {
     ///
     /// As [`Self::begin`].
     pub fn begin_below(&self, lead: &[u8]) -> Result<SpoolCopy, Error> {
-        self.inner.space.check(&self.inner.directory)?;
+        self.inner.space.check(&self.inner.folder)?;
         Ok(SpoolCopy::new(Arc::clone(&self.inner), lead))
     }
 

@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::config::file::{AuthSkip, Origin, Spool};
 use crate::dns::{self, Resolver};
+use crate::folder;
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
@@ -72,11 +73,11 @@ fn checks(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Box<dyn Che
 fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
     let makeshift = config.origin == Origin::Fixed && config.spool.directory == Spool::default().directory;
     match Spooler::open(&config.spool) {
-        Err(spool::Error::Folder { path, source }) if makeshift => {
+        Err(spool::Error::Folder(error @ folder::Error::Open { .. })) if makeshift => {
             let directory = std::env::temp_dir().join(format!("gateway-{}", nix::unistd::geteuid()));
             warn!(
                 folder = %directory.display(),
-                error = format!("{}: {source}", path.display()),
+                %error,
                 "copies of messages go to the temporary folder; name a place for them in `spool.directory`"
             );
             Spooler::open(&Spool { directory, ..config.spool.clone() })

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::file::SpoolFile;
+use super::file::{self, SpoolFile};
 use super::reader::{Blocks, Progress, SpoolReader};
 use super::{BLOCK, Error, Inner};
 use crate::config::file::LeaveOn;
@@ -126,7 +126,7 @@ impl SpoolCopy {
         let always =
             rules.contains(&LeaveOn::Always).then(|| reasons.first().copied().unwrap_or(LeaveOn::Always));
         let Some(reason) = named.or(always) else { return Ok(None) };
-        self.inner.space.check_keep(&self.inner.directory)?;
+        self.inner.space.check_keep(&self.inner.folder)?;
         self.settle().await?;
         let (blocks, offset) = (self.blocks.from(self.written), self.file_offset());
         if self.file.is_none() || !blocks.is_empty() {
@@ -162,7 +162,7 @@ impl SpoolCopy {
         if sealed == self.written || !(in_file || large || self.inner.is_crowded()) {
             return Ok(());
         }
-        if !in_file && let Err(error) = self.inner.space.check(&self.inner.directory) {
+        if !in_file && let Err(error) = self.inner.space.check(&self.inner.folder) {
             self.broken = true;
             return Err(error);
         }
@@ -184,7 +184,7 @@ impl SpoolCopy {
         self.writing = Some(spawn_blocking(move || {
             let file = match file {
                 Some(file) => file,
-                None => Arc::new(inner.directory.create()?),
+                None => Arc::new(file::create(&inner.folder)?),
             };
             file.write(offset, &blocks)?;
             Ok(file)

@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::file::Directory;
 use crate::clock;
 use crate::config::units::ByteCount;
+use crate::folder::Folder;
 
 /// How long an answer of the file system is used.
 const FRESH: Duration = Duration::from_secs(1);
@@ -24,17 +24,17 @@ impl Space {
     }
 
     /// Whether a new message may begin.
-    pub(super) fn check(&self, directory: &Directory) -> Result<(), Error> {
-        if self.free(directory)? < self.min_free { Err(Error::NoSpace) } else { Ok(()) }
+    pub(super) fn check(&self, folder: &Folder) -> Result<(), Error> {
+        if self.free(folder)? < self.min_free { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// Whether a copy may be kept: kept copies must not take the space of new messages, or whoever
     /// sends enough viruses could stop the mail.
-    pub(super) fn check_keep(&self, directory: &Directory) -> Result<(), Error> {
-        if self.free(directory)? < self.min_free.saturating_mul(2) { Err(Error::NoSpace) } else { Ok(()) }
+    pub(super) fn check_keep(&self, folder: &Folder) -> Result<(), Error> {
+        if self.free(folder)? < self.min_free.saturating_mul(2) { Err(Error::NoSpace) } else { Ok(()) }
     }
 
-    fn free(&self, directory: &Directory) -> Result<u64, Error> {
+    fn free(&self, folder: &Folder) -> Result<u64, Error> {
         let now = clock::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, free)) = *last
@@ -42,7 +42,7 @@ impl Space {
         {
             return Ok(free);
         }
-        let free = directory.free()?;
+        let free = folder.free()?;
         *last = Some((now, free));
         Ok(free)
     }

@@ -237,7 +237,7 @@ async fn nothing_begins_and_nothing_is_kept_without_free_space() {
     config.min_free = ByteCount::new(1 << 62);
     assert!(matches!(Spooler::open(&config).unwrap().begin(), Err(Error::NoSpace)));
 
-    let free = Directory::open(&config.directory).unwrap().free().unwrap();
+    let free = Folder::open(&config.directory).unwrap().free().unwrap();
     config.min_free = ByteCount::new(free / 3 * 2);
     let mut copy = Spooler::open(&config).unwrap().begin().unwrap();
     copy.append(b"virus").await.unwrap();
@@ -252,7 +252,10 @@ fn a_folder_that_others_may_read_or_own_is_refused() {
     Spooler::open(&config(&folder)).unwrap();
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o700);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
-    assert!(matches!(Spooler::open(&config(&folder)), Err(Error::Mode { mode: 0o750, .. })));
+    assert!(matches!(
+        Spooler::open(&config(&folder)),
+        Err(Error::Folder(folder::Error::Mode { mode: 0o750, .. }))
+    ));
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o750, "left as it is");
 
     let foreign = if geteuid().is_root() {
@@ -261,11 +264,14 @@ fn a_folder_that_others_may_read_or_own_is_refused() {
     } else {
         Path::new("/")
     };
-    assert!(matches!(Spooler::open(&config(foreign)), Err(Error::Owner { .. })));
+    assert!(matches!(Spooler::open(&config(foreign)), Err(Error::Folder(folder::Error::Owner { .. }))));
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(Spooler::open(&config(&file)), Err(Error::Folder { .. })));
-    assert!(matches!(Spooler::open(&config(&parent.path().join("a/b"))), Err(Error::Folder { .. })));
+    assert!(matches!(Spooler::open(&config(&file)), Err(Error::Folder(folder::Error::Open { .. }))));
+    assert!(matches!(
+        Spooler::open(&config(&parent.path().join("a/b"))),
+        Err(Error::Folder(folder::Error::Open { .. }))
+    ));
 }
 
 #[tokio::test]
@@ -295,11 +301,11 @@ async fn left_over_copies_are_removed_and_nothing_else() {
 #[test]
 fn a_planted_link_is_never_written_through() {
     let parent = TempDir::new().unwrap();
-    let folder = Directory::open(&parent.path().join("spool")).unwrap();
+    let folder = Folder::open(&parent.path().join("spool")).unwrap();
     let elsewhere = parent.path().join("elsewhere");
     fs::write(&elsewhere, "precious").unwrap();
     symlink(&elsewhere, parent.path().join("spool/copy-planted")).unwrap();
-    assert!(folder.create_named("copy-planted").unwrap_err().to_string().contains("exists"));
+    assert!(file::create_named(&folder, "copy-planted").unwrap_err().to_string().contains("exists"));
     assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
 }
 
