@@ -3,6 +3,8 @@
 //! Every file is made and named through the folder's descriptor, so that nobody who can rename a
 //! parent folder, or plant a link, decides where mail is written (CWE-59).
 
+mod space;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -14,6 +16,8 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+
+pub use space::Space;
 
 /// Why a folder cannot be used: for the operator.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@
 //! | [`policy`] | what is done with a flow or a message |
 //! | [`tls`] | what a client says of itself before its octets pass unread |
 //! | [`handoff`] | the splice lane |
+//! | [`queue`] | mail that the gateway has taken and not yet handed on |
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`] and [`import`], [`dns`], [`folder`], [`ipc`] between the two processes, [`control`] and
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod control;
+mod crockford;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
@@ -37,6 +39,7 @@ pub mod locks;
 pub mod outcome;
 pub mod policy;
 pub mod privilege;
+pub mod queue;
 pub mod scan;
 pub mod session;
 pub mod smtp;

@@ -8,7 +8,6 @@
 mod copy;
 mod file;
 mod reader;
-mod space;
 
 use std::io;
 use std::sync::Arc;
@@ -17,12 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::errno::Errno;
 
 use crate::config::file::{LeaveOn, Spool};
-use crate::folder::{self, Folder};
+use crate::folder::{self, Folder, Space};
 
 pub use copy::SpoolCopy;
 pub use reader::SpoolReader;
-
-use space::Space;
 
 /// Size of the pieces in which a copy is held, written and read, in bytes.
 pub const BLOCK: usize = 64 * 1024;
@@ -83,6 +80,17 @@ struct Inner {
 }
 
 impl Inner {
+    /// Whether a new message may begin.
+    fn check_space(&self) -> Result<(), Error> {
+        if self.space.has(&self.folder, 1)? { Ok(()) } else { Err(Error::NoSpace) }
+    }
+
+    /// Whether a copy may be kept: kept copies must not take the space of new messages, or whoever
+    /// sends enough viruses could stop the mail.
+    fn check_space_to_keep(&self) -> Result<(), Error> {
+        if self.space.has(&self.folder, 2)? { Ok(()) } else { Err(Error::NoSpace) }
+    }
+
     /// Whether all copies together hold more memory than they may.
     fn is_crowded(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.memory.saturating_mul(MEMORY_SHARE)
@@ -128,7 +136,7 @@ impl Spooler {
     ///
     /// As [`Self::begin`].
     pub fn begin_below(&self, lead: &[u8]) -> Result<SpoolCopy, Error> {
-        self.inner.space.check(&self.inner.folder)?;
+        self.inner.check_space()?;
         Ok(SpoolCopy::new(Arc::clone(&self.inner), lead))
     }
 

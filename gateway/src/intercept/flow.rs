@@ -7,15 +7,12 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::address::{ClientAddr, OriginalDst};
+use crate::crockford;
 
 /// The stable name of a session in records, the console and control requests: 13 characters of
 /// `[0-9A-Z]`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
-
-/// Crockford's alphabet: no letter that looks like a digit.
-const ID_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const ID_LENGTH: usize = 13;
 
 impl SessionId {
     /// A name no other session of this process has, ordered by `wall` time.
@@ -32,12 +29,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for place in (0..ID_LENGTH).rev() {
-            let digit = usize::try_from(self.0 >> (place * 5) & 31).unwrap_or(0);
-            let letter = ID_ALPHABET.get(digit).copied().unwrap_or(b'0');
-            write!(f, "{}", char::from(letter))?;
-        }
-        Ok(())
+        crockford::write(self.0, f)
     }
 }
 
@@ -49,23 +41,17 @@ impl fmt::Debug for SessionId {
 
 /// A text that cannot be the name of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a session's name: write the {ID_LENGTH} letters and digits that `gateway sessions` shows")]
+#[error(
+    "not a session's name: write the {} letters and digits that `gateway sessions` shows",
+    crockford::LENGTH
+)]
 pub struct BadSessionId;
 
 impl std::str::FromStr for SessionId {
     type Err = BadSessionId;
 
     fn from_str(text: &str) -> Result<Self, BadSessionId> {
-        if text.len() != ID_LENGTH {
-            return Err(BadSessionId);
-        }
-        text.bytes()
-            .try_fold(0u64, |value, byte| {
-                let digit = ID_ALPHABET.iter().position(|letter| *letter == byte.to_ascii_uppercase())?;
-                Some(value << 5 | u64::try_from(digit).ok()?)
-            })
-            .map(Self)
-            .ok_or(BadSessionId)
+        crockford::read(text).map(Self).ok_or(BadSessionId)
     }
 }
 
@@ -133,7 +119,7 @@ mod tests {
     fn a_session_id_reads_back_as_it_prints() {
         let id = SessionId::next(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         assert_eq!(id.to_string().parse::<SessionId>(), Ok(id));
-        assert_eq!(id.to_string().len(), ID_LENGTH);
+        assert_eq!(id.to_string().len(), crockford::LENGTH);
     }
 
     #[test]

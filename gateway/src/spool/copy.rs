@@ -126,7 +126,7 @@ impl SpoolCopy {
         let always =
             rules.contains(&LeaveOn::Always).then(|| reasons.first().copied().unwrap_or(LeaveOn::Always));
         let Some(reason) = named.or(always) else { return Ok(None) };
-        self.inner.space.check_keep(&self.inner.folder)?;
+        self.inner.check_space_to_keep()?;
         self.settle().await?;
         let (blocks, offset) = (self.blocks.from(self.written), self.file_offset());
         if self.file.is_none() || !blocks.is_empty() {
@@ -162,7 +162,7 @@ impl SpoolCopy {
         if sealed == self.written || !(in_file || large || self.inner.is_crowded()) {
             return Ok(());
         }
-        if !in_file && let Err(error) = self.inner.space.check(&self.inner.folder) {
+        if !in_file && let Err(error) = self.inner.check_space() {
             self.broken = true;
             return Err(error);
         }

@@ -1,0 +1,377 @@
+//! The writer of the journal: a thread that writes what many have to say, and syncs once for all.
+//!
+//! While one fdatasync(2) is under way the next records gather, so that the rate of messages is not
+//! bound to the rate of flushes. After a failed sync a segment is not touched again: on Linux the
+//! next sync would succeed although the octets are gone.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::envelope::QueueId;
+use super::frame::{self, FIRST, HEAD, Mark, PREAMBLE};
+use super::record::Record;
+use super::segment::SegmentId;
+use super::storage::Storage;
+use crate::clock;
+
+/// A segment that has reached this size is not written on, in octets.
+const FULL: u64 = 64 * 1024 * 1024;
+/// Most records that are synced together.
+const BATCH: usize = 1024;
+/// Most octets of content that are synced together.
+const BATCH_OCTETS: u64 = 8 * 1024 * 1024;
+
+/// Why something is not on stable storage.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system is full. Passes by itself.
+    #[error("the file system of the queue is full")]
+    NoSpace,
+    /// The file system failed.
+    #[error("the queue cannot be written: {0}")]
+    Io(Arc<io::Error>),
+    /// The gateway is stopping.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+impl Clone for WriteError {
+    fn clone(&self) -> Self {
+        match self {
+            Self::NoSpace => Self::NoSpace,
+            Self::Io(error) => Self::Io(Arc::clone(error)),
+            Self::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::NoSpace,
+            _ => Self::Io(Arc::new(error)),
+        }
+    }
+}
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// In which segment.
+    pub(super) segment: SegmentId,
+    /// At which octet.
+    pub(super) at: u64,
+    /// How many octets it takes.
+    pub(super) length: u64,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+enum Order {
+    /// A message. It counts when it is on stable storage.
+    Message(Message),
+    /// What became of a message that is in `home`. Written soon, and again until it succeeds.
+    Mark { record: Vec<u8>, home: SegmentId },
+    /// Says when all marks so far are on stable storage, or that they are not.
+    Settle { done: oneshot::Sender<bool> },
+}
+
+#[derive(Debug)]
+struct Message {
+    record: Vec<u8>,
+    content: Vec<Bytes>,
+    done: oneshot::Sender<Result<Place, WriteError>>,
+}
+
+/// When a message is on stable storage, and where.
+pub(super) type Written = oneshot::Receiver<Result<Place, WriteError>>;
+
+/// The way to the thread.
+///
+/// What is told is written in the order of telling, and telling never waits: whoever tells does so
+/// while it holds what its record is about. Messages wait with their sessions, so they are bounded.
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    generation: u32,
+    orders: mpsc::UnboundedSender<Order>,
+    numbers: Arc<AtomicU32>,
+    messages: Arc<AtomicU32>,
+    current: Arc<AtomicU32>,
+}
+
+impl Journal {
+    /// Starts the thread of the queue's `generation`th owner. For `again` after a failure all is refused,
+    /// then writing is tried again.
+    pub(super) fn start(storage: Arc<dyn Storage>, generation: u32, again: Duration) -> io::Result<Self> {
+        let (orders, waiting) = mpsc::unbounded_channel();
+        let numbers = Arc::new(AtomicU32::new(1));
+        let published = Arc::new(AtomicU32::new(0));
+        let writer = Writer {
+            storage,
+            generation,
+            numbers: Arc::clone(&numbers),
+            current: None,
+            published: Arc::clone(&published),
+            owed: Vec::new(),
+            trouble: None,
+            again,
+        };
+        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new()
+            .name("queue".to_owned())
+            .spawn(move || runtime.block_on(writer.run(waiting)))?;
+        Ok(Self { generation, orders, numbers, messages: Arc::new(AtomicU32::new(1)), current: published })
+    }
+
+    /// A name for the next message.
+    pub(super) fn name(&self) -> QueueId {
+        QueueId::new(self.generation, self.messages.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The segment that is written; those before it are not any more.
+    pub(super) fn current(&self) -> SegmentId {
+        SegmentId { generation: self.generation, number: self.current.load(Ordering::Acquire) }
+    }
+
+    /// A segment for one message alone.
+    pub(super) fn segment(&self) -> SegmentId {
+        SegmentId { generation: self.generation, number: self.numbers.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Has a message written.
+    pub(super) fn message(&self, record: Vec<u8>, content: Vec<Bytes>) -> Written {
+        let (done, written) = oneshot::channel();
+        self.tell(Order::Message(Message { record, content, done }));
+        written
+    }
+
+    /// Has written what became of a message that is in `home`.
+    pub(super) fn mark(&self, record: &Record, home: SegmentId) {
+        self.tell(Order::Mark { record: record.write(), home });
+    }
+
+    fn tell(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::debug!("a record after the end of the queue");
+        }
+    }
+
+    /// Waits until all marks so far are on stable storage; says whether they are.
+    pub(super) async fn settle(&self) -> bool {
+        let (done, settled) = oneshot::channel();
+        self.tell(Order::Settle { done });
+        settled.await.unwrap_or(false)
+    }
+}
+
+/// A segment that is written on.
+#[derive(Debug)]
+struct Open {
+    id: SegmentId,
+    file: File,
+    mark: Mark,
+    /// Everything up to here is on stable storage, or need not be.
+    length: u64,
+}
+
+#[derive(Debug)]
+struct Writer {
+    storage: Arc<dyn Storage>,
+    generation: u32,
+    numbers: Arc<AtomicU32>,
+    current: Option<Open>,
+    /// The number of the segment that is written.
+    published: Arc<AtomicU32>,
+    /// Marks that could not be written yet.
+    owed: Vec<(Vec<u8>, SegmentId)>,
+    /// The last failure, when no success came after it.
+    trouble: Option<(Instant, WriteError)>,
+    /// How soon writing is tried again after it failed.
+    again: Duration,
+}
+
+impl Writer {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let first = if self.owed.is_empty() {
+                orders.recv().await
+            } else {
+                match timeout(self.again, orders.recv()).await {
+                    Ok(first) => first,
+                    Err(_) => {
+                        self.commit(Vec::new());
+                        continue;
+                    }
+                }
+            };
+            let Some(first) = first else { break };
+            let mut octets = content_of(&first);
+            let mut batch = vec![first];
+            while batch.len() < BATCH && octets < BATCH_OCTETS {
+                let Ok(order) = orders.try_recv() else { break };
+                octets = octets.saturating_add(content_of(&order));
+                batch.push(order);
+            }
+            self.commit(batch);
+        }
+        if !self.owed.is_empty() {
+            self.commit(Vec::new());
+        }
+    }
+
+    /// Writes and syncs all of `batch`, and answers.
+    fn commit(&mut self, batch: Vec<Order>) {
+        let mut marks = std::mem::take(&mut self.owed);
+        let mut messages = Vec::new();
+        let mut settles = Vec::new();
+        for order in batch {
+            match order {
+                Order::Message(message) => messages.push(message),
+                Order::Mark { record, home } => marks.push((record, home)),
+                Order::Settle { done } => settles.push(done),
+            }
+        }
+        let frames = messages.iter().map(|message| (message.record.as_slice(), message.content.as_slice()));
+        // Marks come behind messages: what is written twice, of which the later counts, stays in order.
+        let mut frames: Vec<(&[u8], &[Bytes])> = frames.collect();
+        frames.extend(marks.iter().map(|(record, _)| (record.as_slice(), &[][..])));
+        let home = marks.iter().map(|(_, home)| *home).max();
+        let written = self.write(&frames, home);
+        for done in settles {
+            // Nobody may wait any more.
+            done.send(written.is_ok()).ok();
+        }
+        match written {
+            Ok(places) => {
+                for (message, place) in messages.into_iter().zip(places) {
+                    drop(message.done.send(Ok(place)));
+                }
+            }
+            Err(error) => {
+                marks.append(&mut self.owed);
+                self.owed = marks;
+                for message in messages {
+                    drop(message.done.send(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    /// Puts frames on stable storage, behind the segment `home`.
+    fn write(
+        &mut self,
+        frames: &[(&[u8], &[Bytes])],
+        home: Option<SegmentId>,
+    ) -> Result<Vec<Place>, WriteError> {
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = clock::now();
+        if let Some((at, error)) = &self.trouble
+            && now.saturating_duration_since(*at) < self.again
+        {
+            return Err(error.clone());
+        }
+        let written = self.append(frames, home);
+        self.trouble = written.as_ref().err().map(|error| (now, error.clone()));
+        written
+    }
+
+    /// Appends frames to the current segment, or to a new one.
+    fn append(
+        &mut self,
+        frames: &[(&[u8], &[Bytes])],
+        home: Option<SegmentId>,
+    ) -> Result<Vec<Place>, WriteError> {
+        let storage = Arc::clone(&self.storage);
+        // The oldest segment is removed first, so nothing may be said of a message before its own segment.
+        let usable = |open: &Open| open.length < FULL && home.is_none_or(|home| home <= open.id);
+        let mut open = match self.current.take().filter(usable) {
+            Some(open) => open,
+            None => self.open()?,
+        };
+        let heads: Vec<_> =
+            frames.iter().map(|(record, content)| frame::head(&open.mark, record, content)).collect();
+        let mut pieces: Vec<&[u8]> = Vec::with_capacity(frames.len().saturating_mul(3));
+        let mut places = Vec::with_capacity(frames.len());
+        let mut at = open.length;
+        for (head, (record, content)) in heads.iter().zip(frames) {
+            pieces.push(head);
+            pieces.push(record);
+            pieces.extend(content.iter().map(|piece| &**piece));
+            let content: usize = content.iter().map(Bytes::len).sum();
+            let length = HEAD.saturating_add(record.len()).saturating_add(content);
+            let length = u64::try_from(length).unwrap_or(u64::MAX);
+            places.push(Place { segment: open.id, at, length });
+            at = at.saturating_add(length);
+        }
+        if let Err(error) = storage.write(&open.file, open.length, &pieces) {
+            if storage.truncate(&open.file, open.length).is_ok() {
+                self.current = Some(open);
+            } else {
+                self.give_up(&open);
+            }
+            return Err(error.into());
+        }
+        if let Err(error) = storage.sync(&open.file) {
+            self.give_up(&open);
+            return Err(error.into());
+        }
+        open.length = at;
+        self.current = Some(open);
+        Ok(places)
+    }
+
+    /// Leaves a segment alone, of whose last frames nobody knows whether they are on the disk.
+    fn give_up(&mut self, open: &Open) {
+        let Open { id, length, .. } = open;
+        if *length == FIRST && self.storage.remove(&id.to_string()).is_ok() {
+            return;
+        }
+        let void = Record::Void { generation: id.generation, number: id.number, from: *length };
+        self.owed.push((void.write(), *id));
+    }
+
+    /// Begins a segment.
+    fn open(&self) -> Result<Open, WriteError> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let id = SegmentId { generation: self.generation, number };
+        let (file, mark) = begin(&*self.storage, id)?;
+        self.storage.sync_names()?;
+        self.published.store(number, Ordering::Release);
+        Ok(Open { id, file, mark, length: FIRST })
+    }
+}
+
+/// Makes a segment's file and writes what it begins with.
+pub(super) fn begin(storage: &dyn Storage, id: SegmentId) -> Result<(File, Mark), WriteError> {
+    let mut mark = Mark::default();
+    getrandom::fill(&mut mark).map_err(io::Error::from)?;
+    let name = id.to_string();
+    let file = storage.create(&name)?;
+    if let Err(error) = storage.write(&file, 0, &[PREAMBLE, &mark]) {
+        // An empty segment says nothing; the next start removes it where this fails.
+        storage.remove(&name).unwrap_or_default();
+        return Err(error.into());
+    }
+    Ok((file, mark))
+}
+
+fn content_of(order: &Order) -> u64 {
+    match order {
+        Order::Message(Message { content, .. }) => {
+            u64::try_from(content.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
+        }
+        Order::Mark { .. } | Order::Settle { .. } => 0,
+    }
+}
