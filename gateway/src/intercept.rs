@@ -6,4 +6,5 @@
 pub mod address;
 pub mod facts;
 pub mod flow;
+pub mod identity;
 pub mod origin;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
+use crate::intercept::identity::Identity;
 use crate::tls::TlsFacts;
 
 mod verdict;
@@ -25,6 +26,8 @@ pub struct MessageRecord {
     pub transaction: u32,
     /// Who sent it.
     pub client: ClientAddr,
+    /// Who that is behind an address that many share.
+    pub identity: Option<Identity>,
     /// Where it was meant to go.
     pub destination: OriginalDst,
     /// The client's HELO or EHLO name.
@@ -72,6 +75,8 @@ pub struct SessionRecord {
     pub session: SessionId,
     /// Who opened it.
     pub client: ClientAddr,
+    /// Who that is behind an address that many share.
+    pub identity: Option<Identity>,
     /// Where it was meant to go.
     pub destination: OriginalDst,
     /// The lane it ended in: `inspect`, `splice`, `reject`, `takeover`.

@@ -40,7 +40,7 @@ mod upstream;
 
 use checks::Checks;
 use direct::Direct;
-use table::{Full, OpenSession, SessionTable};
+use table::{Ceilings, Full, OpenSession, SessionTable};
 
 /// What every session of this process shares.
 #[derive(Debug)]
@@ -122,14 +122,12 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
             return;
         }
     };
-    let flow = Flow {
-        id: SessionId::next(clock::wall()),
-        client: crate::intercept::address::ClientAddr::new(client),
+    let flow = Flow::new(
+        SessionId::next(clock::wall()),
+        crate::intercept::address::ClientAddr::new(client),
         destination,
-        facts: None,
-    };
-    let limits = &config.limits;
-    let opened = context.table.open(flow.clone(), clock::now(), limits.sessions, limits.sessions_per_client);
+    );
+    let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(&config.limits));
     let live = match opened {
         Ok(live) => live,
         Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,
@@ -195,6 +193,7 @@ async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: 
     let (refusal, limit) = match full {
         Full::Gateway => (Refusal::TooManySessions, Limit::Sessions),
         Full::Client => (Refusal::TooManySessionsOfClient, Limit::SessionsPerClient),
+        Full::Identity => (Refusal::TooManySessionsOfIdentity, Limit::SessionsPerIdentity),
     };
     context.telemetry.count(Counter::Limit(limit));
     context.telemetry.trouble(Trouble::Full, || full.to_string());

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::config::file::LogAddresses;
 use crate::handoff::Engine;
+use crate::intercept::identity::Identity;
 use crate::outcome::{Cause, MessageRecord, SessionRecord};
 
 pub mod counter;
@@ -109,6 +110,7 @@ impl Telemetry {
             session = %record.session,
             transaction = record.transaction,
             client = %record.client,
+            identity = record.identity.as_ref().map(Identity::as_str),
             destination = %record.destination,
             helo = record.helo.as_str(),
             sender = redact::address(policy, &record.sender),
@@ -134,6 +136,7 @@ impl Telemetry {
             end = metrics::end_name(record.end),
             session = %record.session,
             client = %record.client,
+            identity = record.identity.as_ref().map(Identity::as_str),
             destination = %record.destination,
             helo = record.helo.as_str(),
             from_client = record.from_client,
@@ -277,6 +280,7 @@ mod tests {
             session: SessionId::next(clock::wall()),
             transaction: 1,
             client: ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
+            identity: None,
             destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
             helo: "client".to_owned(),
             sender: "alice@example.org".to_owned(),
@@ -314,6 +318,7 @@ mod tests {
         SessionRecord {
             session: message.session,
             client: message.client,
+            identity: message.identity,
             destination: message.destination,
             lane: lane.to_owned(),
             helo: message.helo,

@@ -99,12 +99,11 @@ fn play(text: &str, split: bool) -> String {
     let asks = asks.map(step).collect();
     let rules = Rules { asks, ..Rules::new(&config, "gw.test".to_owned()) };
     // The session's name changes with each run; `ip-only` does not show it.
-    let flow = Flow {
-        id: SessionId::next(clock::wall()),
-        client: ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
-        destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
-        facts: None,
-    };
+    let flow = Flow::new(
+        SessionId::next(clock::wall()),
+        ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
+        OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+    );
     let header = nat_header(&config, &flow, &rules.voice.name);
     let terms = Terms { starttls: rules.inspect.starttls, header };
     let now = clock::now();

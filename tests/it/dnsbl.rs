@@ -123,12 +123,11 @@ async fn ruling(
     let telemetry = Arc::new(Telemetry::new(LogAddresses::Full, clock::now(), clock::wall()));
     let spare_authenticated = question != Question::Connect;
     let lists = BlockLists::new(dnsbl, spare_authenticated, Arc::new(Resolver::new(&dns)?), telemetry);
-    let flow = Flow {
-        id: SessionId::next(clock::wall()),
-        client: ClientAddr::new("192.0.2.2:1025".parse()?),
-        destination: OriginalDst::new("198.51.100.2:25".parse()?),
-        facts: None,
-    };
+    let flow = Flow::new(
+        SessionId::next(clock::wall()),
+        ClientAddr::new("192.0.2.2:1025".parse()?),
+        OriginalDst::new("198.51.100.2:25".parse()?),
+    );
     Ok(lists.rule(&question, &Subject { flow, helo: String::new(), authenticated }).await)
 }
 

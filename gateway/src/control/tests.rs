@@ -18,7 +18,7 @@ use crate::config::file::LogAddresses;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{Flow, SessionId};
 use crate::ipc::{DatapathStatus, Upgraded};
-use crate::session::table::{OpenSession, SessionTable, Stage};
+use crate::session::table::{Ceilings, OpenSession, SessionTable, Stage};
 use crate::telemetry::{Counter, Telemetry};
 use crate::under_way::places;
 
@@ -96,13 +96,12 @@ impl Served {
 
     /// Opens a session from `client`.
     pub(crate) fn open(&self, client: &str) -> OpenSession {
-        let flow = Flow {
-            id: SessionId::next(clock::wall()),
-            client: ClientAddr::new(client.parse().unwrap()),
-            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
-            facts: None,
-        };
-        self.table.open(flow, clock::now(), 0, 0).unwrap()
+        let flow = Flow::new(
+            SessionId::next(clock::wall()),
+            ClientAddr::new(client.parse().unwrap()),
+            OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+        );
+        self.table.open(flow, clock::now(), Ceilings::default()).unwrap()
     }
 
     /// Writes bytes as they are and reads the answer to its end.

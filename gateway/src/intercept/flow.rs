@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::address::{ClientAddr, OriginalDst};
+use super::identity::Identity;
 use crate::crockford;
 
 /// The stable name of a session in records, the console and control requests: 13 characters of
@@ -86,6 +87,16 @@ pub struct Flow {
     pub destination: OriginalDst,
     /// What the kernel noted of its first packet; absent without eBPF, or when the note was lost.
     pub facts: Option<FlowFacts>,
+    /// Who the client is behind an address that many share, where the origin tells.
+    pub identity: Option<Identity>,
+}
+
+impl Flow {
+    /// A flow of which no more is known.
+    #[must_use]
+    pub const fn new(id: SessionId, client: ClientAddr, destination: OriginalDst) -> Self {
+        Self { id, client, destination, facts: None, identity: None }
+    }
 }
 
 /// What the kernel noted of a flow's first packet.

@@ -21,8 +21,12 @@ pub fn nat_header(config: &Config, flow: &Flow, gateway: &str) -> Option<String>
                 Origin::Netfilter => "NETFILTER",
                 Origin::Fixed => "FIXED",
             };
+            let ident = match &flow.identity {
+                Some(identity) => format!("ident {identity}"),
+                None => "ident-empty".to_owned(),
+            };
             let mut text = format!(
-                "{}: from [{}]:{} [ident-empty]\r\n\tby {gateway} with {how} id {}\r\n",
+                "{}: from [{}]:{} [{ident}]\r\n\tby {gateway} with {how} id {}\r\n",
                 header.name,
                 client.ip(),
                 client.socket().port(),
@@ -43,17 +47,19 @@ mod tests {
     use crate::clock;
     use crate::intercept::address::{ClientAddr, OriginalDst};
     use crate::intercept::flow::SessionId;
+    use crate::intercept::identity::Identity;
+
+    fn flow(client: &str) -> Flow {
+        let client = ClientAddr::new(client.parse().unwrap());
+        let destination = OriginalDst::new("198.51.100.1:25".parse().unwrap());
+        Flow::new(SessionId::next(clock::wall()), client, destination)
+    }
 
     fn header(client: &str, kind: NatHeaderKind, abuse: &str) -> (Option<String>, SessionId) {
         let mut config = Config::default();
         config.nat_header.kind = kind;
         config.nat_header.abuse = abuse.to_owned();
-        let flow = Flow {
-            id: SessionId::next(clock::wall()),
-            client: ClientAddr::new(client.parse().unwrap()),
-            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
-            facts: None,
-        };
+        let flow = flow(client);
         (nat_header(&config, &flow, "gw.test"), flow.id)
     }
 
@@ -68,5 +74,15 @@ mod tests {
              \tabuse-to a@b\r\n"
         );
         assert_eq!(text, Some(lines));
+    }
+
+    #[test]
+    fn an_identity_stands_in_the_place_that_smtp_gated_had_for_it() {
+        let mut flow = flow("192.0.2.1:1025");
+        flow.identity = Identity::new(b"10.0.0.7");
+        let mut config = Config::default();
+        config.nat_header.kind = NatHeaderKind::Generic;
+        let text = nat_header(&config, &flow, "gw.test").unwrap();
+        assert!(text.starts_with("X-Nat-Received: from [192.0.2.1]:1025 [ident 10.0.0.7]\r\n"), "{text}");
     }
 }

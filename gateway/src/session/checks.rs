@@ -109,12 +109,11 @@ mod tests {
     }
 
     fn subject() -> Subject {
-        let flow = Flow {
-            id: SessionId::next(clock::wall()),
-            client: ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
-            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
-            facts: None,
-        };
+        let flow = Flow::new(
+            SessionId::next(clock::wall()),
+            ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
+            OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+        );
         Subject { flow, helo: String::new(), authenticated: false }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use super::record;
-use super::table::{OpenSession, SessionTable, Stage};
+use super::table::{Ceilings, OpenSession, SessionTable, Stage};
 use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -156,9 +156,9 @@ impl Direct {
             return;
         }
         let id = SessionId::next(clock::wall());
-        let known = Flow { id, client: flow.client, destination: flow.destination, facts: None };
+        let known = Flow::new(id, flow.client, flow.destination);
         // It is there already: no ceiling keeps it out.
-        let Ok(session) = table.open(known, clock::now(), 0, 0) else { return };
+        let Ok(session) = table.open(known, clock::now(), Ceilings::default()) else { return };
         session.set_stage(Stage::Splice);
         session.end_by(self.ends.clone());
         session.add_from_client(flow.from_client.octets);

@@ -22,6 +22,7 @@ pub(super) fn message(
         session: flow.id,
         transaction,
         client: flow.client,
+        identity: flow.identity.clone(),
         destination: flow.destination,
         helo: helo.to_owned(),
         sender: done.envelope.sender,
@@ -50,6 +51,7 @@ pub(super) fn session(
     SessionRecord {
         session: flow.id,
         client: flow.client,
+        identity: flow.identity.clone(),
         destination: flow.destination,
         lane: lane.to_owned(),
         helo: live.helo(),

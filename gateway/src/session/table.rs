@@ -4,6 +4,7 @@
 //! sessions themselves, each on its own entry, without a lock on the byte path.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::direct::FlowName;
+use crate::config::file::Limits;
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
+use crate::intercept::identity::Identity;
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
 
@@ -195,6 +198,32 @@ pub enum Full {
     /// `limits.sessions-per-client` is reached.
     #[error("too many open sessions from this address")]
     Client,
+    /// `limits.sessions-per-identity` is reached.
+    #[error("too many open sessions of this identity")]
+    Identity,
+}
+
+/// How many sessions may be open at the same time; 0: any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceilings {
+    /// In all.
+    pub sessions: usize,
+    /// Of one client address.
+    pub per_client: usize,
+    /// Of one identity behind one client address.
+    pub per_identity: usize,
+}
+
+impl Ceilings {
+    /// Those that `limits` sets.
+    #[must_use]
+    pub const fn of(limits: &Limits) -> Self {
+        Self {
+            sessions: limits.sessions,
+            per_client: limits.sessions_per_client,
+            per_identity: limits.sessions_per_identity,
+        }
+    }
 }
 
 /// All open sessions.
@@ -207,30 +236,58 @@ pub struct SessionTable {
 struct Inner {
     sessions: HashMap<SessionId, Arc<LiveSession>>,
     per_client: HashMap<IpAddr, usize>,
+    per_identity: HashMap<(IpAddr, Identity), usize>,
+}
+
+impl Inner {
+    /// The ceiling that a session of `flow` would go beyond.
+    fn reached(&self, flow: &Flow, ceilings: Ceilings) -> Option<Full> {
+        let full = |ceiling: usize, count: usize| ceiling != 0 && count >= ceiling;
+        if full(ceilings.sessions, self.sessions.len()) {
+            return Some(Full::Gateway);
+        }
+        if full(ceilings.per_client, self.per_client.get(&flow.client.ip()).copied().unwrap_or(0)) {
+            return Some(Full::Client);
+        }
+        let count = identity(flow).and_then(|who| self.per_identity.get(&who).copied());
+        full(ceilings.per_identity, count.unwrap_or(0)).then_some(Full::Identity)
+    }
+}
+
+/// Whose sessions are counted together.
+fn identity(flow: &Flow) -> Option<(IpAddr, Identity)> {
+    flow.identity.clone().map(|identity| (flow.client.ip(), identity))
+}
+
+fn enter<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
+}
+
+fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 impl SessionTable {
-    /// Takes a session in, unless a ceiling is reached (0: none).
+    /// Takes a session in, unless a ceiling is reached.
     ///
     /// # Errors
     ///
     /// [`Full`] names the ceiling.
-    pub fn open(
-        self: &Arc<Self>,
-        flow: Flow,
-        now: Instant,
-        sessions: usize,
-        per_client: usize,
-    ) -> Result<OpenSession, Full> {
+    pub fn open(self: &Arc<Self>, flow: Flow, now: Instant, ceilings: Ceilings) -> Result<OpenSession, Full> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions != 0 && inner.sessions.len() >= sessions {
-            return Err(Full::Gateway);
+        if let Some(full) = inner.reached(&flow, ceilings) {
+            return Err(full);
         }
-        let count = inner.per_client.entry(flow.client.ip()).or_default();
-        if per_client != 0 && *count >= per_client {
-            return Err(Full::Client);
+        enter(&mut inner.per_client, flow.client.ip());
+        if let Some(who) = identity(&flow) {
+            enter(&mut inner.per_identity, who);
         }
-        *count = count.saturating_add(1);
         let live = Arc::new(LiveSession {
             opened: now,
             stage: AtomicU8::new(Stage::Connect as u8),
@@ -293,12 +350,9 @@ impl SessionTable {
     fn close(&self, live: &LiveSession) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.sessions.remove(&live.flow.id);
-        let client = live.flow.client.ip();
-        if let Some(count) = inner.per_client.get_mut(&client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                inner.per_client.remove(&client);
-            }
+        leave(&mut inner.per_client, &live.flow.client.ip());
+        if let Some(who) = identity(&live.flow) {
+            leave(&mut inner.per_identity, &who);
         }
     }
 }
@@ -331,25 +385,45 @@ mod tests {
     use crate::intercept::address::{ClientAddr, OriginalDst};
 
     fn flow(client: &str) -> Flow {
-        Flow {
-            id: SessionId::next(clock::wall()),
-            client: ClientAddr::new(client.parse().unwrap()),
-            destination: OriginalDst::new("198.51.100.1:25".parse().unwrap()),
-            facts: None,
-        }
+        Flow::new(
+            SessionId::next(clock::wall()),
+            ClientAddr::new(client.parse().unwrap()),
+            OriginalDst::new("198.51.100.1:25".parse().unwrap()),
+        )
     }
 
     #[test]
     fn ceilings_hold_and_a_closed_session_gives_its_place_back() {
         let table = Arc::new(SessionTable::default());
         let now = clock::now();
-        let first = table.open(flow("192.0.2.1:1"), now, 2, 1).unwrap();
-        assert_eq!(table.open(flow("192.0.2.1:2"), now, 2, 1).unwrap_err(), Full::Client);
-        let _second = table.open(flow("192.0.2.2:1"), now, 2, 1).unwrap();
-        assert_eq!(table.open(flow("192.0.2.3:1"), now, 2, 1).unwrap_err(), Full::Gateway);
+        let ceilings = Ceilings { sessions: 2, per_client: 1, per_identity: 0 };
+        let first = table.open(flow("192.0.2.1:1"), now, ceilings).unwrap();
+        assert_eq!(table.open(flow("192.0.2.1:2"), now, ceilings).unwrap_err(), Full::Client);
+        let _second = table.open(flow("192.0.2.2:1"), now, ceilings).unwrap();
+        assert_eq!(table.open(flow("192.0.2.3:1"), now, ceilings).unwrap_err(), Full::Gateway);
         drop(first);
         assert_eq!(table.len(), 1);
-        assert!(table.open(flow("192.0.2.1:3"), now, 2, 1).is_ok());
+        assert!(table.open(flow("192.0.2.1:3"), now, ceilings).is_ok());
+    }
+
+    #[test]
+    fn an_identity_has_a_ceiling_of_its_own_behind_each_address() {
+        let table = Arc::new(SessionTable::default());
+        let ceilings = Ceilings { per_identity: 1, ..Ceilings::default() };
+        let open = |client: &str, who: &[u8]| {
+            let flow = Flow { identity: Identity::new(who), ..flow(client) };
+            table.open(flow, clock::now(), ceilings)
+        };
+        let first = open("192.0.2.1:1", b"10.0.0.1").unwrap();
+        assert_eq!(open("192.0.2.1:2", b"10.0.0.1").unwrap_err(), Full::Identity);
+        let _others = [
+            open("192.0.2.1:3", b"10.0.0.2").unwrap(),
+            open("192.0.2.2:1", b"10.0.0.1").unwrap(),
+            open("192.0.2.1:4", b"").unwrap(),
+            open("192.0.2.1:5", b"").unwrap(),
+        ];
+        drop(first);
+        assert!(open("192.0.2.1:6", b"10.0.0.1").is_ok());
     }
 
     #[test]

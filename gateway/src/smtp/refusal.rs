@@ -165,6 +165,9 @@ pub enum Refusal {
     /// `limits.sessions-per-client` is reached.
     #[error("too many sessions of this client")]
     TooManySessionsOfClient,
+    /// `limits.sessions-per-identity` is reached.
+    #[error("too many sessions of this identity")]
+    TooManySessionsOfIdentity,
     /// The gateway stops.
     #[error("the gateway stops")]
     ShuttingDown,
@@ -311,6 +314,7 @@ impl Refusal {
             Self::TooManyErrors => (421, "4.7.0", Words::Fixed("Too many errors, closing connection")),
             Self::TooManySessions => (421, "4.3.2", Words::Key(|texts| &texts.max_reached)),
             Self::TooManySessionsOfClient => (421, "4.7.0", Words::Key(|texts| &texts.max_per_host)),
+            Self::TooManySessionsOfIdentity => (421, "4.7.0", Words::Key(|texts| &texts.max_per_ident)),
             Self::ShuttingDown => (421, "4.3.2", Words::Key(|texts| &texts.temp_unavail)),
             Self::Ended => {
                 (421, "4.3.2", Words::Fixed("The session was ended by the operator, try again later"))
@@ -348,6 +352,7 @@ mod tests {
             Refusal::ServerProtocol,
             Refusal::TooManyRecipients,
             Refusal::TooManySessions,
+            Refusal::TooManySessionsOfIdentity,
         ] {
             assert!(refusal.is_temporary(), "{refusal}");
         }

@@ -108,6 +108,8 @@ pub enum Limit {
     Sessions,
     /// `limits.sessions-per-client`.
     SessionsPerClient,
+    /// `limits.sessions-per-identity`.
+    SessionsPerIdentity,
     /// `limits.message-size`.
     MessageSize,
     /// `limits.recipients`.
@@ -123,9 +125,10 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Sessions,
         Self::SessionsPerClient,
+        Self::SessionsPerIdentity,
         Self::MessageSize,
         Self::Recipients,
         Self::CommandLine,
@@ -138,6 +141,7 @@ impl Limit {
         match self {
             Self::Sessions => "sessions",
             Self::SessionsPerClient => "sessions-per-client",
+            Self::SessionsPerIdentity => "sessions-per-identity",
             Self::MessageSize => "message-size",
             Self::Recipients => "recipients",
             Self::CommandLine => "command-line",

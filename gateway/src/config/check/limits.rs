@@ -18,11 +18,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
 fn limits(limits: &Limits, findings: &mut Findings<'_>) {
     if limits.sessions == 0 {
         findings.error(&["limits.sessions"], "no session at all; write 1 or more");
-    } else if limits.sessions_per_client > limits.sessions {
-        findings.warn(
-            &["limits.sessions-per-client", "limits.sessions"],
-            format!("`sessions-per-client` is never reached: `sessions` is {}", limits.sessions),
-        );
+    } else {
+        for (key, ceiling) in [
+            ("sessions-per-client", limits.sessions_per_client),
+            ("sessions-per-identity", limits.sessions_per_identity),
+        ] {
+            if ceiling > limits.sessions {
+                let key_here = format!("limits.{key}");
+                let message = format!("`{key}` is never reached: `sessions` is {}", limits.sessions);
+                findings.warn(&[&key_here, "limits.sessions"], message);
+            }
+        }
     }
     let size = limits.message_size;
     if size.bytes() != 0 && size < ByteCount::kib(64) {

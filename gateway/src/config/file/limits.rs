@@ -13,6 +13,10 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of one client address open at the same time; 0: no limit of its own.
     pub sessions_per_client: usize,
+    /// Sessions of one identity behind one client address open at the same time; 0: no limit of its
+    /// own. Where many clients share an address, an identity is the name that the origin has for one
+    /// of them.
+    pub sessions_per_identity: usize,
     /// Connections that the kernel keeps until they are accepted (listen(2)); not more than the
     /// sysctl `net.core.somaxconn`.
     pub backlog: u32,
@@ -39,6 +43,7 @@ impl Default for Limits {
         Self {
             sessions: 10_000,
             sessions_per_client: 0,
+            sessions_per_identity: 0,
             backlog: 4_096,
             message_size: ByteCount::new(0),
             recipients: 1_000,

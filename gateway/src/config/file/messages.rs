@@ -110,6 +110,8 @@ messages! {
     max_reached = "Too many connections, try again later";
     /// 421 beyond `limits.sessions-per-client`.
     max_per_host = "Too many connections from your host, try again later";
+    /// 421 beyond `limits.sessions-per-identity`.
+    max_per_ident = "Too many connections from you, try again later";
     /// 554 to a client that speaks before the greeting.
     early_talk = "Wait for the greeting";
     /// 530 to MAIL without the AUTH that `auth.require` asks for.
