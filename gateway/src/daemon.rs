@@ -39,6 +39,8 @@ const QUESTIONS: usize = 1024;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long sessions may take to say good-bye after that.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long requests of operators that are under way may hold up a successor.
+const ANSWERS: Duration = Duration::from_secs(1);
 /// Pause after the kernel could not give a connection, which is for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,8 @@ struct Inheritance {
     config: Config,
     listeners: Vec<StdListener>,
     control: Option<StdUnixListener>,
+    /// Whether another proxy serves until this one does.
+    heir: bool,
 }
 
 /// Runs the proxy until the datapath process lets it go; `channel` leads there.
@@ -68,7 +72,7 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
     let Some((message, descriptors)) = channel.receive::<ToProxy>().await? else {
         bail!("the datapath process has left");
     };
-    let ToProxy::Start { version, config_path, listeners, control } = message else {
+    let ToProxy::Start { version, config_path, listeners, control, heir } = message else {
         bail!("the datapath process did not begin with a start message");
     };
     if version != ipc::VERSION {
@@ -82,11 +86,11 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
     if listeners.is_empty() {
         bail!("the datapath process has handed over no listener");
     }
-    Ok(Inheritance { config_path, config, listeners, control })
+    Ok(Inheritance { config_path, config, listeners, control, heir })
 }
 
 async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()> {
-    let Inheritance { config_path, config, listeners, control } = inheritance;
+    let Inheritance { config_path, config, listeners, control, heir } = inheritance;
     privilege::resources::limit(&config.process)?;
     let telemetry = Arc::new(Telemetry::new(config.log.addresses, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
@@ -96,7 +100,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);
     let (ends, ending) = mpsc::channel(QUESTIONS);
     let (locking, locked) = mpsc::channel(QUESTIONS);
-    let locks = Arc::new(settings::locks(&config, locking));
+    let locks = Arc::new(settings::locks(&config, heir, locking));
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
     let context = Arc::new(Context {
@@ -151,6 +155,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         telemetry.count(if result.is_ok() { Counter::Reload } else { Counter::ReloadRefused });
         result
     };
+    let bequeathed = Arc::clone(&context.locks);
     let retirement = async {
         // An error is the end of the link, of which it tells itself.
         if retired.wait_for(|retired| *retired).await.is_err() {
@@ -161,8 +166,16 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         answering.shutdown().await;
         // The table of locks is the successor's, and so is its file.
         keeping.shutdown().await;
+        // What is answered here has happened before what is answered there.
+        let mut answered = std::pin::pin!(answers_over.wait());
+        let in_time = timeout(ANSWERS, answered.as_mut()).await.is_ok();
+        bequeathed.bequeath().await;
         sessions_over.wait().await;
-        answers_over.wait().await;
+        if !in_time {
+            answered.await;
+        }
+        // Nothing that was changed meanwhile is still on its way.
+        bequeathed.settled().await;
     };
     let parted = tokio::select! {
         parted = link.serve(&config_path, reload) => Some(parted),

@@ -36,6 +36,8 @@ pub enum ToProxy {
         listeners: usize,
         /// Whether the control socket's listener comes along.
         control: bool,
+        /// Whether another proxy serves until this one does, and tells of the locks it has changed.
+        heir: bool,
     },
     /// A changed configuration that the datapath process found good. Descriptor: the
     /// configuration as a memory file.
@@ -87,6 +89,13 @@ pub enum ToProxy {
     FlowsCarried {
         /// A few at a time.
         flows: Vec<flow::CarriedFlow>,
+    },
+    /// What a proxy that retires has changed of the locks: the table is this one's.
+    LockChanges {
+        /// At most [`lock::CHANGES`].
+        changes: Vec<lock::LockChange>,
+        /// Whether these were the last of those before it retired.
+        whole: bool,
     },
     /// How the kernel side is, every second.
     Status(DatapathStatus),
@@ -144,6 +153,13 @@ pub enum ToDatapath {
     UpgradeRequest {
         /// The file to start; absent: the one this release was started from.
         binary: Option<PathBuf>,
+    },
+    /// What this proxy, which retires, has changed of the locks.
+    LockChanges {
+        /// At most [`lock::CHANGES`].
+        changes: Vec<lock::LockChange>,
+        /// Whether these were the last of those before it retired.
+        whole: bool,
     },
     /// Sessions that are open in a proxy that retires, every second.
     Draining {

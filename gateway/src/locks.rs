@@ -12,13 +12,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock;
 use crate::config::file::LockAction;
-use crate::ipc::lock::{BATCH, Enforced, Hits, LockOrder};
+use crate::ipc::lock::{BATCH, CHANGES, Enforced, Hits, LockChange, LockOrder};
 use crate::policy::lock::{Lock, LockTable, Refused};
+
+mod recent;
+
+use recent::Recent;
 
 /// The file's name in the spool folder.
 pub const FILE: &str = "locks.json";
@@ -27,6 +31,8 @@ pub const FILE: &str = "locks.json";
 const TICK: Duration = Duration::from_secs(1);
 /// Locks that are removed in one tick.
 const EXPIRED: usize = 2_000;
+/// How long an older process may take to tell of its last changes.
+const REST: Duration = Duration::from_secs(5);
 /// How long the datapath process may take to say what it has counted.
 const COUNTED: Duration = Duration::from_secs(2);
 
@@ -42,6 +48,13 @@ pub enum Request {
         /// Where the answer goes.
         answer: oneshot::Sender<Vec<Hits>>,
     },
+    /// Changes for the process that has the table from here on.
+    Bequeath {
+        /// At most [`CHANGES`].
+        changes: Vec<LockChange>,
+        /// Whether these are the last of those that it may not have found in the file.
+        whole: bool,
+    },
 }
 
 /// The locks of this gateway.
@@ -51,6 +64,9 @@ pub struct Locks {
     requests: mpsc::Sender<Request>,
     file: Option<PathBuf>,
     changed: AtomicBool,
+    recent: Mutex<Recent>,
+    /// Whether all is known that another process has changed.
+    whole: watch::Sender<bool>,
 }
 
 impl Locks {
@@ -64,7 +80,23 @@ impl Locks {
                 tracing::debug!(%refused, "a lock of the file");
             }
         }
-        Self { table: Mutex::new(table), requests, file, changed: AtomicBool::new(false) }
+        let (changed, recent) = (AtomicBool::new(false), Mutex::default());
+        let whole = watch::Sender::new(true);
+        Self { table: Mutex::new(table), requests, file, changed, recent, whole }
+    }
+
+    /// Another process has changes that are not in the file yet, and tells of them soon.
+    pub fn await_rest(&mut self) {
+        self.whole.send_replace(false);
+    }
+
+    /// Waits until all is known that another process has changed. One that has died tells nothing.
+    async fn whole(&self) {
+        let mut seen = self.whole.subscribe();
+        if timeout(REST, seen.wait_for(|whole| *whole)).await.is_err() {
+            tracing::warn!("locks that were changed in the last second before the upgrade may be lost");
+            self.whole.send_replace(true);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LockTable> {
@@ -100,6 +132,7 @@ impl Locks {
 
     /// The first `most` locks by network, what was counted of each, and how many there are.
     pub async fn list(&self, most: usize) -> (Vec<(Lock, Hits)>, usize) {
+        self.whole().await;
         let (locks, all) = {
             let table = self.lock();
             (table.all().take(most).cloned().collect::<Vec<_>>(), table.len())
@@ -135,13 +168,14 @@ impl Locks {
         cause: String,
         cut: bool,
     ) -> Result<Lock, Refused> {
+        self.whole().await;
         let now = seconds(clock::wall());
         let net = net.trunc();
         let until = span.map(|span| now.saturating_add(span.as_secs().max(1)));
         let lock = Lock { net, action, cause, since: now, until };
         self.lock().add(lock.clone(), now)?;
-        self.changed.store(true, Ordering::Release);
         self.order(LockOrder::Set { locks: vec![enforced(&lock, now)] }).await;
+        self.note(&[net]).await;
         if cut {
             self.order(LockOrder::Cut { net, action }).await;
         }
@@ -151,15 +185,17 @@ impl Locks {
 
     /// Removes the lock of exactly this network; says whether there was one.
     pub async fn remove(&self, net: IpNet) -> bool {
+        self.whole().await;
         let Some(lock) = self.lock().remove(net) else { return false };
-        self.changed.store(true, Ordering::Release);
         self.order(LockOrder::Remove { nets: vec![lock.net] }).await;
+        self.note(&[lock.net]).await;
         tracing::info!(network = %lock.net, "unlocked");
         true
     }
 
     /// Removes all locks; says how many there were.
     pub async fn clear(&self) -> usize {
+        self.whole().await;
         let nets: Vec<IpNet> = {
             let mut table = self.lock();
             let nets: Vec<_> = table.all().map(|lock| lock.net).collect();
@@ -168,10 +204,10 @@ impl Locks {
             }
             nets
         };
-        self.changed.store(true, Ordering::Release);
         for order in self.snapshot() {
             self.order(order).await;
         }
+        self.note(&nets).await;
         tracing::info!(locks = nets.len(), "all locks removed");
         nets.len()
     }
@@ -181,6 +217,69 @@ impl Locks {
     pub async fn settled(&self) {
         // Orders and questions are one queue.
         self.hits(Vec::new()).await;
+    }
+
+    /// The locks of these networks have changed.
+    async fn note(&self, nets: &[IpNet]) {
+        self.changed.store(true, Ordering::Release);
+        let at = seconds(clock::wall());
+        let kept = self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(nets, at, clock::now());
+        if !kept {
+            for changes in self.changes(nets.iter().map(|net| (*net, at))).chunks(CHANGES) {
+                self.pass_on(changes, false).await;
+            }
+        }
+    }
+
+    /// Another process has the table from here on: it is told what it may not have found in the file,
+    /// and of each change that sessions which are still open here make.
+    pub async fn bequeath(&self) {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).bequeath();
+        for changes in self.changes(recent.into_iter()).chunks(CHANGES) {
+            self.pass_on(changes, false).await;
+        }
+        self.pass_on(&[], true).await;
+    }
+
+    fn changes(&self, changed: impl Iterator<Item = (IpNet, u64)>) -> Vec<LockChange> {
+        let table = self.lock();
+        changed.map(|(net, at)| LockChange { net, at, lock: table.get(net).cloned() }).collect()
+    }
+
+    async fn pass_on(&self, changes: &[LockChange], whole: bool) {
+        let changes = changes.to_vec();
+        if self.requests.send(Request::Bequeath { changes, whole }).await.is_err() {
+            tracing::debug!("the gateway is stopping");
+        }
+    }
+
+    /// Takes over what another process has changed; `whole`: there is no more of it. Returns the orders
+    /// that make the kernel's locks the same.
+    #[must_use]
+    pub fn inherit(&self, changes: Vec<LockChange>, whole: bool) -> Vec<LockOrder> {
+        let now = seconds(clock::wall());
+        let (mut set, mut removed) = (Vec::new(), Vec::new());
+        let nets: Vec<IpNet> = changes.iter().map(|change| change.net).collect();
+        let mut table = self.lock();
+        for LockChange { net, at, lock } in changes {
+            // What was changed here since then holds.
+            if table.get(net).is_some_and(|own| own.since > at) {
+                continue;
+            }
+            match lock {
+                Some(lock) if table.add(lock.clone(), now).is_ok() => set.push(enforced(&lock, now)),
+                Some(_) => {}
+                None => removed.extend(table.remove(net).map(|lock| lock.net)),
+            }
+        }
+        drop(table);
+        self.changed.store(true, Ordering::Release);
+        // They are not in the file yet, and this process may have a successor soon.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(&nets, now, clock::now());
+        if whole {
+            self.whole.send_replace(true);
+        }
+        vec![LockOrder::Set { locks: set }, LockOrder::Remove { nets: removed }]
     }
 
     async fn order(&self, order: LockOrder) {
@@ -303,6 +402,59 @@ mod tests {
         assert_eq!(again.snapshot().len(), 3);
         assert_eq!(again.clear().await, 2);
         assert!(again.find("10.9.9.9".parse().unwrap()).is_none());
+    }
+
+    /// Locks without a file, whose requests are not carried out.
+    fn idle() -> (Locks, mpsc::Receiver<Request>) {
+        let (requests, told) = mpsc::channel(64);
+        (Locks::open(None, requests), told)
+    }
+
+    /// All changes that a process has passed on.
+    fn passed_on(told: &mut mpsc::Receiver<Request>) -> Vec<LockChange> {
+        let requests = std::iter::from_fn(|| told.try_recv().ok());
+        let changes = requests.filter_map(|request| match request {
+            Request::Bequeath { changes, .. } => Some(changes),
+            Request::Order(_) | Request::Hits { .. } => None,
+        });
+        changes.flatten().collect()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_takes_over_learns_what_it_did_not_find_in_the_file() {
+        let ((old, mut told), (mut new, _requests)) = (idle(), idle());
+        let [first, second, third]: [IpNet; 3] =
+            ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"].map(|net| net.parse().unwrap());
+        // The new one has found the first in the file, and not that it is removed.
+        for locks in [&old, &new] {
+            locks.add(first, LockAction::Drop, None, "spam".to_owned(), false).await.unwrap();
+        }
+        new.await_rest();
+        assert!(timeout(Duration::from_millis(1), new.remove(second)).await.is_err(), "not known yet");
+        old.remove(first).await;
+        old.add(second, LockAction::Reset, None, "virus".to_owned(), false).await.unwrap();
+        assert!(passed_on(&mut told).is_empty(), "nobody has taken over");
+        old.bequeath().await;
+        let orders = new.inherit(passed_on(&mut told), true);
+        let LockOrder::Set { locks } = &orders[0] else { unreachable!("a lock is set") };
+        assert_eq!((locks.len(), locks[0].net), (1, second));
+        assert_eq!(orders[1], LockOrder::Remove { nets: vec![first] });
+        // What a session finds that is still open in the old one.
+        old.add(third, LockAction::Reject, None, "virus".to_owned(), false).await.unwrap();
+        assert_eq!(new.inherit(passed_on(&mut told), true).len(), 2);
+        let held: Vec<Lock> = new.lock().all().cloned().collect();
+        assert_eq!(held.iter().map(|lock| lock.net).collect::<Vec<_>>(), [second, third]);
+        assert!(held.iter().all(|lock| lock.cause == "virus"));
+    }
+
+    #[tokio::test]
+    async fn what_was_changed_since_by_the_process_that_took_over_holds() {
+        let (new, _requests) = idle();
+        let net: IpNet = "10.0.0.0/8".parse().unwrap();
+        new.add(net, LockAction::Drop, None, String::new(), false).await.unwrap();
+        let orders = new.inherit(vec![LockChange { net, at: 1, lock: None }], true);
+        assert_eq!(orders[1], LockOrder::Remove { nets: Vec::new() });
+        assert!(new.find("10.1.1.1".parse().unwrap()).is_some());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A new process takes over from the one that runs: by command, by signal, under load, and not at
 //! all when it is no good.
 
+mod locks;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{IoSliceMut, Read as _};

@@ -14,7 +14,7 @@ use crate::handoff::kernel;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::flow::{CarriedFlow, FlowReport, Refusal};
-use crate::ipc::lock::Hits;
+use crate::ipc::lock::{Hits, LockOrder};
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, Upgraded, memfile};
 use crate::locks::{self, Locks};
 use crate::session::direct::FlowName;
@@ -165,10 +165,9 @@ impl Link {
     ) -> Parted {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sent = self.send(&ToDatapath::Ready).await;
-        for order in self.kernel.held.snapshot() {
-            sent = sent && self.send(&ToDatapath::Lock(order)).await;
-        }
+        // Locks first: whoever is held off must not find an open door.
+        let mut sent = self.enforce(self.kernel.held.snapshot()).await;
+        sent = sent && self.send(&ToDatapath::Ready).await;
         while sent {
             sent = tokio::select! {
                 received = self.channel.receive::<ToProxy>() => match received {
@@ -254,6 +253,9 @@ impl Link {
                 }
                 true
             }
+            ToProxy::LockChanges { changes, whole } => {
+                self.enforce(self.kernel.held.inherit(changes, whole)).await
+            }
             ToProxy::Upgraded { outcome } => {
                 for done in self.upgrading.drain(..) {
                     drop(done.send(outcome.clone()));
@@ -304,6 +306,9 @@ impl Link {
     async fn lock(&mut self, request: locks::Request) -> bool {
         match request {
             locks::Request::Order(order) => self.send(&ToDatapath::Lock(order)).await,
+            locks::Request::Bequeath { changes, whole } => {
+                self.send(&ToDatapath::LockChanges { changes, whole }).await
+            }
             locks::Request::Hits { nets, answer } => {
                 self.counting.retain(|_, answer| !answer.is_closed());
                 self.ticket = self.ticket.wrapping_add(1);
@@ -311,6 +316,15 @@ impl Link {
                 self.send(&ToDatapath::LockHits { ticket: self.ticket, nets }).await
             }
         }
+    }
+
+    async fn enforce(&self, orders: Vec<LockOrder>) -> bool {
+        for order in orders {
+            if !self.send(&ToDatapath::Lock(order)).await {
+                return false;
+            }
+        }
+        true
     }
 
     async fn hand_off(&mut self, question: kernel::Question) -> bool {

@@ -171,6 +171,7 @@ impl Datapath {
                     None => self.follow().await,
                     Some(word) => self.pass_on(word).await,
                 },
+                (changes, whole) = self.elders.changes() => self.inherit_locks(changes, whole).await,
                 _ = look.tick() => self.follow().await,
                 _ = status.tick() => self.report(),
                 _ = tick.tick() => {
@@ -272,6 +273,7 @@ impl Datapath {
             // Alive; and what only counts while it serves.
             ToDatapath::Heartbeat
             | ToDatapath::Draining { .. }
+            | ToDatapath::LockChanges { .. }
             | ToDatapath::Ready
             | ToDatapath::Stop { .. }
             | ToDatapath::ReloadRequest
@@ -319,6 +321,7 @@ impl Datapath {
             config_path: self.source.path.display().to_string(),
             listeners: self.listeners.len(),
             control: self.control.is_some(),
+            heir: self.is_heir(),
         };
         let mut descriptors = vec![text.as_fd()];
         descriptors.extend(listener::descriptors(&self.listeners, self.control.as_ref()));

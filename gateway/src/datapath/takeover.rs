@@ -19,6 +19,7 @@
 //!  new → old   failed    why it ends; the old one goes on as if nothing had happened
 //!           or serving   flows are its own; the old one drains
 //!  old → new   draining  sessions that are open, each second
+//!              lock-changes  what became of locks lately, and whenever one changes
 //!  new → old   leave     end what is open, soon
 //! ```
 //!
@@ -34,6 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ipc;
+use crate::ipc::lock::LockChange;
 use crate::ipc::memfile;
 
 pub mod binary;
@@ -67,6 +69,13 @@ pub enum ToSuccessor {
     Draining {
         /// Sessions with sockets: those the kernel carries do not keep it.
         sessions: u64,
+    },
+    /// What the old process has changed of the locks, of which it has the file no more.
+    LockChanges {
+        /// At most [`CHANGES`](crate::ipc::lock::CHANGES).
+        changes: Vec<LockChange>,
+        /// Whether these were the last of those before it was told to drain.
+        whole: bool,
     },
 }
 

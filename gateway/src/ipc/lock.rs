@@ -6,9 +6,24 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::LockAction;
+use crate::policy::lock::Lock;
 
 /// Locks in one message, or networks.
 pub const BATCH: usize = 200;
+
+/// Changes in one message: each may carry a cause, written with escapes.
+pub const CHANGES: usize = 50;
+
+/// What has become of the lock of a network, for a process that takes the table over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockChange {
+    /// The network.
+    pub net: IpNet,
+    /// When it was changed: seconds since 1970.
+    pub at: u64,
+    /// Its lock; `None`: it was removed.
+    pub lock: Option<Lock>,
+}
 
 /// A lock to be enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

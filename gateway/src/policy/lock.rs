@@ -126,6 +126,12 @@ impl LockTable {
         around.filter_map(|net| self.locks.get(&net.trunc())).find(|lock| lock.holds(now))
     }
 
+    /// The lock of exactly this network.
+    #[must_use]
+    pub fn get(&self, net: IpNet) -> Option<&Lock> {
+        self.locks.get(&net.trunc())
+    }
+
     /// All of them, by network.
     pub fn all(&self) -> impl Iterator<Item = &Lock> {
         self.locks.values()

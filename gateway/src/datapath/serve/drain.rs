@@ -124,6 +124,7 @@ impl Datapath {
             tokio::select! {
                 event = self.proxy.event() => match event {
                     Event::Said(ToDatapath::Draining { sessions }) => successor.mention(sessions),
+                    Event::Said(ToDatapath::LockChanges { changes, whole }) => successor.tell(changes, whole).await,
                     Event::Said(message) => self.answer(message, Vec::new()),
                     Event::Brought(message, descriptors) => self.answer(message, descriptors),
                     Event::Dead(reason) => return info!(reason, "the proxy process has left"),

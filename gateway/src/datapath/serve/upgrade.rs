@@ -13,6 +13,7 @@ use crate::datapath::chain;
 use crate::datapath::takeover::binary::{Binary, Own};
 use crate::datapath::takeover::successor::{Estate, Successor};
 use crate::datapath::takeover::{Error, Thing};
+use crate::ipc::lock::LockChange;
 use crate::ipc::{ToProxy, Upgraded};
 
 type Work = Pin<Box<dyn Future<Output = Result<Successor, Error>>>>;
@@ -142,6 +143,13 @@ impl Datapath {
         }
         if let Some(elder) = predecessor.succeed(process).await {
             self.elders.add(elder);
+        }
+    }
+
+    /// Tells the proxy what an older process has changed of the locks.
+    pub(super) async fn inherit_locks(&self, changes: Vec<LockChange>, whole: bool) {
+        if let Err(error) = self.proxy.tell(&ToProxy::LockChanges { changes, whole }, &[]).await {
+            error!(error = chain(&error), "upgrade: locks that an older process has changed are lost");
         }
     }
 

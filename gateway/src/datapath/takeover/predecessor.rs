@@ -92,7 +92,9 @@ impl Predecessor {
                     taken.take(what, descriptor)?;
                 }
                 ToSuccessor::Given => return taken.complete(),
-                ToSuccessor::Offer { .. } | ToSuccessor::Draining { .. } => return Err(Error::NothingGiven),
+                ToSuccessor::Offer { .. }
+                | ToSuccessor::Draining { .. }
+                | ToSuccessor::LockChanges { .. } => return Err(Error::NothingGiven),
             }
         }
     }

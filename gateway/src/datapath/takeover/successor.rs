@@ -15,11 +15,14 @@ use tracing::{debug, info, warn};
 
 use super::binary::Binary;
 use super::{Error, Thing, ToPredecessor, ToSuccessor, VERSION};
+use crate::ipc::lock::LockChange;
 use crate::ipc::{self, Channel, memfile};
 
 /// How long the new process may take to serve. It loads the kernel program and starts a proxy,
 /// which may itself take 15 seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a message that must arrive may wait for room.
+const ROOM: Duration = Duration::from_secs(2);
 /// How long the kernel may take to end a killed process.
 const BURIAL: Duration = Duration::from_secs(5);
 
@@ -131,6 +134,15 @@ impl Successor {
                 Ok(Some(_)) => {}
                 Err(error) => warn!(%error, "the new process cannot be understood"),
             }
+        }
+    }
+
+    /// Tells it what has become of locks.
+    pub async fn tell(&self, changes: Vec<LockChange>, whole: bool) {
+        let news = ToSuccessor::LockChanges { changes, whole };
+        let told = timeout(ROOM, self.channel.send(&news, &[])).await;
+        if !matches!(told, Ok(Ok(()))) {
+            warn!("the process that took over does not hear of locks that were changed here");
         }
     }
 
