@@ -35,6 +35,7 @@ mod journal;
 mod large;
 mod record;
 mod recovery;
+pub mod schedule;
 mod segment;
 mod storage;
 #[cfg(test)]
