@@ -195,7 +195,7 @@ async fn live(mut datapath: Datapath, signals: &mut Signals) -> Result<(), Error
     };
     match ran {
         Err(error) if datapath.is_heir() => {
-            datapath.abandon(chain(&error)).await;
+            Box::pin(datapath.abandon(chain(&error))).await;
             Err(error)
         }
         ran => {

@@ -3,7 +3,7 @@
 //! Owns servers, attempts, deadlines, the cache and how many lookups run at once; the only user of
 //! `hickory-resolver`. What answers mean is for others to say.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -135,22 +135,80 @@ impl Resolver {
     ///
     /// When nothing is known after `deadline`.
     pub async fn ipv4(&self, name: &str, deadline: Duration) -> Result<Vec<Ipv4Addr>, LookupError> {
-        let name = Name::from_ascii(name).map_err(|_| LookupError::Name)?;
+        let address = |data: RData| if let RData::A(address) = data { Some(address.0) } else { None };
+        self.records(parse(name)?, RecordType::A, deadline, address).await
+    }
+
+    /// The IPv6 addresses of `name` (AAAA, RFC 3596 section 2.2).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ipv4`].
+    pub async fn ipv6(&self, name: &str, deadline: Duration) -> Result<Vec<Ipv6Addr>, LookupError> {
+        let address = |data: RData| if let RData::AAAA(address) = data { Some(address.0) } else { None };
+        self.records(parse(name)?, RecordType::AAAA, deadline, address).await
+    }
+
+    /// The texts of `name`, each with its strings joined (TXT, RFC 1035 section 3.3.14; joined as by
+    /// RFC 7208 section 3.3).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ipv4`].
+    pub async fn texts(&self, name: &str, deadline: Duration) -> Result<Vec<Vec<u8>>, LookupError> {
+        let text =
+            |data: RData| if let RData::TXT(text) = data { Some(text.txt_data.concat()) } else { None };
+        self.records(parse(name)?, RecordType::TXT, deadline, text).await
+    }
+
+    /// The hosts that take mail for `name`, the most wanted first (MX, RFC 5321 section 5.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ipv4`].
+    pub async fn mail_hosts(&self, name: &str, deadline: Duration) -> Result<Vec<String>, LookupError> {
+        let host = |data: RData| {
+            if let RData::MX(mx) = data { Some((mx.preference, mx.exchange.to_ascii())) } else { None }
+        };
+        let mut hosts = self.records(parse(name)?, RecordType::MX, deadline, host).await?;
+        hosts.sort();
+        Ok(hosts.into_iter().map(|(_, host)| host).collect())
+    }
+
+    /// The names that `address` says it has (PTR, RFC 1035 section 3.3.12).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ipv4`].
+    pub async fn names(&self, address: IpAddr, deadline: Duration) -> Result<Vec<String>, LookupError> {
+        let name = |data: RData| if let RData::PTR(name) = data { Some(name.0.to_ascii()) } else { None };
+        self.records(Name::from(address), RecordType::PTR, deadline, name).await
+    }
+
+    async fn records<T>(
+        &self,
+        mut name: Name,
+        kind: RecordType,
+        deadline: Duration,
+        read: impl Fn(RData) -> Option<T>,
+    ) -> Result<Vec<T>, LookupError> {
+        // Whole as it stands: no domain of `/etc/resolv.conf` is put behind it.
+        name.set_fqdn(true);
         let lookup = async {
             let _place = self.places.acquire().await;
-            self.resolver.lookup(name, RecordType::A).await
+            self.resolver.lookup(name, kind).await
         };
         match timeout(deadline, lookup).await {
             Err(_) => Err(LookupError::Deadline),
             Ok(Err(error)) if error.is_no_records_found() => Ok(Vec::new()),
             Ok(Err(error)) => Err(LookupError::Failed(error)),
-            Ok(Ok(answer)) => Ok(answer
-                .answers()
-                .iter()
-                .filter_map(
-                    |record| if let RData::A(address) = &record.data { Some(address.0) } else { None },
-                )
-                .collect()),
+            Ok(Ok(answer)) => {
+                Ok(answer.answers().iter().filter_map(|record| read(record.data.clone())).collect())
+            }
         }
     }
+}
+
+fn parse(name: &str) -> Result<Name, LookupError> {
+    Name::from_ascii(name).map_err(|_| LookupError::Name)
 }

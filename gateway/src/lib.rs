@@ -16,7 +16,7 @@
 //! | [`queue`] | mail that the gateway has taken and not yet handed on |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`], [`folder`], [`ipc`] between the two processes, [`control`] and
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`ipc`] between the two processes, [`control`] and
 //! [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
@@ -43,6 +43,7 @@ pub mod queue;
 pub mod scan;
 pub mod session;
 pub mod smtp;
+pub mod spf;
 pub mod spool;
 pub mod telemetry;
 pub mod tls;

@@ -13,8 +13,10 @@ use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
 use crate::tls::TlsFacts;
 
+mod spf;
 mod verdict;
 
+pub use spf::{Spf, SpfIdentity, SpfResult};
 pub use verdict::{Finding, Kind, Rating, ScanResult, Scanner, Skip, SpamAction, Verdict};
 
 /// What became of one message.
@@ -42,6 +44,8 @@ pub struct MessageRecord {
     pub size: u64,
     /// What the scanners said.
     pub verdict: Verdict,
+    /// Whether its sender's domain lets the client send its mail, where that was asked.
+    pub spf: Option<Spf>,
     /// What was done.
     pub action: MessageAction,
     /// The reply the client read at the end.
@@ -130,6 +134,10 @@ pub enum Cause {
     RegexMailFrom,
     /// `filters.rcpt`.
     RegexRcptTo,
+    /// Block lists have it.
+    Dnsbl,
+    /// It sends mail of a domain that does not let it.
+    Spf,
 }
 
 impl Cause {
@@ -141,6 +149,8 @@ impl Cause {
             Self::RegexHelo => "HELO name",
             Self::RegexMailFrom => "sender",
             Self::RegexRcptTo => "recipient",
+            Self::Dnsbl => "address on block lists",
+            Self::Spf => "SPF",
         }
     }
 
@@ -152,6 +162,8 @@ impl Cause {
             Self::RegexHelo => "regex-helo",
             Self::RegexMailFrom => "regex-mail-from",
             Self::RegexRcptTo => "regex-rcpt-to",
+            Self::Dnsbl => "dnsbl",
+            Self::Spf => "spf",
         }
     }
 }

@@ -11,3 +11,4 @@ pub mod lock;
 pub mod nat_header;
 pub mod ruling;
 pub mod source;
+pub mod spf;

@@ -107,6 +107,9 @@ impl Telemetry {
             symbols,
             reason = verdict.failure().map(|(scanner, reason)| format!("{}: {reason}", scanner.name())),
             scans,
+            spf = record.spf.as_ref().map(|spf| spf.result.name()),
+            spf_identity = record.spf.as_ref().map(|spf| spf.identity.name()),
+            spf_problem = record.spf.as_ref().and_then(|spf| spf.problem.as_deref()),
             session = %record.session,
             transaction = record.transaction,
             client = %record.client,
@@ -268,7 +271,8 @@ mod tests {
     use crate::intercept::flow::SessionId;
     use crate::ipc::flow::Refusal;
     use crate::outcome::{
-        Conduct, Finding, MessageAction, Rating, ScanResult, Scanner, SessionEnd, SpamAction, Verdict,
+        Conduct, Finding, MessageAction, Rating, ScanResult, Scanner, SessionEnd, SpamAction, SpfResult,
+        Verdict,
     };
 
     fn telemetry() -> Telemetry {
@@ -306,6 +310,7 @@ mod tests {
                     },
                 ],
             },
+            spf: None,
             action: MessageAction::Refused,
             reply: "550 5.7.1 infected: Eicar".to_owned(),
             scan_time: Duration::from_millis(40),
@@ -374,6 +379,7 @@ mod tests {
             Counter::Splice,
             Counter::HandedOff,
             Counter::HandoffRefused(Refusal::Busy),
+            Counter::Spf(SpfResult::SoftFail),
             Counter::Limit(Limit::SpoolSpace),
             Counter::Reload,
             Counter::ReloadRefused,

@@ -70,7 +70,8 @@ fn scanners_filters_and_headers_are_carried_over() -> anyhow::Result<()> {
         "mode netfilter\nantivirus_type clamd\nantivirus_path 127.0.0.1:3310\nantispam_type spamassassin\n\
          spam_threshold 5.5\nignore_errors 1\nlock_on virus\nauth_require ifsupported\nauth_skip antivir,regex\n\
          regex_reject_helo ^(localhost|\\[.*\\])$\nnat_header_type ip-only\nabuse abuse@example.net\nforbid_starttls 1\n\
-         spool_leave_on virus,spam\nmsg_sign_off Bye: see you\ndnsbl bl.example.net,zen.example.org\n",
+         spool_leave_on virus,spam\nmsg_sign_off Bye: see you\ndnsbl bl.example.net,zen.example.org\n\
+         spf fixed\nspf_fixed_ip 192.0.2.9\nspf_log_only yes\n",
     )?;
     insta::assert_snapshot!(imported.yaml);
     Ok(())
@@ -97,7 +98,7 @@ fn what_has_no_meaning_is_told_with_its_reason() -> anyhow::Result<()> {
 #[test]
 fn all_wrong_lines_are_told_at_once() {
     let text = "prot 25\nport 99999\nmode proxy\nspool_perm 660\nignore_errors maybe\nmax_load x\n  antivirus_path clamd\n\
-                mode fixed\nantivirus_type mksd\nregex_reject_helo (?=x)\n\u{1b}[2J x\n";
+                mode fixed\nantivirus_type mksd\nregex_reject_helo (?=x)\nspf fixed\n\u{1b}[2J x\n";
     insta::assert_snapshot!(refused(text));
 }
 

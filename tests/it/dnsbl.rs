@@ -7,8 +7,6 @@ use std::time::Duration;
 use gateway::clock;
 use gateway::config::file::{Dns, Dnsbl, LogAddresses};
 use gateway::dns::Resolver;
-use gateway::intercept::address::{ClientAddr, OriginalDst};
-use gateway::intercept::flow::{Flow, SessionId};
 use gateway::session::checks::dnsbl::BlockLists;
 use gateway::session::checks::{Check as _, Subject};
 use gateway::smtp::exchange::{Question, Ruling};
@@ -20,6 +18,8 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::nsd::{Nsd, Zone};
 use gateway_tests::recorder::{Manners, Recorder};
 use serde_json::json;
+
+use crate::subject::subject;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -123,22 +123,14 @@ async fn ruling(
     let telemetry = Arc::new(Telemetry::new(LogAddresses::Full, clock::now(), clock::wall()));
     let spare_authenticated = question != Question::Connect;
     let lists = BlockLists::new(dnsbl, spare_authenticated, Arc::new(Resolver::new(&dns)?), telemetry);
-    let flow = Flow::new(
-        SessionId::next(clock::wall()),
-        ClientAddr::new("192.0.2.2:1025".parse()?),
-        OriginalDst::new("198.51.100.2:25".parse()?),
-    );
-    Ok(lists.rule(&question, &Subject { flow, helo: String::new(), authenticated }).await)
-}
-
-fn free_address() -> std::io::Result<SocketAddr> {
-    UdpSocket::bind("127.0.0.1:0")?.local_addr()
+    let subject = Subject { authenticated, ..subject("192.0.2.2") };
+    Ok(lists.rule(&question, &subject).await.ruling)
 }
 
 #[tokio::test]
 async fn weights_add_up_over_lists_that_work_and_no_others() -> anyhow::Result<()> {
     let directory = tempfile::TempDir::new()?;
-    let nsd = Nsd::here(free_address()?, directory.path(), &ZONES)?;
+    let nsd = Nsd::here(directory.path(), &ZONES)?;
     let refused = |lists: &str| Ruling::Takeover(Refusal::Listed { lists: lists.to_owned() });
     for (dnsbl, expected) in [
         (json!({"zones": [{"zone": "empty.example"}]}), Ruling::Pass),
@@ -168,7 +160,7 @@ async fn weights_add_up_over_lists_that_work_and_no_others() -> anyhow::Result<(
 #[tokio::test]
 async fn a_client_whose_auth_the_server_accepted_is_spared() -> anyhow::Result<()> {
     let directory = tempfile::TempDir::new()?;
-    let nsd = Nsd::here(free_address()?, directory.path(), &ZONES)?;
+    let nsd = Nsd::here(directory.path(), &ZONES)?;
     let lists = json!({"zones": [{"zone": "bl.example"}]});
     let mail = || Question::Mail { sender: "a@client.example".to_owned(), size: None };
     assert_eq!(ruling(&nsd, mail(), true, lists.clone()).await?, Ruling::Pass);

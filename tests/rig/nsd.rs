@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::netns::Netns;
@@ -45,12 +46,16 @@ impl Nsd {
         Self::launch(netns.command("nsd"), address, directory, zones)
     }
 
-    /// As [`Self::start`], in this namespace.
+    /// As [`Self::start`], in this namespace, at a loopback address that nobody else takes.
     ///
     /// # Errors
     ///
     /// When it has not started within 15 s.
-    pub fn here(address: SocketAddr, directory: &Path, zones: &[Zone]) -> anyhow::Result<Self> {
+    pub fn here(directory: &Path, zones: &[Zone]) -> anyhow::Result<Self> {
+        static PORT: AtomicU16 = AtomicU16::new(10_053);
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let port = PORT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::new(Ipv4Addr::new(127, a, b, c).into(), port);
         Self::launch(Command::new("nsd"), address, directory, zones)
     }
 

@@ -1,7 +1,8 @@
 //! An SMTP server that keeps every octet it receives, and misbehaves when asked to.
 //!
 //! It takes the strictest reading of RFC 5321: only CRLF ends a line and only CRLF.CRLF ends a
-//! message. What it holds is what a real server behind the gateway would have read.
+//! message. What it holds is what a real server behind the gateway would have read. Any AUTH with an
+//! initial response succeeds.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -187,6 +188,7 @@ impl Conversation<'_> {
                 "RCPT" if self.manners.refuses.as_ref().is_some_and(|text| line.contains(text)) => {
                     self.say("550 5.1.1 no such user\r\n")?;
                 }
+                "AUTH" => self.say("235 2.7.0 welcome\r\n")?,
                 "RSET" => {
                     chunks.clear();
                     self.say("250 2.0.0 forgotten\r\n")?;

@@ -22,6 +22,7 @@ mod operator;
 mod process;
 mod scan;
 mod spam;
+mod spf;
 mod spool;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
@@ -42,6 +43,7 @@ pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
+pub use spf::{OnTempError, Spf, SpfCheck};
 pub use spool::{LeaveOn, Spool};
 
 /// The whole of `gateway.yaml`.
@@ -78,6 +80,8 @@ pub struct Config {
     pub dns: Dns,
     /// Block lists in the DNS.
     pub dnsbl: Dnsbl,
+    /// Whether a sender's domain lets the client send its mail.
+    pub spf: Spf,
     /// A header that names the client to the server.
     pub nat_header: NatHeader,
     /// Locks: networks whose new flows are held off for a time, set with `gateway lock`.
@@ -127,6 +131,7 @@ impl Default for Config {
             auth: Auth::default(),
             dns: Dns::default(),
             dnsbl: Dnsbl::default(),
+            spf: Spf::default(),
             nat_header: NatHeader::default(),
             locks: Locks::default(),
             messages: Messages::default(),

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::config::file::{AuthSkip, Origin, Spool};
+use crate::config::file::{AuthSkip, Origin, SpfCheck, Spool};
 use crate::dns::{self, Resolver};
 use crate::folder;
 use crate::handoff::Handoff;
@@ -17,6 +17,7 @@ use crate::policy::lane::Lanes;
 use crate::scan::Scanners;
 use crate::session::Settings;
 use crate::session::checks::dnsbl::BlockLists;
+use crate::session::checks::spf::SenderPolicy;
 use crate::session::checks::{Check, Checks};
 use crate::smtp::exchange::Rules;
 use crate::spool::{self, Spooler};
@@ -59,13 +60,24 @@ pub(super) fn make(config: Config, telemetry: &Arc<Telemetry>) -> Result<Setting
 
 /// The checks that are configured. Without any there is no resolver, and nothing is asked.
 fn checks(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Box<dyn Check>>, dns::SetupError> {
-    if config.dnsbl.zones.is_empty() {
-        return Ok(Vec::new());
+    let (lists, policy) = (!config.dnsbl.zones.is_empty(), config.spf.check != SpfCheck::None);
+    let mut checks: Vec<Box<dyn Check>> = Vec::new();
+    if !lists && !policy {
+        return Ok(checks);
     }
     let resolver = Arc::new(Resolver::new(&config.dns)?);
-    let spare_authenticated = config.auth.skip.contains(&AuthSkip::Dnsbl);
-    let lists = BlockLists::new(config.dnsbl.clone(), spare_authenticated, resolver, Arc::clone(telemetry));
-    Ok(vec![Box::new(lists)])
+    let spares = |what| config.auth.skip.contains(&what);
+    if lists {
+        let (resolver, telemetry) = (Arc::clone(&resolver), Arc::clone(telemetry));
+        let lists = BlockLists::new(config.dnsbl.clone(), spares(AuthSkip::Dnsbl), resolver, telemetry);
+        checks.push(Box::new(lists));
+    }
+    if policy {
+        let (spared, telemetry) = (spares(AuthSkip::Spf), Arc::clone(telemetry));
+        let policy = SenderPolicy::new(config.spf.clone(), name(config), spared, resolver, telemetry);
+        checks.push(Box::new(policy));
+    }
+    Ok(checks)
 }
 
 /// The default folder is made by root or by a package; without either, as with `origin: fixed` in a

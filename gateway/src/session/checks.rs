@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::intercept::flow::Flow;
+use crate::outcome::Spf;
 use crate::policy::ruling;
 use crate::smtp::exchange::{Question, Ruling, Steps};
 
 pub mod dnsbl;
+pub mod spf;
 
 /// The session in which a question comes up.
 #[derive(Clone, Debug)]
@@ -26,10 +29,43 @@ pub struct Subject {
     pub helo: String,
     /// Whether the server has accepted its AUTH.
     pub authenticated: bool,
+    /// The gateway's own address in the connection to the server; none before there is one.
+    pub upstream: Option<IpAddr>,
 }
 
-/// A ruling on its way.
-pub type Ruled<'a> = Pin<Box<dyn Future<Output = Ruling> + Send + 'a>>;
+/// What a check has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What becomes of the step.
+    pub ruling: Ruling,
+    /// What the records are to tell.
+    pub found: Option<Found>,
+}
+
+impl From<Ruling> for Answer {
+    fn from(ruling: Ruling) -> Self {
+        Self { ruling, found: None }
+    }
+}
+
+/// What a check has found, for the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Of the message that begins.
+    Spf(Spf),
+}
+
+/// An answer on its way.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// What all checks together have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// The strictest ruling.
+    pub ruling: Ruling,
+    /// What each has found.
+    pub found: Vec<Found>,
+}
 
 /// Something that is asked at some steps of every session.
 pub trait Check: fmt::Debug + Send + Sync {
@@ -37,7 +73,7 @@ pub trait Check: fmt::Debug + Send + Sync {
     fn steps(&self) -> Steps;
 
     /// Rules on `question`. Dropped when the session ends meanwhile.
-    fn rule<'a>(&'a self, question: &'a Question, subject: &'a Subject) -> Ruled<'a>;
+    fn rule<'a>(&'a self, question: &'a Question, subject: &'a Subject) -> Answering<'a>;
 
     /// The ruling when there is none within `timeouts.checks`.
     fn overdue(&self) -> Ruling;
@@ -64,13 +100,15 @@ impl Checks {
     }
 
     /// Asks all checks that have a say at this step, side by side; the strictest ruling holds.
-    pub async fn rule(&self, question: Question, subject: Subject) -> Ruling {
+    pub async fn rule(&self, question: Question, subject: Subject) -> Ruled {
         let asked = self.list.iter().filter(|check| check.steps().contains(question.step()));
-        let rulings = asked.map(|check| async {
-            let ruling = timeout(self.patience, check.rule(&question, &subject)).await;
-            ruling.unwrap_or_else(|_| check.overdue())
+        let answers = asked.map(|check| async {
+            let answer = timeout(self.patience, check.rule(&question, &subject)).await;
+            answer.unwrap_or_else(|_| check.overdue().into())
         });
-        ruling::strictest(join_all(rulings).await)
+        let (rulings, found): (Vec<_>, Vec<_>) =
+            join_all(answers).await.into_iter().map(|answer| (answer.ruling, answer.found)).unzip();
+        Ruled { ruling: ruling::strictest(rulings), found: found.into_iter().flatten().collect() }
     }
 }
 
@@ -96,10 +134,10 @@ mod tests {
             [self.step].into_iter().collect()
         }
 
-        fn rule<'a>(&'a self, _: &'a Question, _: &'a Subject) -> Ruled<'a> {
+        fn rule<'a>(&'a self, _: &'a Question, _: &'a Subject) -> Answering<'a> {
             Box::pin(async {
                 tokio::time::sleep(self.takes).await;
-                self.ruling.clone()
+                self.ruling.clone().into()
             })
         }
 
@@ -114,7 +152,7 @@ mod tests {
             ClientAddr::new("192.0.2.1:1025".parse().unwrap()),
             OriginalDst::new("198.51.100.1:25".parse().unwrap()),
         );
-        Subject { flow, helo: String::new(), authenticated: false }
+        Subject { flow, helo: String::new(), authenticated: false, upstream: None }
     }
 
     fn slow(step: Step, seconds: u64, ruling: Ruling) -> Box<dyn Check> {
@@ -133,7 +171,7 @@ mod tests {
         );
         assert!(checks.steps().contains(Step::Mail) && !checks.steps().contains(Step::Rcpt));
         let started = tokio::time::Instant::now();
-        let ruling = checks.rule(Question::Connect, subject()).await;
+        let ruling = checks.rule(Question::Connect, subject()).await.ruling;
         assert_eq!(ruling, Ruling::Refuse(Refusal::LaneRejects));
         assert_eq!(started.elapsed(), Duration::from_secs(5));
     }
@@ -141,7 +179,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_that_does_not_answer_says_what_holds_instead() {
         let checks = Checks::new(vec![slow(Step::Connect, 60, Ruling::Pass)], Duration::from_secs(10));
-        let ruling = checks.rule(Question::Connect, subject()).await;
+        let ruling = checks.rule(Question::Connect, subject()).await.ruling;
         assert_eq!(ruling, Ruling::Refuse(Refusal::CheckFailed));
     }
 }

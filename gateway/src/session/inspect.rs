@@ -10,17 +10,17 @@ use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
-use super::checks::{Ruled, Subject};
+use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
 use super::{Context, Ending, Settings, carry, linger, record, upstream};
 use crate::clock;
 use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
-use crate::outcome::{Finding, SessionEnd, Verdict};
+use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::nat_header::nat_header;
 use crate::scan::{Envelope, Exempt};
-use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Ruling, Terms, Unread};
+use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Step, Terms, Unread};
 use crate::smtp::refusal::Refusal;
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
@@ -30,6 +30,7 @@ mod sockets;
 use sockets::{READ, receive, writable};
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
+type Judging<'a> = Pin<Box<dyn Future<Output = Ruled> + Send + 'a>>;
 type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
 
 /// Runs one session of the inspect lane, and its splice lane if it gets there.
@@ -55,6 +56,7 @@ pub(super) async fn run(
         connecting: Some(Box::pin(upstream::connect(flow, settings, &context.direct))),
         asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
         ruling: None,
+        spf: None,
         message: None,
         splice: None,
         taken_over: false,
@@ -90,7 +92,9 @@ struct Driver<'a> {
     server: Option<TcpStream>,
     connecting: Option<Connecting<'a>>,
     asking: Option<Asking<'a>>,
-    ruling: Option<Ruled<'a>>,
+    ruling: Option<Judging<'a>>,
+    /// What was found of the message that begins, or has begun.
+    spf: Option<Spf>,
     message: Option<MessageCopy>,
     /// The exchange is over and the octets go on.
     splice: Option<Unread>,
@@ -109,7 +113,7 @@ enum Event {
     Connected(io::Result<TcpStream>),
     Judged(Judged),
     Facts(Option<FlowFacts>),
-    Ruled(Ruling),
+    Ruled(Ruled),
     Deadline,
     Operator,
     Stop,
@@ -174,8 +178,13 @@ impl Driver<'_> {
                     self.live.set_facts(facts);
                 }
             }
-            Event::Ruled(ruling) => {
+            Event::Ruled(Ruled { ruling, found }) => {
                 self.ruling = None;
+                for found in found {
+                    match found {
+                        Found::Spf(spf) => self.spf = Some(spf),
+                    }
+                }
                 self.exchange.answered(ruling, now);
             }
             Event::Deadline => self.exchange.timeout(now),
@@ -275,10 +284,15 @@ impl Driver<'_> {
     }
 
     fn ask(&mut self, question: Question) {
+        if question.step() == Step::Mail {
+            self.spf = None;
+        }
+        let upstream = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let subject = Subject {
             flow: self.live.flow().clone(),
             helo: self.exchange.hello().to_owned(),
             authenticated: self.exchange.conduct().authenticated,
+            upstream: upstream.map(|local| local.ip().to_canonical()),
         };
         self.ruling = Some(Box::pin(self.settings.checks.rule(question, subject)));
     }
@@ -326,7 +340,10 @@ impl Driver<'_> {
             None => (self.live.messages(), (Verdict::default(), std::time::Duration::ZERO)),
         };
         let helo = self.exchange.hello();
-        let record = record::message(flow, helo, number, done, verdict, scan_time, now);
+        let record = MessageRecord {
+            spf: self.spf.take(),
+            ..record::message(flow, helo, number, done, verdict, scan_time, now)
+        };
         self.context.telemetry.message(&record);
         if let Some(message) = self.message.take()
             && let Err(error) = message.keep_or_drop(flow).await

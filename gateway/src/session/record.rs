@@ -30,6 +30,7 @@ pub(super) fn message(
         recipients_refused: done.envelope.refused,
         size: done.size,
         verdict,
+        spf: None,
         action: done.action,
         reply: done.reply,
         scan_time,

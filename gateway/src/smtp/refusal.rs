@@ -3,6 +3,8 @@
 //! Owns the reply codes. Permanent (5xx) only where trying again cannot help: a verdict, a
 //! policy, a malformed command. A lack of resources and other people's trouble are 4xx.
 
+use std::net::IpAddr;
+
 use super::address::PathError;
 use super::command::CommandError;
 use super::reply::Reply;
@@ -123,6 +125,19 @@ pub enum Refusal {
         /// Their domains.
         lists: String,
     },
+    /// The sender's domain does not let this address send its mail.
+    #[error("{address} may not send mail of {domain}")]
+    SpfFail {
+        /// The domain.
+        domain: String,
+        /// The address.
+        address: IpAddr,
+        /// What the domain says about it, in printable ASCII.
+        explanation: Option<String>,
+    },
+    /// Whether it does cannot be found out now, and the configuration asks for a new try.
+    #[error("the SPF policy cannot be looked up")]
+    SpfTempError,
     /// The client spoke before the greeting.
     #[error("the client spoke before the greeting")]
     EarlyTalk,
@@ -207,6 +222,18 @@ impl Refusal {
     pub fn is_temporary(&self) -> bool {
         let code = if let Self::Server(reply) = self { reply.code() } else { self.wire().0 };
         code / 100 == 4
+    }
+
+    /// The offence of a client that is refused so by a check.
+    #[must_use]
+    pub const fn offence(&self) -> Option<Cause> {
+        if matches!(self, Self::SpfFail { .. }) {
+            return Some(Cause::Spf);
+        }
+        if matches!(self, Self::Listed { .. } | Self::SenderListed { .. } | Self::ListedNow { .. }) {
+            return Some(Cause::Dnsbl);
+        }
+        None
     }
 
     /// What is appended to the text.
@@ -294,6 +321,15 @@ impl Refusal {
             Self::ListedNow { lists } => {
                 (421, "4.7.1", Words::Made(format!("Your address is listed by {lists}, try again later")))
             }
+            // RFC 7372 section 3.2.
+            Self::SpfFail { domain, address, explanation } => {
+                let said = explanation.as_ref().map(|text| format!("; {domain} says: {text}"));
+                let said = said.unwrap_or_default();
+                (550, "5.7.23", Words::Made(format!("SPF: {address} may not send mail of {domain}{said}")))
+            }
+            Self::SpfTempError => {
+                (451, "4.7.24", Words::Fixed("The SPF policy cannot be looked up, try again later"))
+            }
             Self::EarlyTalk => (554, "5.5.1", Words::Key(|texts| &texts.early_talk)),
             Self::TakeoverEnds => (554, "5.5.0", Words::Key(|texts| &texts.transaction_failed)),
             Self::ConnectTimeout => (421, "4.4.1", Words::Key(|texts| &texts.connect_timeout)),
@@ -372,6 +408,12 @@ mod tests {
             Refusal::Spam { score: Decimal::whole(9) },
             Refusal::Greylisted,
             Refusal::LaneRejects,
+            Refusal::SpfFail {
+                domain: "a.example".into(),
+                address: "192.0.2.1".parse().unwrap(),
+                explanation: Some("see a.example".into()),
+            },
+            Refusal::SpfTempError,
             Refusal::Locked { for_ever: true },
             Refusal::Locked { for_ever: false },
         ] {

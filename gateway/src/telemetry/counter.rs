@@ -5,6 +5,7 @@
 use super::trouble::Trouble;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
+use crate::outcome::SpfResult;
 
 /// Something that is counted by name. Messages and sessions are counted with their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Counter {
     HandoffRefused(Refusal),
     /// A name was looked up in the DNS.
     Lookup(Outcome),
+    /// The SPF policy of a sender was asked.
+    Spf(SpfResult),
     /// A ceiling was reached.
     Limit(Limit),
     /// A configuration was put in force.

@@ -14,7 +14,7 @@ use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
-use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord};
+use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
 const ENDS: [SessionEnd; 12] = [
@@ -99,6 +99,7 @@ pub(super) struct Metrics {
     handoffs: AtomicU64,
     handoffs_refused: [AtomicU64; Refusal::ALL.len()],
     lookups: [AtomicU64; Outcome::ALL.len()],
+    spf: [AtomicU64; SpfResult::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
@@ -148,6 +149,7 @@ impl Metrics {
             Counter::HandedOff => &self.handoffs,
             Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
             Counter::Lookup(outcome) => &self.lookups[outcome as usize],
+            Counter::Spf(result) => &self.spf[result as usize],
             Counter::Limit(limit) => &self.limits[limit as usize],
             Counter::Reload => &self.reloads,
             Counter::ReloadRefused => &self.reloads_refused,
@@ -244,6 +246,14 @@ impl Metrics {
             name,
             "Names looked up in the DNS or its cache, by outcome.",
             labelled(name, "outcome", cells),
+        ));
+        let name = "gateway_spf_total";
+        let cells =
+            SpfResult::ALL.iter().map(|result| (result.name(), self.cell(Counter::Spf(*result)))).collect();
+        visit(Family::new(
+            name,
+            "Senders whose SPF policy was asked, by result.",
+            labelled(name, "result", cells),
         ));
         let name = "gateway_limits_hit_total";
         let cells =

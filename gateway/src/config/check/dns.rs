@@ -1,11 +1,11 @@
-//! Lookups in the DNS and what is done with them: `dns`, `dnsbl`.
+//! Lookups in the DNS and what is done with them: `dns`, `dnsbl`, `spf`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::Findings;
-use crate::config::file::{Config, Dns, Dnsbl, DnsblZone};
+use crate::config::file::{Config, Dns, Dnsbl, DnsblZone, SpfCheck};
 use crate::config::units::Span;
 
 /// Longest domain of a list in characters: with the 64 that an IPv6 address takes, a name has at
@@ -15,11 +15,46 @@ const LONGEST_ZONE: usize = 189;
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     resolver(&config.dns, findings);
     lists(&config.dnsbl, findings);
+    spf(config, findings);
     if !config.dnsbl.zones.is_empty() && config.dnsbl.deadline > config.timeouts.checks {
         findings.warn(
             &["dnsbl.deadline", "timeouts.checks"],
             format!(
                 "no list is waited for longer than `timeouts.checks`, which is {}",
+                config.timeouts.checks
+            ),
+        );
+    }
+}
+
+fn spf(config: &Config, findings: &mut Findings<'_>) {
+    let spf = &config.spf;
+    match (spf.check, spf.fixed_address) {
+        (SpfCheck::Fixed, None) => findings.error(
+            &["spf.check"],
+            "`fixed` checks `fixed-address`, which is missing; write the address that servers see",
+        ),
+        (SpfCheck::None | SpfCheck::Incoming | SpfCheck::Outgoing, Some(_)) => {
+            findings.warn(&["spf.fixed-address"], "it is checked with `check: fixed` only");
+        }
+        (SpfCheck::None | SpfCheck::Incoming | SpfCheck::Outgoing, None) | (SpfCheck::Fixed, Some(_)) => {}
+    }
+    if spf.check == SpfCheck::None {
+        return;
+    }
+    if let (SpfCheck::Fixed, Some(address)) = (spf.check, spf.fixed_address)
+        && spf.exempt.iter().any(|network| network.0.contains(&address))
+    {
+        findings.warn(&["spf.fixed-address", "spf.exempt"], "nothing is checked: the address is in `exempt`");
+    }
+    if spf.deadline == Span::default() {
+        findings.error(&["spf.deadline"], "no result is there in no time; write for example `8s`");
+    }
+    if spf.deadline > config.timeouts.checks {
+        findings.warn(
+            &["spf.deadline", "timeouts.checks"],
+            format!(
+                "no result is waited for longer than `timeouts.checks`, which is {}",
                 config.timeouts.checks
             ),
         );

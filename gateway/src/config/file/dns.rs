@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Network;
 use crate::config::units::Span;
 
 /// How names are looked up.
@@ -28,4 +29,20 @@ impl Default for Dns {
     fn default() -> Self {
         Self { servers: Vec::new(), timeout: Span::seconds(2), attempts: 2, cache: 10_000, concurrency: 256 }
     }
+}
+
+/// Networks of which nobody outside can know anything (RFC 6890).
+pub(super) fn local_networks() -> Vec<Network> {
+    let networks = [
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    ];
+    networks.into_iter().filter_map(|network| network.parse().ok()).map(Network).collect()
 }

@@ -32,25 +32,9 @@ impl Default for Dnsbl {
             reject_at: 1,
             on_listed: OnListed::Reject,
             deadline: Span::seconds(4),
-            exempt: local_networks(),
+            exempt: super::dns::local_networks(),
         }
     }
-}
-
-/// Networks that no public list can know anything about (RFC 6890).
-fn local_networks() -> Vec<Network> {
-    let networks = [
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    ];
-    networks.into_iter().filter_map(|network| network.parse().ok()).map(Network).collect()
 }
 
 /// A block list.

@@ -25,6 +25,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.scan();
     conversion.filters();
     conversion.block_lists();
+    conversion.spf();
     conversion.nat_header();
     conversion.messages();
     conversion.log();
@@ -293,6 +294,27 @@ impl Conversion<'_> {
             let zones: Vec<_> =
                 zones.into_iter().map(|zone| format!("{{zone: {}}}", yaml::string(zone))).collect();
             self.set("dnsbl.zones", &format!("[{}]", zones.join(", ")), "dnsbl");
+        }
+    }
+
+    /// smtp-gated knows no exempt clients: what it checked is checked.
+    fn spf(&mut self) {
+        let check = self.words("spf").first().copied().unwrap_or("none");
+        if check == "none" {
+            return;
+        }
+        let address = self.text("spf_fixed_ip");
+        self.set("spf.check", check, "spf");
+        self.set("spf.log-only", &self.flag("spf_log_only").to_string(), "spf_log_only");
+        self.set("spf.exempt", "[]", "");
+        if check != "fixed" {
+            return;
+        }
+        if address.is_empty() {
+            let place = self.given.get("spf").map_or(Place::NOWHERE, |given| given.place);
+            self.problems.error(self.text, place, "`spf fixed` needs `spf_fixed_ip`");
+        } else {
+            self.set("spf.fixed-address", &address, "spf_fixed_ip");
         }
     }
 

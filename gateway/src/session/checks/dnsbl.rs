@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::{Check, Ruled, Subject};
+use super::{Answering, Check, Subject};
 use crate::config::file::{Dnsbl, DnsblZone};
 use crate::dns::{Outcome, Resolver};
 use crate::policy::dnsbl::{self, Meaning};
@@ -80,8 +80,8 @@ impl Check for BlockLists {
         [step].into_iter().collect()
     }
 
-    fn rule<'a>(&'a self, question: &'a Question, subject: &'a Subject) -> Ruled<'a> {
-        Box::pin(self.ask(question, subject))
+    fn rule<'a>(&'a self, question: &'a Question, subject: &'a Subject) -> Answering<'a> {
+        Box::pin(async { self.ask(question, subject).await.into() })
     }
 
     fn overdue(&self) -> Ruling {

@@ -110,6 +110,17 @@ pub enum Ruling {
     Close(Refusal),
 }
 
+impl Ruling {
+    /// What the client is told; none where the step goes on.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Pass => None,
+            Self::Refuse(refusal) | Self::Takeover(refusal) | Self::Close(refusal) => Some(refusal),
+        }
+    }
+}
+
 /// What waits for a ruling.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -131,6 +142,9 @@ impl Exchange {
     pub fn answered(&mut self, ruling: Ruling, now: Instant) {
         let Some(asked) = self.asked.take() else { return };
         self.clocks.command = now;
+        if let Some(cause) = ruling.refusal().and_then(Refusal::offence) {
+            self.offence(cause);
+        }
         match asked.command {
             None => self.admit(ruling, now),
             Some(command) => self.ruled(command, ruling, now),
