@@ -16,8 +16,9 @@
 //! | [`queue`] | mail that the gateway has taken and not yet handed on |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`ipc`] between the two processes, [`control`] and
-//! [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires all of it.
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`table`], [`ipc`] between the two processes,
+//! [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires
+//! all of it.
 
 #![forbid(unsafe_code)]
 
@@ -45,6 +46,7 @@ pub mod session;
 pub mod smtp;
 pub mod spf;
 pub mod spool;
+pub mod table;
 pub mod telemetry;
 pub mod tls;
 pub mod under_way;
