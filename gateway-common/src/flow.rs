@@ -1,5 +1,7 @@
 //! What the kernel notes of a flow's first packet.
 
+use core::mem::offset_of;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// An IPv4 address as the IPv6 address that stands for it (RFC 4291 section 2.5.5.2).
@@ -105,9 +107,21 @@ pub struct FlowNote {
     ttl: u8,
     window_scale: u8,
     present: u8,
-    reserved: [u8; 3],
+    seen: u8,
+    reserved: [u8; 2],
+    answer: u32,
+    reserved_too: u32,
 }
-const _: () = assert!(size_of::<FlowNote>() == 32);
+const _: () = assert!(size_of::<FlowNote>() == 40);
+
+/// In `seen`: its handshake was completed.
+pub const SEEN_OPEN: u8 = 1;
+/// In `seen`: it is over.
+pub const SEEN_CLOSED: u8 = 2;
+/// In `seen`: its octets pass unread.
+pub const SEEN_SPLICED: u8 = 4;
+/// In `seen`: its client is over a limit, and the proxy is to refuse it.
+pub const SEEN_REFUSED: u8 = 8;
 
 impl FlowNote {
     /// A note of a SYN with this `ttl` and `window` (network byte order), seen at `time`
@@ -142,8 +156,38 @@ impl FlowNote {
             ttl,
             window_scale,
             present: has_mac | has_scale | sack | timestamps,
-            reserved: [0; 3],
+            seen: 0,
+            reserved: [0; 2],
+            answer: 0,
+            reserved_too: 0,
         }
+    }
+
+    /// Where `seen` lies, in octets.
+    pub const SEEN: usize = offset_of!(Self, seen);
+    /// Where `answer` lies.
+    pub const ANSWER: usize = offset_of!(Self, answer);
+
+    /// The same, when this was seen of the flow, too: `SEEN_…` bits.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(mut self, seen: u8) -> Self {
+        self.seen |= seen;
+        self
+    }
+
+    /// What was seen of the flow: `SEEN_…` bits.
+    #[must_use]
+    #[inline(always)]
+    pub const fn seen(&self) -> u8 {
+        self.seen
+    }
+
+    /// The acknowledgement number that completes the handshake; 0 before the SYN is answered.
+    #[must_use]
+    #[inline(always)]
+    pub const fn answer(&self) -> u32 {
+        self.answer
     }
 
     /// When it was seen: nanoseconds of `CLOCK_MONOTONIC`.

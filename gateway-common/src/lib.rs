@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod caught;
+pub mod client;
 pub mod event;
 pub mod flow;
 pub mod interface;
@@ -21,4 +22,4 @@ pub mod translation;
 mod user;
 
 /// Version of everything in this crate that the kernel program and the loader must agree on.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

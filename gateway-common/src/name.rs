@@ -32,7 +32,17 @@ pub const CAUGHT: &str = "CAUGHT";
 pub const LOCKS: &str = "LOCKS";
 /// Client prefixes that no lock touches.
 pub const EXEMPT: &str = "EXEMPT";
+/// [`crate::client::Account`] by client.
+pub const CLIENTS: &str = "CLIENTS";
+/// [`crate::client::Report`] by client.
+pub const REPORTS: &str = "REPORTS";
+/// Numbers of limits by client prefix.
+pub const CLASSES: &str = "CLASSES";
+/// [`crate::client::Limits`] by number.
+pub const LIMITS: &str = "LIMITS";
+/// One [`crate::client::Book`].
+pub const BOOK: &str = "BOOK";
 
 /// The maps with what is known of clients and flows: they outlive the process, and the next gateway
 /// goes on with them. All others are made and filled by each.
-pub const STATE: [&str; 2] = [TRANSLATIONS, LOCKS];
+pub const STATE: [&str; 4] = [TRANSLATIONS, LOCKS, CLIENTS, REPORTS];

@@ -92,6 +92,10 @@ reasons! {
     TooLarge = "too_large",
     /// Dropped: the kernel does not let the program renumber it.
     Unwritable = "unwritable",
+    /// Dropped: opens a flow, but its client is over a limit.
+    RefusedSyn = "client_over_limit_syn",
+    /// Dropped: belongs to a flow that passes unread, whose client is over its limit of octets.
+    OverLimit = "client_over_limit",
     /// Dropped on its way out: sent by the gateway's own stack for a flow that was handed off.
     Stray = "stray",
     /// Dropped: its flow was condemned, by an operator, a limit or a lock.

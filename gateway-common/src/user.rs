@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::client::{Account, Book, Limits, Report};
 use crate::flow::{FlowKey, FlowNote};
 use crate::interface::Interface;
 use crate::lane::Entry;
@@ -23,4 +24,4 @@ macro_rules! pod {
     };
 }
 
-pod!(Entry, FlowKey, FlowNote, Interface, Lock, Settings, Translation);
+pod!(Account, Book, Entry, FlowKey, FlowNote, Interface, Limits, Lock, Report, Settings, Translation,);

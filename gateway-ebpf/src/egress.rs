@@ -4,13 +4,12 @@
 //! about it, a reset most of all, would break it.
 
 use aya_ebpf::programs::TcContext;
-use gateway_common::flow::FlowKey;
 use gateway_common::reason::Reason;
 use gateway_common::translation::State;
 
 use crate::entry::Entry;
-use crate::header::{self, Metadata};
-use crate::{icmp, map, translate};
+use crate::header::{self, Metadata, Packet};
+use crate::{account, icmp, map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]
@@ -27,25 +26,51 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
         }
         return None;
     }
-    if !map::is_intercepted(packet.flow.server_port()) && !map::is_intercepted(packet.flow.client_port()) {
+    let to_client = map::is_intercepted(packet.flow.client_port());
+    if !to_client && !map::is_intercepted(packet.flow.server_port()) {
         return None;
     }
-    let flow = packet.flow;
-    let answer = FlowKey::new(
-        (flow.server_addr(), flow.server_port().to_be_bytes()),
-        (flow.client_addr(), flow.client_port().to_be_bytes()),
-    );
-    let entry = Entry::of(&answer)?;
-    match entry.get().state() {
-        State::Forwarding if packet.opens() && translate::give_way(entry) => None,
-        State::Frozen | State::Forwarding => Some(Reason::Stray),
-        State::Condemned => {
-            if packet.opens() {
-                translate::give_way(entry);
+    packet.check(ctx).ok()?;
+    turn(packet);
+    if let Some(entry) = Entry::of(&packet.out) {
+        match entry.get().state() {
+            State::Forwarding if packet.opens() && translate::give_way(entry) => return None,
+            State::Frozen | State::Forwarding => return Some(Reason::Stray),
+            State::Condemned => {
+                if packet.opens() {
+                    translate::give_way(entry);
+                }
+                // Otherwise it is what resets the two ends.
+                return None;
             }
-            // Otherwise it is what resets the two ends.
-            None
+            State::Watched | State::Over => {}
         }
-        State::Watched | State::Over => None,
     }
+    if to_client && map::settings()?.is_own(metadata.mark) && is_over(ctx, packet) {
+        return Some(Reason::OverLimit);
+    }
+    None
+}
+
+/// The flow as its other end sees it. A function of its own, for the copies lie on the stack.
+#[inline(never)]
+fn turn(packet: &mut Packet) {
+    packet.out = packet.flow.reversed();
+}
+
+/// Counts what the gateway sends to a client. True: it is one packet too many.
+#[inline(never)]
+fn is_over(ctx: &TcContext, packet: &Packet) -> bool {
+    if packet.answers() {
+        account::answered(&packet.out, packet.sequence());
+        return false;
+    }
+    if packet.ends() {
+        account::end(&packet.out);
+    }
+    // What ends a flow is what the limit is for.
+    if packet.resets() {
+        return false;
+    }
+    account::carry(&packet.out, true, packet.text(packet.length(ctx)), false)
 }

@@ -145,16 +145,34 @@ impl Packet {
         self.header[13] & (SYN | RST | ACK) == ACK
     }
 
+    /// Whether it answers a SYN.
+    #[inline(always)]
+    pub(crate) const fn answers(&self) -> bool {
+        self.header[13] & (SYN | RST | ACK) == SYN | ACK
+    }
+
+    /// Whether its sender has no more to say.
+    #[inline(always)]
+    pub(crate) const fn ends(&self) -> bool {
+        self.header[13] & (FIN | RST) != 0
+    }
+
+    /// Whether its sender gives the flow up.
+    #[inline(always)]
+    pub(crate) const fn resets(&self) -> bool {
+        self.header[13] & RST != 0
+    }
+
+    /// Its acknowledgement number.
+    #[inline(always)]
+    pub(crate) const fn acknowledgement(&self) -> u32 {
+        u32::from_be_bytes([self.header[8], self.header[9], self.header[10], self.header[11]])
+    }
+
     /// Its sequence number.
     #[inline(always)]
     pub(crate) const fn sequence(&self) -> u32 {
         u32::from_be_bytes([self.header[4], self.header[5], self.header[6], self.header[7]])
-    }
-
-    /// Its acknowledgement number, if it has one.
-    #[inline(always)]
-    pub(crate) const fn acknowledgement(&self) -> u32 {
-        u32::from_be_bytes([self.header[8], self.header[9], self.header[10], self.header[11]])
     }
 
     /// Its window, in network byte order.
@@ -174,6 +192,24 @@ impl Packet {
     #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     pub(crate) const fn headers(&self) -> u32 {
         (self.tcp - self.ip + self.header_length()) as u32
+    }
+
+    /// Octets of the packet from its IP header on, without the padding of the link.
+    #[inline(never)]
+    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
+    pub(crate) fn length(&self, ctx: &TcContext) -> u32 {
+        let whole = ctx.len() - self.ip as u32;
+        let field = if self.v6 { self.ip + 4 } else { self.ip + 2 };
+        let Ok(said) = ctx.load::<[u8; 2]>(field) else { return whole };
+        let said = u32::from(u16::from_be_bytes(said)) + if self.v6 { 40 } else { 0 };
+        // Packets of more than 64 KiB say 0.
+        if said < self.headers() || said > whole { whole } else { said }
+    }
+
+    /// Octets of text in a packet of this length.
+    #[inline(always)]
+    pub(crate) const fn text(&self, length: u32) -> u32 {
+        length.saturating_sub(self.headers())
     }
 
     /// Whether it goes out with other addresses than it came in with.

@@ -5,16 +5,17 @@
 
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use gateway_common::flow::FlowNote;
+use gateway_common::flow::{FlowNote, SEEN_REFUSED};
 use gateway_common::interface::Interface;
 use gateway_common::lane::Lane;
 use gateway_common::quarantine::Action;
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
+use crate::account::Begun;
 use crate::header::{self, Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{counter, icmp, map, quarantine, refuse, translate};
+use crate::{account, counter, icmp, map, quarantine, refuse, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
@@ -97,17 +98,12 @@ impl Here<'_> {
     /// A packet from or to an intercepted port.
     #[inline(always)]
     fn route(&self, packet: &mut Packet, to_server: bool) -> Reason {
+        let from_client = to_server && (self.again || self.interface.is_for_clients());
         match Owner::of(self.ctx, packet, self.settings) {
             Owner::Foreign => return Reason::ForeignSocket,
-            Owner::Gateway(socket) => {
-                return match self.steer(socket) {
-                    Ok(()) => self.steered(Reason::Established),
-                    Err(error) => self.tell(Reason::SocketVanished, error, packet),
-                };
-            }
+            Owner::Gateway(socket, opening) => return self.belongs(socket, packet, from_client, opening),
             Owner::Nobody => {}
         }
-        let from_client = to_server && (self.again || self.interface.is_for_clients());
         if packet.opens() {
             if from_client { self.open(packet) } else { Reason::NotFromClient }
         } else if from_client && packet.acknowledges() {
@@ -115,6 +111,31 @@ impl Here<'_> {
         } else {
             Reason::NoSocket
         }
+    }
+
+    /// A packet of a connection that the gateway has.
+    #[inline(always)]
+    fn belongs(&self, socket: Socket, packet: &mut Packet, from_client: bool, opening: bool) -> Reason {
+        // Seen again, it was counted before.
+        if from_client && !self.again && self.is_over(packet, opening) {
+            return Reason::OverLimit;
+        }
+        match self.steer(socket) {
+            Ok(()) => self.steered(Reason::Established),
+            Err(error) => self.tell(Reason::SocketVanished, error, packet),
+        }
+    }
+
+    /// Counts a client's packet. True: it is one too many.
+    #[inline(never)]
+    fn is_over(&self, packet: &Packet, opening: bool) -> bool {
+        if opening && packet.acknowledges() {
+            account::complete(&packet.flow, packet.acknowledgement());
+        }
+        if packet.resets() {
+            account::end(&packet.flow);
+        }
+        account::carry(&packet.flow, false, packet.text(packet.length(self.ctx)), false)
     }
 
     /// A SYN of a client.
@@ -139,7 +160,11 @@ impl Here<'_> {
         }
         let Some(listener) = Socket::listener(packet.v6) else { return self.down(0, packet) };
         if !self.again {
-            self.note(packet);
+            let begun = account::begin(&packet.flow);
+            if matches!(begun, Begun::Dropped) {
+                return Reason::RefusedSyn;
+            }
+            self.note(packet, if matches!(begun, Begun::Refused) { SEEN_REFUSED } else { 0 });
         }
         match self.steer(listener) {
             Ok(()) => self.steered(if packet.rejected { Reason::LockRejected } else { Reason::Opened }),
@@ -168,6 +193,7 @@ impl Here<'_> {
         if !listener.knows_cookie(self.ctx, packet) {
             return Reason::NoSocket;
         }
+        account::complete(&packet.flow, packet.acknowledgement());
         match self.steer(listener) {
             Ok(()) => self.steered(Reason::Cookie),
             Err(error) => self.tell(Reason::SocketVanished, error, packet),
@@ -188,7 +214,7 @@ impl Here<'_> {
     }
 
     #[inline(never)]
-    fn note(&self, packet: &mut Packet) {
+    fn note(&self, packet: &mut Packet, seen: u8) {
         packet.read_options(self.ctx);
         let note = FlowNote::new(
             map::now(),
@@ -197,7 +223,8 @@ impl Here<'_> {
             packet.ttl,
             packet.window(),
             packet.options,
-        );
+        )
+        .with(seen);
         // A note that finds no room is missed by nobody: it only tells more of a flow.
         map::FLOWS.insert(packet.flow, note, 0).ok();
     }

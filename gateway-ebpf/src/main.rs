@@ -7,12 +7,16 @@
 #![no_main]
 // For one atomic addition.
 #![feature(asm_experimental_arch)]
+// `core::sync::atomic` adds nothing on BPF, which has no compare-and-swap before its version 3.
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the only way to the instruction that adds in one step")]
 
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 
+mod account;
 mod counter;
 mod egress;
 mod entry;
@@ -54,6 +58,8 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::Unwritable
         | Reason::Condemned
         | Reason::Locked
+        | Reason::RefusedSyn
+        | Reason::OverLimit
         | Reason::Stray => DROP,
         Reason::Redirected | Reason::IcmpRedirected | Reason::LockReset => REDIRECT,
         Reason::Own

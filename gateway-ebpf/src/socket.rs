@@ -144,8 +144,8 @@ impl Socket {
 
 /// Whose packet it is.
 pub(crate) enum Owner {
-    /// A connection of the gateway's.
-    Gateway(Socket),
+    /// A connection of the gateway's; true: it is half open, and the client's answer is awaited.
+    Gateway(Socket, bool),
     /// A connection of somebody else on this machine.
     Foreign,
     /// No connection.
@@ -156,17 +156,19 @@ impl Owner {
     #[inline(always)]
     pub(crate) fn of(ctx: &TcContext, packet: &Packet, settings: &Settings) -> Self {
         let Some(socket) = Socket::look_up(ctx, &packet.tuple) else { return Self::Nobody };
+        let mut opening = false;
         let own = match socket.state() {
             BPF_TCP_LISTEN => return Self::Nobody,
             // Its mark cannot be read. The stack would give the packet to the same socket, if it
             // got that far, so nothing is taken from anybody.
             BPF_TCP_TIME_WAIT => true,
             BPF_TCP_NEW_SYN_RECV => {
+                opening = true;
                 Socket::look_up_full(ctx, &packet.tuple).is_some_and(|listener| listener.is_own(settings))
             }
             _ => socket.is_own(settings),
         };
-        if own { Self::Gateway(socket) } else { Self::Foreign }
+        if own { Self::Gateway(socket, opening) } else { Self::Foreign }
     }
 }
 

@@ -12,8 +12,8 @@ use gateway_common::translation::{SEEN_DOUBT, SEEN_FIN, SEEN_RST, SEEN_TOLD, Sta
 
 use crate::entry::Entry;
 use crate::header::{Metadata, Packet};
-use crate::map;
 use crate::rewrite::{self, Difference, Way};
+use crate::{account, map};
 
 const FIN: u8 = 1;
 const RST: u8 = 4;
@@ -106,12 +106,14 @@ pub(crate) fn give_way(entry: Entry) -> bool {
 #[inline(never)]
 fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Entry) -> Reason {
     prepare(packet, entry);
-    let octets = length(ctx, packet);
+    let octets = packet.length(ctx);
     let way = way(ctx, metadata, packet, octets);
     if matches!(way, Way::Nowhere) && !packet.is_answered_translated(entry.get().is_from_client()) {
         return Reason::TooLarge;
     }
-    note(packet, entry, metadata.segments, octets);
+    if note(packet, entry, metadata.segments, octets) {
+        return Reason::OverLimit;
+    }
     let written = renumber(ctx, packet, entry)
         && (packet.header_length() <= 20 || options(ctx, packet, entry))
         && packet.change.in_segment(ctx, packet.tcp + 16)
@@ -136,23 +138,10 @@ pub(crate) fn prepare(packet: &mut Packet, entry: Entry) {
     packet.change = Difference::NONE;
 }
 
-/// Octets of the packet from its IP header on, without the padding of the link.
-#[inline(never)]
-#[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
-fn length(ctx: &TcContext, packet: &Packet) -> u32 {
-    let whole = ctx.len() - packet.ip as u32;
-    let field = if packet.v6 { packet.ip + 4 } else { packet.ip + 2 };
-    let Ok(said) = ctx.load::<[u8; 2]>(field) else { return whole };
-    let said = u32::from(u16::from_be_bytes(said)) + if packet.v6 { 40 } else { 0 };
-    // Packets of more than 64 KiB say 0.
-    if said < packet.headers() || said > whole { whole } else { said }
-}
-
 /// Octets of the packet behind its TCP header.
 #[inline(always)]
 pub(crate) fn text(ctx: &TcContext, packet: &Packet) -> u32 {
-    let (length, headers) = (length(ctx, packet), packet.headers());
-    length.saturating_sub(headers)
+    packet.text(packet.length(ctx))
 }
 
 /// The way of a packet of so many octets from its IP header on.
@@ -174,9 +163,16 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
     }
 }
 
+/// Counts a packet. True: its client is over a limit.
 #[inline(never)]
-fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) {
+fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) -> bool {
     let (translation, now) = (entry.get(), map::now());
+    let text = packet.text(octets);
+    let from_client = translation.is_from_client();
+    let flow = if from_client { &packet.flow } else { translation.peer() };
+    if account::carry(flow, !from_client, text, true) {
+        return true;
+    }
     let flags = packet.header[13];
     if flags & (FIN | RST) != 0 || translation.seen() & SEEN_DOUBT != 0 {
         note_end(packet, entry, flags, now);
@@ -185,8 +181,8 @@ fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) {
         entry.acknowledge(packet.acknowledgement());
     }
     let segments = if segments == 0 { 1 } else { segments };
-    let octets = if octets < packet.headers() { 0 } else { octets - packet.headers() };
-    entry.count(translation, segments, u64::from(octets), now);
+    entry.count(translation, segments, u64::from(text), now);
+    false
 }
 
 /// Notes that the sender ends its direction or the flow, if it may be the sender who says so, or that
@@ -212,6 +208,10 @@ fn note_end(packet: &Packet, entry: Entry, flags: u8, now: u64) {
         peer.note(peer.get().seen() | SEEN_DOUBT);
     }
     entry.note(seen);
+    if flags & RST != 0 || peer.get().has_fin() {
+        let flow = if translation.is_from_client() { &packet.flow } else { translation.peer() };
+        account::end(flow);
+    }
 }
 
 /// Ports, sequence and acknowledgement number, and window.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod clients;
 mod config;
 mod import;
 mod lock;
@@ -43,6 +44,8 @@ enum Command {
     Sessions(sessions::Args),
     /// Hold clients off for a time.
     Lock(lock::Args),
+    /// List the clients that the kernel counts.
+    Clients(clients::Args),
     /// Watch the running gateway.
     Top(top::Args),
     /// Have the running gateway read its configuration again.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Lock(args) => lock::run(&args),
+        Command::Clients(args) => clients::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Stop(args) => stop::run(&args),

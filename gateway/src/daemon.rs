@@ -132,7 +132,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         FlowNews::Ended(report) => direct.direct.ended(report, &direct.telemetry),
     });
     let (retire, mut retired) = watch::channel(false);
-    let (link, datapath, operator) = link::make(channel, asked, kernel, news, retire, under_way);
+    let counted = Arc::clone(&context.table);
+    let (link, datapath, operator) = link::make(channel, asked, kernel, news, counted, retire, under_way);
     let mut helpers = JoinSet::new();
     let mut keeping = JoinSet::new();
     keeping.spawn(async move { locks.run().await });
@@ -254,6 +255,7 @@ fn control_view(
             let operator = operator.clone();
             move |drop_flows| operator.stop(drop_flows)
         }),
+        clients: context.facts.clone(),
         reload: Box::new(move || {
             let operator = operator.clone();
             Box::pin(async move { operator.reload().await })

@@ -9,6 +9,7 @@
 //! | [`interfaces`] | which interfaces there are and are meant |
 //! | [`lanes`] | the lane list as the kernel understands it |
 //! | [`steer`] | all of those together |
+//! | [`accounts`] | what is counted of clients, and what they may have |
 //! | [`carrier`], [`handoff`], [`repair`], [`sweep`], [`progress`] | sessions that the kernel carries alone |
 //! | [`reset`], [`segment`] | ends those that must not go on |
 //! | [`quarantine`] | networks whose new flows are held off |
@@ -34,9 +35,11 @@ use crate::ipc::memfile;
 use crate::privilege::{self, Account};
 use crate::telemetry::log::Logging;
 
+pub mod accounts;
 pub mod attach;
 pub mod carrier;
 pub mod events;
+mod first_match;
 pub mod flow_table;
 pub mod handoff;
 pub mod interfaces;
@@ -142,7 +145,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     make_spool(config, account.as_ref())?;
     let listeners = listener::open(config)?;
     let steering = match config.origin {
-        Origin::Assign => Some(Steering::start(config, &listeners).await?),
+        Origin::Assign => Some(Box::pin(Steering::start(config, &listeners)).await?),
         Origin::Netfilter | Origin::Fixed => None,
     };
     let proxy = Proxy::new(account, source::keep(config));

@@ -6,12 +6,14 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 
 pub mod channel;
+pub mod client;
 pub mod flow;
 pub mod lock;
 pub mod memfile;
@@ -84,6 +86,18 @@ pub enum ToProxy {
     /// Take no more flows and requests; serve open sessions to their end, however long that takes,
     /// then leave. Sessions that the kernel carries are another proxy's.
     Retire,
+    /// Answer to [`ToDatapath::ListClients`].
+    Clients {
+        /// The question's ticket.
+        ticket: u64,
+        /// The list.
+        list: client::ClientList,
+    },
+    /// End the sessions of a client that pass unread and have sockets: it is over its limit.
+    EndUnread {
+        /// Its addresses.
+        client: IpNet,
+    },
     /// Flows that the kernel carries: all of them to a proxy that is new, and from then on those that
     /// have changed. The proxy makes a place for those it does not know.
     FlowsCarried {
@@ -145,7 +159,30 @@ pub enum ToDatapath {
         /// Comes back in [`ToProxy::LockHits`].
         ticket: u64,
         /// The networks.
-        nets: Vec<ipnet::IpNet>,
+        nets: Vec<IpNet>,
+    },
+    /// What the proxy knows of clients, a few at a time, every other second.
+    Counted {
+        /// Clients with open sessions or failed connections.
+        clients: Vec<client::ClientCount>,
+        /// Whether these were the last ones.
+        last: bool,
+    },
+    /// From here on the octets of this flow pass unread.
+    Unread {
+        /// The flow's client.
+        client: ClientAddr,
+        /// The flow's original destination.
+        destination: OriginalDst,
+    },
+    /// What did the kernel count of clients?
+    ListClients {
+        /// Comes back in [`ToProxy::Clients`].
+        ticket: u64,
+        /// The order of the list.
+        sort: client::ClientSort,
+        /// How many are wanted.
+        most: usize,
     },
     /// An operator asks for a reload.
     ReloadRequest,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
-use crate::config::file::{Config, Lane, LockAction};
+use crate::config::file::{Config, Lane, LockAction, OnExcess};
 use crate::handoff::{Engine, Handoff};
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::{Flow, SessionId};
@@ -150,12 +150,19 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     if let Some(lock) = context.locks.find(flow.client.ip()) {
         return hold_off(stream, &lock, settings).await;
     }
-    if settings.lanes.ask_for_interface()
+    let refuses = settings.config.clients.on_excess == OnExcess::Refuse;
+    if (refuses || settings.lanes.ask_for_facts())
         && let Some(facts) = context.facts.of(flow.client, flow.destination).await
     {
         live.set_facts(facts);
     }
     let facts = live.facts();
+    if refuses && facts.as_ref().and_then(|facts| facts.client).is_some_and(|client| client.refused) {
+        let refusal = Refusal::TooManySessionsOfClient;
+        context.telemetry.count(Counter::Limit(Limit::Client));
+        Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.voice))).await;
+        return Ending::of("reject", SessionEnd::Gateway);
+    }
     let interface = facts.as_ref().map(|facts| facts.interface.as_str());
     let time = local_time();
     let choice = settings.lanes.choose(flow.client, flow.destination, interface, time);

@@ -62,7 +62,11 @@ impl Executioner {
             match word {
                 Word::Ended(mut flows) if flows.len() == 1 => return flows.pop().context("no report"),
                 Word::Carried(_) | Word::Changed(_) => {}
-                other @ (Word::Answer { .. } | Word::Ended(_) | Word::Settled(_)) => {
+                other @ (Word::Answer { .. }
+                | Word::Ended(_)
+                | Word::Settled(_)
+                | Word::Over { .. }
+                | Word::Clients { .. }) => {
                     anyhow::bail!("{other:?}")
                 }
             }

@@ -5,6 +5,7 @@
 mod attachment;
 mod bench;
 mod bridge;
+mod clients;
 mod condemned;
 mod deadlines;
 mod direct;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub inspect: Vec<(&'static str, &'static str)>,
     /// Keys of `splice`.
     pub splice: Vec<(&'static str, &'static str)>,
+    /// Keys of `clients`.
+    pub clients: Vec<(&'static str, &'static str)>,
     /// Keys of `log`.
     pub log: Vec<(&'static str, &'static str)>,
     /// Rules of `lanes`, each in flow style.
@@ -65,6 +67,7 @@ impl Default for Settings {
             limits: Vec::new(),
             inspect: Vec::new(),
             splice: Vec::new(),
+            clients: Vec::new(),
             log: Vec::new(),
             lanes: Vec::new(),
             more: String::new(),
@@ -109,6 +112,7 @@ impl Settings {
             ("limits", &self.limits),
             ("inspect", &self.inspect),
             ("splice", &self.splice),
+            ("clients", &self.clients),
             ("log", &self.log),
         ] {
             if !keys.is_empty() {

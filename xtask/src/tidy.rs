@@ -64,6 +64,7 @@ const RULES: &[Rule] = &[
         within: &["gateway/", "gateway-common/", "gateway-ebpf/", "tests/", "xtask/src/"],
         allowed: &[
             "gateway-common/src/user.rs",
+            "gateway-ebpf/src/account.rs",
             "gateway-ebpf/src/entry.rs",
             "gateway-ebpf/src/header.rs",
             "gateway-ebpf/src/map.rs",

@@ -3,6 +3,7 @@
 //! Owns the line between an error, which keeps the gateway from starting, and a warning, which
 //! does not. Pure: whether files, interfaces and accounts exist is asked elsewhere.
 
+mod clients;
 mod dialogue;
 mod dns;
 mod lanes;
@@ -23,6 +24,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     dialogue::check(config, &mut findings);
     dns::check(config, &mut findings);
     limits::check(config, &mut findings);
+    clients::check(config, &mut findings);
     scan::check(config, &mut findings);
     process::check(config, &mut findings);
     for finding in findings.list {

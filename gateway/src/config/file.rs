@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod clients;
 mod dns;
 mod dnsbl;
 mod filters;
@@ -27,6 +28,7 @@ mod spool;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
 pub use super::pattern::Pattern;
+pub use clients::{ClientLimits, ClientNetworks, Clients, OnExcess};
 pub use dns::Dns;
 pub use dnsbl::{Dnsbl, DnsblZone, Families, OnListed};
 pub use filters::{Auth, AuthRequire, AuthSkip, Filter, Filters, OnMatch};
@@ -94,6 +96,8 @@ pub struct Config {
     pub splice: Splice,
     /// Ceilings on sessions, messages and errors.
     pub limits: Limits,
+    /// What the kernel counts of each client, and what a client may have. Needs `origin: assign`.
+    pub clients: Clients,
     /// Deadlines of each step of a session, as a client or server has them by RFC 5321 section
     /// 4.5.3.2 where that names one.
     pub timeouts: Timeouts,
@@ -137,6 +141,7 @@ impl Default for Config {
             messages: Messages::default(),
             splice: Splice::default(),
             limits: Limits::default(),
+            clients: Clients::default(),
             timeouts: Timeouts::default(),
             spool: Spool::default(),
             scan: Scan::default(),

@@ -120,6 +120,7 @@ fn session(number: u64, client: &str, stage: Stage, helo: &str) -> SessionView {
             window_scale: Some(7),
             sack: true,
             timestamps: true,
+            client: None,
         }),
         tls: None,
     }

@@ -24,6 +24,7 @@ use super::request::{
 };
 use crate::intercept::flow::SessionId;
 use crate::ipc::Upgraded;
+use crate::ipc::client::{ClientList, ClientSort};
 
 /// How long an answer may take.
 const TIME: Duration = Duration::from_secs(10);
@@ -142,6 +143,16 @@ impl Client {
     /// [`Error`] says what the operator can do.
     pub async fn sessions(&self) -> Result<Sessions, Error> {
         self.ask(Method::GET, "/v1/sessions", TIME).await
+    }
+
+    /// The clients that the kernel counts, the first `most` in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where nothing is counted.
+    pub async fn clients(&self, sort: ClientSort, most: usize) -> Result<ClientList, Error> {
+        let path = format!("/v1/clients?sort={}&most={most}", sort.name());
+        self.ask(Method::GET, &path, TIME).await
     }
 
     /// Ends a session.

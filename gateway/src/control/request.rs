@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::file::{LockAction, Network};
 use crate::ipc::DatapathStatus;
+use crate::ipc::client::{self, ClientSort};
 use crate::session::table::SessionView;
 use crate::telemetry::{Line, Snapshot};
 
@@ -206,6 +207,22 @@ pub struct LockList {
     pub locks: Vec<LockView>,
     /// Networks that no lock touches.
     pub exempt: Vec<Network>,
+}
+
+/// Query of `GET /v1/clients`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientsQuery {
+    /// The order.
+    pub sort: ClientSort,
+    /// How many clients are wanted.
+    pub most: usize,
+}
+
+impl Default for ClientsQuery {
+    fn default() -> Self {
+        Self { sort: ClientSort::default(), most: client::LISTED }
+    }
 }
 
 /// Query of `GET /v1/log`.

@@ -29,11 +29,12 @@ use tracing::{debug, info};
 use super::locks;
 use super::peer::Peer;
 use super::request::{
-    AskedUpgrade, Circuit, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth,
-    ScannerState, Sessions, Status, Stopping, VERSION, Version,
+    AskedUpgrade, Circuit, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED,
+    ScannerHealth, ScannerState, Sessions, Status, Stopping, VERSION, Version,
 };
 use crate::clock;
 use crate::config::file as config;
+use crate::intercept::facts::Facts;
 use crate::intercept::flow::SessionId;
 use crate::ipc::{DatapathStatus, Upgraded};
 use crate::locks::Locks;
@@ -94,6 +95,8 @@ pub struct Control {
     pub datapath: watch::Receiver<DatapathStatus>,
     /// How the scanners are.
     pub scanners: AskScanners,
+    /// What the kernel counts of clients.
+    pub clients: Facts,
     /// Reads the configuration again.
     pub reload: AskReload,
     /// Has another process take over.
@@ -198,6 +201,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/clients", get(clients))
         .route("/v1/log", get(log))
         .route("/v1/locks", get(locks::list))
         .route("/metrics", get(metrics))
@@ -235,6 +239,27 @@ async fn sessions(State(shared): State<Shared>) -> Json<Sessions> {
     let open = sessions.len();
     sessions.truncate(SESSIONS_LISTED);
     Json(Sessions { open, sessions })
+}
+
+async fn clients(
+    State(shared): State<Shared>,
+    query: Result<Query<ClientsQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => {
+            let hint = "write for example `/v1/clients?sort=sessions`";
+            return problem(StatusCode::BAD_REQUEST, error.to_string(), hint);
+        }
+    };
+    match shared.control.clients.clients(query.sort, query.most).await {
+        Some(list) => Json(list).into_response(),
+        None => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing is counted of clients, or the datapath process is too busy to say it".to_owned(),
+            "clients are counted with `origin: assign`; the log may say more",
+        ),
+    }
 }
 
 async fn kill(State(shared): State<Shared>, id: Result<Path<String>, PathRejection>) -> Response {
@@ -322,7 +347,7 @@ async fn unknown(uri: Uri) -> Response {
             "use the client of the release that runs, or restart the gateway after an upgrade",
         ),
         Some(_) | None => {
-            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/locks, /v1/log, /metrics";
+            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/clients, /v1/locks, /v1/log, /metrics";
             problem(StatusCode::NOT_FOUND, "no such request".to_owned(), hint)
         }
     }

@@ -76,6 +76,7 @@ impl Served {
             datapath,
             scanners: Box::new(move || vec![scanner.clone()]),
             stop: Box::new(|_| {}),
+            clients: crate::intercept::facts::Facts::default(),
             reload: Box::new(move || {
                 let answer = reload.clone();
                 Box::pin(async move { answer })

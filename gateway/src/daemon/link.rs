@@ -13,15 +13,19 @@ use crate::config::{self, Config};
 use crate::handoff::kernel;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
+use crate::ipc::client::{COUNTS, ClientList};
 use crate::ipc::flow::{CarriedFlow, FlowReport, Refusal};
 use crate::ipc::lock::{Hits, LockOrder};
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, Upgraded, memfile};
 use crate::locks::{self, Locks};
 use crate::session::direct::FlowName;
+use crate::session::table::SessionTable;
 use crate::under_way::UnderWay;
 
 /// How often the proxy says that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How often the datapath process is told what clients have open.
+const COUNT: Duration = Duration::from_secs(2);
 /// How long an operator waits for a reload.
 const RELOAD: Duration = Duration::from_secs(10);
 /// How long an operator waits for an upgrade: longer than the datapath process waits for the new one.
@@ -57,6 +61,7 @@ pub(super) struct Link {
     wishes: mpsc::Receiver<Wish>,
     status: watch::Sender<DatapathStatus>,
     unanswered: HashMap<u64, oneshot::Sender<Option<FlowFacts>>>,
+    listing: HashMap<u64, oneshot::Sender<ClientList>>,
     reloading: Vec<Answer<()>>,
     upgrading: Vec<Answer<Upgraded>>,
     retired: watch::Sender<bool>,
@@ -65,6 +70,7 @@ pub(super) struct Link {
     handing_off: HashMap<u64, oneshot::Sender<Option<Refusal>>>,
     counting: HashMap<u64, oneshot::Sender<Vec<Hits>>>,
     direct: Box<dyn Fn(FlowNews) + Send>,
+    table: Arc<SessionTable>,
     ticket: u64,
 }
 
@@ -131,6 +137,7 @@ pub(super) fn make(
     questions: mpsc::Receiver<Question>,
     kernel: KernelRequests,
     direct: Box<dyn Fn(FlowNews) + Send>,
+    table: Arc<SessionTable>,
     retired: watch::Sender<bool>,
     under_way: UnderWay,
 ) -> (Link, watch::Receiver<DatapathStatus>, Operator) {
@@ -142,6 +149,8 @@ pub(super) fn make(
         wishes: asked,
         status,
         unanswered: HashMap::new(),
+        listing: HashMap::new(),
+        table,
         reloading: Vec::new(),
         upgrading: Vec::new(),
         retired,
@@ -165,6 +174,8 @@ impl Link {
     ) -> Parted {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = interval(COUNT);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Locks first: whoever is held off must not find an open door.
         let mut sent = self.enforce(self.kernel.held.snapshot()).await;
         sent = sent && self.send(&ToDatapath::Ready).await;
@@ -188,6 +199,7 @@ impl Link {
                 }
                 Some(request) = self.kernel.locks.recv() => self.lock(request).await,
                 Some(wish) = self.wishes.recv() => self.wish(wish).await,
+                _ = count.tick() => self.count().await,
                 _ = beat.tick() => self.send(&self.sign_of_life()).await,
             };
         }
@@ -262,6 +274,17 @@ impl Link {
                 }
                 true
             }
+            ToProxy::Clients { ticket, list } => {
+                if let Some(answer) = self.listing.remove(&ticket) {
+                    // Whoever asked may have lost patience.
+                    drop(answer.send(list));
+                }
+                true
+            }
+            ToProxy::EndUnread { client } => {
+                self.table.end_unread(client);
+                true
+            }
             ToProxy::Retire => {
                 self.retired.send_replace(true);
                 true
@@ -293,14 +316,41 @@ impl Link {
     }
 
     async fn ask(&mut self, question: Question) -> bool {
-        self.unanswered.retain(|_, answer| !answer.is_closed());
-        if self.unanswered.len() >= UNANSWERED {
-            return true;
-        }
         self.ticket = self.ticket.wrapping_add(1);
-        let Question { client, destination, answer } = question;
-        self.unanswered.insert(self.ticket, answer);
-        self.send(&ToDatapath::LookUp { ticket: self.ticket, client, destination }).await
+        let ticket = self.ticket;
+        let message = match question {
+            Question::Flow { client, destination, answer } => {
+                self.unanswered.retain(|_, answer| !answer.is_closed());
+                if self.unanswered.len() >= UNANSWERED {
+                    return true;
+                }
+                self.unanswered.insert(ticket, answer);
+                ToDatapath::LookUp { ticket, client, destination }
+            }
+            Question::Unread { client, destination } => ToDatapath::Unread { client, destination },
+            Question::Clients { sort, most, answer } => {
+                self.listing.retain(|_, answer| !answer.is_closed());
+                self.listing.insert(ticket, answer);
+                ToDatapath::ListClients { ticket, sort, most }
+            }
+        };
+        self.send(&message).await
+    }
+
+    /// Tells what this process alone knows of clients.
+    async fn count(&self) -> bool {
+        let counts = self.table.counts();
+        let mut parts = counts.chunks(COUNTS).peekable();
+        loop {
+            let clients = parts.next().unwrap_or_default().to_vec();
+            let last = parts.peek().is_none();
+            if !self.send(&ToDatapath::Counted { clients, last }).await {
+                return false;
+            }
+            if last {
+                return true;
+            }
+        }
     }
 
     async fn lock(&mut self, request: locks::Request) -> bool {

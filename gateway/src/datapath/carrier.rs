@@ -11,6 +11,7 @@ use std::sync::mpsc::{self as orders, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc;
 
@@ -21,6 +22,7 @@ use super::progress::Progress;
 use super::reset::{Cut, Resets, Whose};
 use super::sweep;
 use crate::clock;
+use crate::ipc::client::ClientList;
 use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport};
 
 /// Handoffs that share one wait.
@@ -94,6 +96,18 @@ pub enum Word {
     Changed(Vec<CarriedFlow>),
     /// All is told, and so many flows go on.
     Settled(usize),
+    /// A client is over its limit of octets: its sessions that pass unread are to end.
+    Over {
+        /// Its addresses.
+        client: IpNet,
+    },
+    /// A list of clients; made on another thread.
+    Clients {
+        /// The question's ticket.
+        ticket: u64,
+        /// The list.
+        list: ClientList,
+    },
 }
 
 /// The way to the thread, which ends when this is dropped.

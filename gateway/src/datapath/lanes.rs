@@ -4,10 +4,9 @@
 //! where the longest matching prefix counts. Pure. Whatever cannot be translated is left to the
 //! proxy, which evaluates the whole list: the kernel never decides what the list would not.
 
-use std::collections::HashSet;
-
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::first_match::FirstMatch;
 use super::maps::{PrefixLane, PrefixVerdict};
 use crate::config::file::{Lane, LaneRule, Network};
 
@@ -39,8 +38,8 @@ pub struct Tries {
 /// meet in a flow and disagree, the trie sends the flow to the proxy too.
 #[must_use]
 pub fn compile(rules: &[LaneRule]) -> Tries {
-    let mut client = Trie::default();
-    let mut server = Trie::default();
+    let mut client = FirstMatch::default();
+    let mut server = FirstMatch::default();
     let mut complex: Vec<&LaneRule> = Vec::new();
     for (place, rule) in rules.iter().enumerate() {
         // More rules than a u32 counts do not fit into a configuration file.
@@ -62,7 +61,7 @@ pub fn compile(rules: &[LaneRule]) -> Tries {
             trie.insert(prefix, PrefixVerdict { rule: place, lane });
         }
     }
-    Tries { client: client.entries, server: server.entries }
+    Tries { client: client.into_entries(), server: server.into_entries() }
 }
 
 #[derive(Clone, Copy)]
@@ -98,25 +97,6 @@ fn overlap(a: IpNet, b: IpNet) -> bool {
 
 fn is_v4(net: IpNet) -> bool {
     matches!(net, IpNet::V4(_))
-}
-
-#[derive(Default)]
-struct Trie {
-    entries: Vec<(IpNet, PrefixVerdict)>,
-    present: HashSet<IpNet>,
-}
-
-impl Trie {
-    /// Adds `prefix` unless it is inside one that is there.
-    fn insert(&mut self, prefix: IpNet, lane: PrefixVerdict) {
-        let prefix = prefix.trunc();
-        let mut holders = std::iter::successors(Some(prefix), IpNet::supernet);
-        if holders.any(|holder| self.present.contains(&holder)) {
-            return;
-        }
-        self.present.insert(prefix);
-        self.entries.push((prefix, lane));
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use aya::util::nr_cpus;
-use gateway_common::flow::{FlowKey, FlowNote, mapped};
+use gateway_common::flow::{FlowKey, FlowNote, SEEN_SPLICED, mapped};
 use gateway_common::interface::{Interface, LISTENER_V4, LISTENER_V6};
 pub use gateway_common::lane::Lane as PrefixLane;
 use gateway_common::lane::{Address, Entry, V4_PREFIX};
@@ -211,6 +211,21 @@ impl Kernel {
     pub fn facts(&self, client: SocketAddr, server: SocketAddr) -> Option<FlowNote> {
         let end = |socket: SocketAddr| (address(socket.ip()), socket.port().to_be_bytes());
         self.maps.flows.get(&FlowKey::new(end(client), end(server)), 0).ok()
+    }
+
+    /// Notes that the octets of this flow pass unread. What is noted of the flow in the same moment
+    /// may be lost; nothing is but the end of it.
+    ///
+    /// # Errors
+    ///
+    /// The flow is not known any more.
+    pub fn mark_unread(&mut self, client: SocketAddr, server: SocketAddr) -> Result<(), Error> {
+        /// Only if it is there (linux/bpf.h).
+        const PRESENT: u64 = 2;
+        let end = |socket: SocketAddr| (address(socket.ip()), socket.port().to_be_bytes());
+        let key = FlowKey::new(end(client), end(server));
+        let note = self.maps.flows.get(&key, 0).map_err(of(name::FLOWS))?;
+        self.maps.flows.insert(key, note.with(SEEN_SPLICED), PRESENT).map_err(of(name::FLOWS))
     }
 
     /// Packets by reason since load, all processors together, in the order of the reasons.

@@ -15,6 +15,7 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use gateway_common::{ABI_VERSION, name};
 
+use super::accounts::{Accounts, Reader};
 use super::attach::{Attached, Attachments, Role};
 use super::events::{CaughtPackets, Events, Log};
 use super::flow_table::FlowTable;
@@ -24,7 +25,7 @@ use super::quarantine::Quarantine;
 use super::selftest::{self, Verdict};
 use super::source;
 use super::verified::Verified;
-use crate::config::file::{Attach, Intercept, WhenDown};
+use crate::config::file::{Attach, Clients, Intercept, WhenDown};
 
 /// Names another object file than the installed one.
 pub const OBJECT_VARIABLE: &str = "GATEWAY_EBPF_OBJECT";
@@ -48,6 +49,8 @@ pub struct Settings {
     pub attach: Attach,
     /// How many recent flows the kernel keeps notes of.
     pub flow_table_size: u32,
+    /// How many clients the kernel keeps accounts of.
+    pub client_table_size: u32,
     /// Whether the program writes a line for each packet it looks at closely. Costs nothing when off.
     pub debug: bool,
 }
@@ -61,6 +64,7 @@ impl From<&Intercept> for Settings {
             when_down: intercept.when_down,
             attach: intercept.attach,
             flow_table_size: intercept.flow_table_size,
+            client_table_size: Clients::default().table_size,
             debug: false,
         }
     }
@@ -214,6 +218,7 @@ pub struct Kernel {
     log: Option<Log>,
     flow_table: Option<FlowTable>,
     quarantine: Quarantine,
+    accounts: Option<(Accounts, Reader)>,
 }
 
 impl Kernel {
@@ -242,7 +247,9 @@ impl Kernel {
         let mut loader = EbpfLoader::new();
         loader
             .override_global(aya_log::LEVEL, level, true)
-            .map_max_entries(name::FLOWS, settings.flow_table_size);
+            .map_max_entries(name::FLOWS, settings.flow_table_size)
+            .map_max_entries(name::CLIENTS, settings.client_table_size)
+            .map_max_entries(name::REPORTS, settings.client_table_size);
         for map in name::STATE {
             if let Some(pins) = &pins {
                 loader.map_pin_path(map, pins.map(map));
@@ -261,6 +268,7 @@ impl Kernel {
         program(&mut ebpf)?.load()?;
         egress_program(&mut ebpf)?.load()?;
         let flow_table = Some(FlowTable::take(&mut ebpf)?);
+        let accounts = Some(Accounts::take(&mut ebpf)?);
         Ok(Self {
             attachments: Attachments::new(settings.attach, pins),
             ebpf,
@@ -271,6 +279,7 @@ impl Kernel {
             log,
             flow_table,
             quarantine,
+            accounts,
         })
     }
 
@@ -373,6 +382,11 @@ impl Kernel {
     /// The entries of handed-off flows: the first call gets them.
     pub const fn flow_table(&mut self) -> Option<FlowTable> {
         self.flow_table.take()
+    }
+
+    /// The accounts of clients, and what reads all of them: the first call gets them.
+    pub const fn accounts(&mut self) -> Option<(Accounts, Reader)> {
+        self.accounts.take()
     }
 
     /// Writes the program's debug lines, if any, to the log.

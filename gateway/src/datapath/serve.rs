@@ -224,6 +224,12 @@ impl Datapath {
                 self.stopping = true;
                 Ok(())
             }
+            Event::Said(ToDatapath::Counted { clients, last }) => {
+                if let Some(steering) = &mut self.steering {
+                    steering.counted(&clients, last);
+                }
+                Ok(())
+            }
             Event::Said(ToDatapath::ReloadRequest) => {
                 self.reload(true).await;
                 Ok(())
@@ -270,8 +276,19 @@ impl Datapath {
                 let hits = self.steering.as_mut().map(|steering| steering.lock_hits(&nets));
                 self.proxy.mention(&ToProxy::LockHits { ticket, hits: hits.unwrap_or_default() });
             }
+            ToDatapath::Unread { client, destination } => {
+                if let Some(steering) = &mut self.steering {
+                    steering.unread(client, destination);
+                }
+            }
+            ToDatapath::ListClients { ticket, sort, most } => {
+                if let Some(steering) = &self.steering {
+                    steering.list_clients(ticket, sort, most);
+                }
+            }
             // Alive; and what only counts while it serves.
             ToDatapath::Heartbeat
+            | ToDatapath::Counted { .. }
             | ToDatapath::Draining { .. }
             | ToDatapath::LockChanges { .. }
             | ToDatapath::Ready
@@ -308,6 +325,8 @@ impl Datapath {
                 return;
             }
             Word::Settled(_) => return,
+            Word::Clients { ticket, list } => ToProxy::Clients { ticket, list },
+            Word::Over { client } => ToProxy::EndUnread { client },
         };
         if let Err(error) = self.proxy.tell(&message, &[]).await {
             debug!(error = chain(&error), "flows without a proxy");

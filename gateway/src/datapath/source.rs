@@ -142,6 +142,7 @@ fn fixed_key(old: &Config, new: &Config) -> Option<&'static str> {
         ("limits.backlog", old.limits.backlog != new.limits.backlog),
         ("intercept.attach", old.intercept.attach != new.intercept.attach),
         ("intercept.routing", old.intercept.routing != new.intercept.routing),
+        ("clients.table-size", old.clients.table_size != new.clients.table_size),
         ("intercept.flow-table-size", old.intercept.flow_table_size != new.intercept.flow_table_size),
     ];
     changes.into_iter().find(|(_, changed)| *changed).map(|(key, _)| key)

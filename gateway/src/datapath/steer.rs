@@ -30,6 +30,10 @@ use crate::ipc::DatapathStatus;
 use crate::ipc::flow::FlowEnd;
 use crate::ipc::lock::{BATCH, Hits, LockOrder};
 
+mod clients;
+
+use clients::Book;
+
 /// Interfaces that a status names; further ones are left out, so that it fits into a message.
 const SHOWN: usize = 1_000;
 
@@ -73,6 +77,7 @@ pub struct Steering {
     pins: Option<Pins>,
     /// Whether a predecessor's places are this program's.
     took_over: bool,
+    book: Option<Book>,
     netlink: Handle,
     watch: Watch,
     names: BTreeMap<u32, String>,
@@ -153,19 +158,26 @@ impl Steering {
     ) -> Result<Self, Error> {
         let watch = Watch::start().map_err(Error::Interfaces)?;
         let debug = matches!(config.log.level, LogLevel::Debug | LogLevel::Trace);
-        let mut kernel = load(&Settings { debug, ..Settings::from(&config.intercept) }, pins.clone())?;
+        let settings = Settings {
+            debug,
+            client_table_size: config.clients.table_size,
+            ..Settings::from(&config.intercept)
+        };
+        let mut kernel = load(&settings, pins.clone())?;
         let mut events = kernel.events();
         // Those of the test concern nobody.
         while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
         let carrier = kernel.flow_table().zip(kernel.caught());
         let carrier = carrier.map(|(table, caught)| Carrier::start(table, caught));
         let carrier = carrier.transpose().map_err(Error::Carrier)?;
+        let book = Book::open(&mut kernel);
         Ok(Self {
             kernel,
             events,
             carrier,
             pins,
             took_over: false,
+            book,
             netlink,
             watch,
             names: BTreeMap::new(),
@@ -207,6 +219,7 @@ impl Steering {
         self.kernel.set_server_lanes(&tries.server)?;
         let exempt: Vec<_> = config.locks.exempt.iter().map(|network| network.0).collect();
         self.kernel.quarantine().set_exempt(&exempt)?;
+        self.configure_clients(config)?;
         self.kernel.set_ports(&config.intercept.ports)?;
         let routing = &config.intercept.routing;
         let own_mark = routing.own_mark & routing.mask;
@@ -273,13 +286,14 @@ impl Steering {
     /// Waits until interfaces have changed (`None`: then [`Self::follow`] is due), or the thread
     /// that carries flows has something to say. Cancelled, it loses nothing.
     pub async fn event(&mut self) -> Option<Word> {
-        let Some(carrier) = &mut self.carrier else {
+        let (Some(carrier), Some(book)) = (&mut self.carrier, &mut self.book) else {
             self.watch.changed().await;
             return None;
         };
         tokio::select! {
             () = self.watch.changed() => None,
             Some(word) = carrier.word() => Some(word),
+            Some(word) = book.word() => Some(word),
         }
     }
 
@@ -368,6 +382,7 @@ impl Steering {
     #[must_use]
     pub fn facts(&self, client: ClientAddr, destination: OriginalDst) -> Option<FlowFacts> {
         let note = self.kernel.facts(client.socket(), destination.socket())?;
+        let book = self.book.as_ref();
         Some(FlowFacts {
             interface: self.names.get(&note.interface()).cloned().unwrap_or_default(),
             mac: note.mac(),
@@ -378,6 +393,7 @@ impl Steering {
             window_scale: note.window_scale(),
             sack: note.sack(),
             timestamps: note.timestamps(),
+            client: book.and_then(|book| book.accounts.facts(client.socket(), &note)),
         })
     }
 
@@ -386,7 +402,11 @@ impl Steering {
     pub fn tell(&mut self, now: Instant) {
         self.kernel.flush_log();
         let Some(events) = &mut self.events else { return };
-        for event in std::iter::from_fn(|| events.pop()).take(EVENTS) {
+        let events: Vec<_> = std::iter::from_fn(|| events.pop()).take(EVENTS).collect();
+        for event in events {
+            if self.is_excess(&event) {
+                continue;
+            }
             let interface = self.names.get(&event.interface()).map_or("?", String::as_str);
             let reason = event.reason().map_or("unknown", |reason| reason.name());
             debug!(reason, interface, count = event.count(), error = event.error(), "packet");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address::{ClientAddr, OriginalDst};
 use super::identity::Identity;
 use crate::crockford;
+use crate::ipc::client::ClientFacts;
 
 /// The stable name of a session in records, the console and control requests: 13 characters of
 /// `[0-9A-Z]`.
@@ -120,6 +121,9 @@ pub struct FlowFacts {
     pub sack: bool,
     /// Timestamps offered.
     pub timestamps: bool,
+    /// What is known of the client.
+    #[serde(default)]
+    pub client: Option<ClientFacts>,
 }
 
 #[cfg(test)]

@@ -30,9 +30,9 @@ impl Lanes {
         Self { rules }
     }
 
-    /// Whether a rule asks for the interface a flow came in on.
+    /// Whether a rule asks for what the kernel knows of a flow.
     #[must_use]
-    pub fn ask_for_interface(&self) -> bool {
+    pub fn ask_for_facts(&self) -> bool {
         self.rules.iter().any(|rule| !rule.interface.is_empty())
     }
 
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn an_unknown_interface_matches_no_interface_rule() {
         let lanes = lanes("  - {interface: ['vnet*'], time: ['08:00-18:00'], lane: block}\n");
-        assert!(lanes.ask_for_interface());
+        assert!(lanes.ask_for_facts());
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 9), Lane::Block);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 19), Lane::Inspect);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("eth0"), 9), Lane::Inspect);

@@ -27,6 +27,7 @@ pub(super) async fn bypass(
             let error = failed.map_or_else(|late| late.to_string(), |tried| format!("{:?}", tried.err()));
             let told = || format!("{}: {error}", flow.destination);
             context.telemetry.trouble(Trouble::ServerUnreachable, told);
+            context.table.connect_failed(flow.client.ip());
             linger::say_and_close(client, &Refusal::ConnectFailed.reply(&settings.rules.voice)).await;
             return Ending::of("bypass", SessionEnd::Connect);
         }
@@ -43,6 +44,7 @@ pub(super) async fn carry(
     context: &Context,
 ) -> Ending {
     live.set_stage(Stage::Splice);
+    context.facts.unread(live.flow().client, live.flow().destination).await;
     context.telemetry.count(Counter::Splice);
     let count = |side, octets| count(live, context, side, octets);
     let stopped = stopped(live, context);
@@ -69,7 +71,7 @@ pub(super) async fn carry(
             SessionEnd::Server
         }
         Ended::Idle => SessionEnd::Timeout,
-        Ended::HandedOff | Ended::Stopped => who_stopped(context),
+        Ended::HandedOff | Ended::Stopped => who_stopped(live, context),
     };
     Ending { engine: Some(carried.engine), ..Ending::of("splice", end) }
 }
@@ -95,7 +97,7 @@ pub(super) async fn after_starttls(
         () = stopped(live, context) => {
             reset(&client);
             reset(&server);
-            return Ending::of("splice", who_stopped(context));
+            return Ending::of("splice", who_stopped(live, context));
         }
     };
     match hello {
@@ -132,6 +134,11 @@ async fn stopped(live: &OpenSession, context: &Context) {
     }
 }
 
-fn who_stopped(context: &Context) -> SessionEnd {
-    if *context.stop.borrow() { SessionEnd::Shutdown } else { SessionEnd::Operator }
+fn who_stopped(live: &OpenSession, context: &Context) -> SessionEnd {
+    let is_stopping = *context.stop.borrow();
+    match (is_stopping, live.is_limited()) {
+        (true, _) => SessionEnd::Shutdown,
+        (false, true) => SessionEnd::Gateway,
+        (false, false) => SessionEnd::Operator,
+    }
 }

@@ -202,6 +202,7 @@ impl Driver<'_> {
             }
             Err(error) => {
                 let destination = self.live.flow().destination;
+                self.context.table.connect_failed(self.live.flow().client.ip());
                 self.context
                     .telemetry
                     .trouble(Trouble::ServerUnreachable, || format!("{destination}: {error}"));

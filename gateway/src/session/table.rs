@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::direct::FlowName;
 use crate::config::file::Limits;
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
+use crate::ipc::client::ClientCount;
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
 
@@ -34,6 +35,8 @@ pub struct LiveSession {
     facts: Mutex<Option<FlowFacts>>,
     tls: Mutex<Option<TlsFacts>>,
     ended: Notify,
+    /// Its end is that of a client over its limit, not an operator's wish.
+    limited: AtomicBool,
     /// Whom to tell to end the flow, once there is no task to ring for.
     ender: OnceLock<mpsc::Sender<FlowName>>,
 }
@@ -144,6 +147,12 @@ impl LiveSession {
         self.ended.notified().await;
     }
 
+    /// Whether it was ended because its client is over a limit.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed)
+    }
+
     fn view(&self, now: Instant) -> SessionView {
         let (from_client, from_server) = self.octets();
         SessionView {
@@ -226,6 +235,9 @@ impl Ceilings {
     }
 }
 
+/// Clients whose failed connections are remembered until they are told.
+const FAILED: usize = 10_000;
+
 /// All open sessions.
 #[derive(Debug, Default)]
 pub struct SessionTable {
@@ -237,6 +249,8 @@ struct Inner {
     sessions: HashMap<SessionId, Arc<LiveSession>>,
     per_client: HashMap<IpAddr, usize>,
     per_identity: HashMap<(IpAddr, Identity), usize>,
+    /// Connections to servers that failed, by client, since they were last told.
+    failed: HashMap<IpAddr, u32>,
 }
 
 impl Inner {
@@ -298,6 +312,7 @@ impl SessionTable {
             facts: Mutex::default(),
             tls: Mutex::default(),
             ended: Notify::new(),
+            limited: AtomicBool::new(false),
             ender: OnceLock::new(),
             flow,
         });
@@ -345,6 +360,51 @@ impl SessionTable {
             inner.sessions.values().filter(theirs).cloned().collect()
         };
         live.iter().filter(|session| session.ender.get().is_none()).for_each(|session| session.end());
+    }
+
+    /// Notes that a connection to a server failed.
+    pub fn connect_failed(&self, client: IpAddr) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.failed.len() < FAILED || inner.failed.contains_key(&client) {
+            let failed = inner.failed.entry(client).or_default();
+            *failed = failed.saturating_add(1);
+        }
+    }
+
+    /// Open sessions and failed connections of each client that has some; failed connections are
+    /// told once.
+    #[must_use]
+    pub fn counts(&self) -> Vec<ClientCount> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = std::mem::take(&mut inner.failed);
+        let open = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut counts: Vec<_> = inner
+            .per_client
+            .iter()
+            .filter(|(_, count)| **count != 0)
+            .map(|(client, count)| ClientCount {
+                client: *client,
+                open: open(*count),
+                failed: failed.remove(client).unwrap_or(0),
+            })
+            .collect();
+        drop(inner);
+        counts.extend(failed.into_iter().map(|(client, failed)| ClientCount { client, open: 0, failed }));
+        counts
+    }
+
+    /// Ends the sessions of these clients that pass unread and have sockets, because of a limit.
+    pub fn end_unread(&self, clients: IpNet) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let live: Vec<_> = inner.sessions.values().cloned().collect();
+        drop(inner);
+        for session in live {
+            let unread = session.stage() == Stage::Splice && session.ender.get().is_none();
+            if unread && clients.contains(&session.flow.client.ip()) {
+                session.limited.store(true, Ordering::Relaxed);
+                session.ended.notify_one();
+            }
+        }
     }
 
     fn close(&self, live: &LiveSession) {

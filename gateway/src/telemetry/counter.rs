@@ -113,6 +113,8 @@ pub enum Limit {
     SessionsPerClient,
     /// `limits.sessions-per-identity`.
     SessionsPerIdentity,
+    /// `clients.limits`, where the proxy refuses.
+    Client,
     /// `limits.message-size`.
     MessageSize,
     /// `limits.recipients`.
@@ -128,10 +130,11 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Sessions,
         Self::SessionsPerClient,
         Self::SessionsPerIdentity,
+        Self::Client,
         Self::MessageSize,
         Self::Recipients,
         Self::CommandLine,
@@ -145,6 +148,7 @@ impl Limit {
             Self::Sessions => "sessions",
             Self::SessionsPerClient => "sessions-per-client",
             Self::SessionsPerIdentity => "sessions-per-identity",
+            Self::Client => "client",
             Self::MessageSize => "message-size",
             Self::Recipients => "recipients",
             Self::CommandLine => "command-line",

@@ -1,0 +1,438 @@
+//! What is counted of each client, and whether it may have more.
+//!
+//! Processors share accounts: what is added up is added in one step. When a period begins, what
+//! another processor counts in that moment may be lost.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ptr;
+
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, LruHashMap};
+use gateway_common::client::{
+    self, Account, BYTES, Book, Limits, MAX_CLASSES, MAX_NETWORKS, OnExcess, Period, Report,
+};
+use gateway_common::event::Event;
+use gateway_common::flow::{FlowKey, FlowNote, SEEN_CLOSED, SEEN_OPEN, SEEN_SPLICED};
+use gateway_common::lane::Address;
+use gateway_common::reason::Reason;
+
+use crate::map;
+
+/// Accounts kept, unless the loader wants another number.
+const DEFAULT_CLIENTS: u32 = 65_536;
+
+#[map]
+static CLIENTS: LruHashMap<Address, Account> = LruHashMap::with_max_entries(DEFAULT_CLIENTS, 0);
+#[map]
+static REPORTS: LruHashMap<Address, Report> = LruHashMap::with_max_entries(DEFAULT_CLIENTS, 0);
+#[map]
+static CLASSES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_NETWORKS, 0);
+#[map]
+static LIMITS: Array<Limits> = Array::with_max_entries(MAX_CLASSES, 0);
+#[map]
+static BOOK: Array<Book> = Array::with_max_entries(1, 0);
+/// What a new account begins with: too large for the stack, and nobody writes to it.
+#[map]
+static BLANK: Array<Account> = Array::with_max_entries(1, 0);
+
+/// Octets of a value in a map, and accesses to its parts.
+#[derive(Clone, Copy)]
+struct Place(*mut u8);
+
+impl Place {
+    #[inline(always)]
+    fn at(self, offset: usize) -> Self {
+        // SAFETY: all offsets are those of parts of the value, which the map keeps while the
+        // program runs.
+        Self(unsafe { self.0.byte_add(offset) })
+    }
+
+    #[inline(always)]
+    fn set<T>(self, value: T) {
+        // SAFETY: the part is aligned, and of a type for which any bytes are a value.
+        unsafe { self.0.cast::<T>().write_volatile(value) };
+    }
+
+    #[inline(always)]
+    fn get<T>(self) -> T {
+        // SAFETY: as above.
+        unsafe { self.0.cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn add(self, more: u64) {
+        // SAFETY: as above, and every processor adds in the same way.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(self.0.cast(), more) };
+    }
+
+    #[inline(always)]
+    fn add_one(self) {
+        // SAFETY: as above.
+        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(self.0.cast(), 1) };
+    }
+}
+
+/// A client's account, its current period first.
+#[derive(Clone, Copy)]
+struct Open(Place);
+
+impl Open {
+    /// The account of a flow's client, opened if there is none.
+    #[inline(always)]
+    fn of(flow: &FlowKey) -> Option<Self> {
+        let account = open(flow);
+        if account.is_null() { None } else { Some(Self(Place(account.cast()))) }
+    }
+
+    #[inline(always)]
+    fn at(self, offset: usize) -> Place {
+        self.0.at(offset)
+    }
+
+    #[inline(always)]
+    fn account(self) -> &'static Account {
+        // SAFETY: the map keeps the account while the program runs, and any bytes are one.
+        unsafe { &*self.0.0.cast() }
+    }
+
+    /// What the client may have; looked up again when the loader has changed something.
+    #[inline(always)]
+    fn limits(self, flow: &FlowKey) -> Option<&'static Limits> {
+        let book = BOOK.get(0)?;
+        if self.account().generation() != book.generation() {
+            self.at(Account::CLASS).set(class(flow));
+            self.at(Account::GENERATION).set(book.generation());
+        }
+        LIMITS.get(self.account().class())
+    }
+
+    /// Counts a session that comes ([`Account::OPENED`]) or goes ([`Account::CLOSED`]).
+    #[inline(always)]
+    fn moved(self, which: usize) {
+        let Some(book) = BOOK.get(0) else { return };
+        if self.account().epoch() != book.epoch() {
+            self.at(Account::OPENED).set(0u32);
+            self.at(Account::CLOSED).set(0u32);
+            self.at(Account::EPOCH).set(book.epoch());
+        }
+        self.at(which).add_one();
+    }
+
+    /// Notes the limits that are exceeded, and tells user space of each once a period.
+    #[inline(always)]
+    fn exceeded(self, excess: u32, flow: &FlowKey, reason: Reason) {
+        if self.account().current().excess() & excess != excess {
+            tell(self.0.0, flow, excess, reason);
+        }
+    }
+}
+
+/// Under what the client of a flow has its account.
+#[inline(never)]
+fn key(flow: &FlowKey, key: &mut Address) {
+    let Some(book) = BOOK.get(0) else { return };
+    // Read before it is known which are needed: the verifier wants one way to each.
+    let masks = Place((&raw const *book).cast_mut().cast()).at(Book::MASKS);
+    let masks = [masks.get(), masks.at(8).get(), masks.at(16).get()];
+    *key = client::client(masks, &flow.client_addr());
+}
+
+/// A client's account with the current period begun; null: there is none to be had.
+#[inline(never)]
+fn open(flow: &FlowKey) -> *mut Account {
+    let Some(book) = BOOK.get(0) else { return ptr::null_mut() };
+    // SAFETY: the helper takes nothing and reads a clock.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let Some(number) = book.number(now) else { return ptr::null_mut() };
+    let mut client = [0; 16];
+    key(flow, &mut client);
+    let account = find(&client);
+    if account.is_null() {
+        return account;
+    }
+    let place = Place(account.cast());
+    place.at(Account::LAST).set(now);
+    if place.at(Period::NUMBER).get::<u32>() != number {
+        turn(account, number);
+    }
+    account
+}
+
+#[inline(never)]
+fn find(client: &Address) -> *mut Account {
+    if let Some(account) = CLIENTS.get_ptr_mut(client) {
+        return account;
+    }
+    let Some(blank) = BLANK.get(0) else { return ptr::null_mut() };
+    /// Not if another processor was first (linux/bpf.h).
+    const ABSENT: u64 = 1;
+    CLIENTS.insert(client, blank, ABSENT).ok();
+    CLIENTS.get_ptr_mut(client).unwrap_or(ptr::null_mut())
+}
+
+/// Begins a period: what was counted becomes the period before.
+#[inline(never)]
+fn turn(account: *mut Account, number: u32) {
+    const WORDS: [usize; 7] = [1, 2, 3, 4, 5, 6, 7];
+    let current = Place(account.cast());
+    let previous = current.at(size_of::<Period>());
+    // First of all: other processors that see the number do not begin it again.
+    let head = current.get::<u64>();
+    current.set(u64::from(number));
+    previous.set(head);
+    for word in WORDS {
+        let (from, to) = (current.at(8 * word), previous.at(8 * word));
+        to.set(from.get::<u64>());
+        from.set(0u64);
+    }
+}
+
+/// The number of a client's limits.
+#[inline(never)]
+fn class(flow: &FlowKey) -> u32 {
+    let mut client = Key::new(128, [0; 16]);
+    key(flow, &mut client.data);
+    CLASSES.get(client).copied().unwrap_or(0)
+}
+
+/// Tells user space, and notes so if the event found room: else the next packet tells.
+#[inline(never)]
+fn tell(account: *mut u8, flow: &FlowKey, excess: u32, reason: Reason) {
+    let count = map::count(reason) + 1;
+    let Some(mut place) = map::EVENTS.reserve::<Event>(0) else { return };
+    // Written where it is to lie: it would be too large for the stack.
+    place.write(Event::new(map::now(), count, reason, 0, excess.cast_signed(), *flow));
+    place.submit(0);
+    let noted = Place(account).at(Period::EXCESS);
+    noted.set(noted.get::<u32>() | excess);
+}
+
+/// What becomes of a new flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Begun {
+    /// It is taken.
+    Taken = 0,
+    /// Its client is over a limit, and the proxy is to refuse it.
+    Refused = 1,
+    /// Its client is over a limit.
+    Dropped = 2,
+}
+
+/// Counts a SYN.
+#[inline(always)]
+pub(crate) fn begin(flow: &FlowKey) -> Begun {
+    match account_begin(flow) {
+        REFUSED => Begun::Refused,
+        DROPPED => Begun::Dropped,
+        _ => Begun::Taken,
+    }
+}
+
+#[inline(always)]
+fn begin_session(flow: &FlowKey) -> Begun {
+    let Some(open) = Open::of(flow) else { return Begun::Taken };
+    open.at(Account::SYNS).add(1);
+    open.at(Period::SYNS).add_one();
+    let begun = judge(flow, open.0.0);
+    if matches!(begun, Begun::Taken)
+        && let Some(book) = BOOK.get(0)
+    {
+        let bit = book.destination(flow);
+        let word = open.at(Period::DESTINATIONS).at(8 * bit.word());
+        word.set(word.get::<u64>() | bit.mask());
+    }
+    begun
+}
+
+#[inline(never)]
+fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
+    let open = Open(Place(account));
+    let Some(limits) = open.limits(flow) else { return Begun::Taken };
+    if limits.is_none() {
+        return Begun::Taken;
+    }
+    let Some(book) = BOOK.get(0) else { return Begun::Taken };
+    let mut client = [0; 16];
+    key(flow, &mut client);
+    // SAFETY: the report is read at once; any bytes are one.
+    let report = unsafe { REPORTS.get(client) };
+    let sessions = open.account().open(report, book.epoch());
+    let excess = limits.judge(open.account().current(), sessions, book.destination(flow));
+    if excess == 0 {
+        return Begun::Taken;
+    }
+    open.exceeded(excess, flow, Reason::RefusedSyn);
+    match limits.on_excess() {
+        OnExcess::Refuse => Begun::Refused,
+        OnExcess::Drop | OnExcess::Reset => Begun::Dropped,
+    }
+}
+
+/// Counts a packet of a running flow, under its client's name. True: it goes no further, because
+/// its client has had what it may have. Whether a flow that still has its sockets is read or passes
+/// unread is asked only then: what is read is not cut.
+#[inline(always)]
+pub(crate) fn carry(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) -> bool {
+    account_carry(flow, from_server.into(), octets, unread.into()) != 0
+}
+
+#[inline(always)]
+fn carry_packet(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) -> bool {
+    let Some(open) = Open::of(flow) else { return false };
+    let Some(limits) = open.limits(flow) else { return false };
+    // The packet that goes beyond the limit is counted, so that none comes behind it.
+    let already = limits.is_exceeded_by(open.account().current(), 0);
+    if !already {
+        if from_server {
+            add_from_server(open.0.0, octets.into());
+        } else {
+            add_from_client(open.0.0, octets.into());
+        }
+        if !limits.is_exceeded_by(open.account().current(), 0) {
+            return false;
+        }
+    }
+    open.exceeded(BYTES, flow, Reason::OverLimit);
+    let stopped = unread || has_seen(flow, SEEN_SPLICED);
+    if already && !stopped {
+        if from_server {
+            add_from_server(open.0.0, octets.into());
+        } else {
+            add_from_client(open.0.0, octets.into());
+        }
+    }
+    stopped
+}
+
+// Two functions, each with places of its own: without CAP_PERFMON the verifier takes no pointer to
+// which different things are added on different ways.
+
+#[inline(never)]
+fn add_from_client(account: *mut u8, octets: u64) {
+    Place(account).at(Account::OCTETS).add(octets);
+    Place(account).at(Period::OCTETS).add(octets);
+}
+
+#[inline(never)]
+fn add_from_server(account: *mut u8, octets: u64) {
+    Place(account).at(Account::OCTETS + 8).add(octets);
+    Place(account).at(Period::OCTETS + 8).add(octets);
+}
+
+/// The note of a flow, to be written to.
+#[inline(always)]
+fn note(flow: &FlowKey) -> Option<(Place, &'static FlowNote)> {
+    let note = map::FLOWS.get_ptr_mut(flow)?;
+    // SAFETY: the map keeps the note while the program runs, and any bytes are one.
+    Some((Place(note.cast()), unsafe { &*note }))
+}
+
+#[inline(always)]
+fn has_seen(flow: &FlowKey, what: u8) -> bool {
+    note(flow).is_some_and(|(_, note)| note.seen() & what != 0)
+}
+
+/// Notes with which acknowledgement number the client completes the handshake.
+#[inline(always)]
+pub(crate) fn answered(flow: &FlowKey, sequence: u32) {
+    account_answered(flow, sequence);
+}
+
+#[inline(always)]
+fn note_answered(flow: &FlowKey, sequence: u32) {
+    if let Some((place, _)) = note(flow) {
+        place.at(FlowNote::ANSWER).set(sequence.wrapping_add(1));
+    }
+}
+
+/// Counts a session whose handshake this packet completes.
+#[inline(always)]
+pub(crate) fn complete(flow: &FlowKey, acknowledgement: u32) {
+    account_complete(flow, acknowledgement);
+}
+
+#[inline(always)]
+fn note_complete(flow: &FlowKey, acknowledgement: u32) {
+    let Some((place, note)) = note(flow) else { return };
+    // A packet with any other number was not sent by who asked for the session.
+    if note.seen() & SEEN_OPEN != 0 || note.answer() != acknowledgement {
+        return;
+    }
+    place.at(FlowNote::SEEN).set(note.seen() | SEEN_OPEN);
+    let Some(open) = Open::of(flow) else { return };
+    open.at(Account::SESSIONS).add(1);
+    open.at(Period::SESSIONS).add_one();
+    open.moved(Account::OPENED);
+}
+
+/// Counts a session that is over.
+#[inline(always)]
+pub(crate) fn end(flow: &FlowKey) {
+    account_end(flow);
+}
+
+#[inline(always)]
+fn note_end(flow: &FlowKey) {
+    let Some((place, note)) = note(flow) else { return };
+    if note.seen() & (SEEN_OPEN | SEEN_CLOSED) != SEEN_OPEN {
+        return;
+    }
+    place.at(FlowNote::SEEN).set(note.seen() | SEEN_CLOSED);
+    if let Some(open) = Open::of(flow) {
+        open.moved(Account::CLOSED);
+    }
+}
+
+const REFUSED: u32 = Begun::Refused as u32;
+const DROPPED: u32 = Begun::Dropped as u32;
+
+// What the kernel verifies once, whatever the place it is called from. Such functions are global,
+// take numbers and pointers to values of known size, which may be null, and return a number.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_begin(flow: *const FlowKey) -> u32 {
+    // SAFETY: the verifier sees that it is a flow's key, or null.
+    unsafe { flow.as_ref() }.map_or(0, |flow| begin_session(flow) as u32)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_carry(flow: *const FlowKey, from_server: u32, octets: u32, unread: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(flow) = (unsafe { flow.as_ref() }) else { return 0 };
+    u32::from(carry_packet(flow, from_server != 0, octets, unread != 0))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_answered(flow: *const FlowKey, sequence: u32) -> u32 {
+    // SAFETY: as above.
+    if let Some(flow) = unsafe { flow.as_ref() } {
+        note_answered(flow, sequence);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_complete(flow: *const FlowKey, acknowledgement: u32) -> u32 {
+    // SAFETY: as above.
+    if let Some(flow) = unsafe { flow.as_ref() } {
+        note_complete(flow, acknowledgement);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_end(flow: *const FlowKey) -> u32 {
+    // SAFETY: as above.
+    if let Some(flow) = unsafe { flow.as_ref() } {
+        note_end(flow);
+    }
+    0
+}
