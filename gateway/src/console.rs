@@ -14,14 +14,15 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::control::Client;
 use crate::control::client::Error;
-use model::Model;
+use crate::ipc::client::{ClientList, ClientSort, LISTED};
+use model::{Model, Tab};
 use terminal::{Keys, Screen};
 use theme::Theme;
 use update::{Answer, Effect, Event, update};
 
 mod input;
+mod list;
 mod model;
-mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -101,9 +102,9 @@ impl Asker {
             return;
         }
         let (client, sender) = (self.client.clone(), self.sender.clone());
-        let (since, wants_sessions) = (model.log.last(), model.wants_sessions());
+        let (since, tab, sort) = (model.log.last(), model.tab, model.clients.sort.asked());
         tokio::spawn(async move {
-            let event = match question(&client, since, wants_sessions).await {
+            let event = match question(&client, since, tab, sort).await {
                 Ok(answer) => Event::Answer(Box::new(answer)),
                 Err(error) => Event::Away(error.to_string()),
             };
@@ -134,9 +135,20 @@ impl Asker {
     }
 }
 
-async fn question(client: &Client, since: u64, wants_sessions: bool) -> Result<Answer, Error> {
+/// Asks for what every page shows, and for the list on the page.
+async fn question(client: &Client, since: u64, tab: Tab, sort: ClientSort) -> Result<Answer, Error> {
     let status = client.status().await?;
-    let sessions = if wants_sessions { Some(client.sessions().await?) } else { None };
+    let sessions = if tab == Tab::Sessions { Some(client.sessions().await?) } else { None };
+    let clients = if tab == Tab::Clients { Some(clients(client, sort).await?) } else { None };
     let log = client.log(since).await?;
-    Ok(Answer { status, sessions, log })
+    Ok(Answer { status, sessions, clients, log })
+}
+
+/// Clients, or why none are counted.
+async fn clients(client: &Client, sort: ClientSort) -> Result<Result<ClientList, String>, Error> {
+    match client.clients(sort, LISTED).await {
+        Ok(list) => Ok(Ok(list)),
+        Err(Error::Refused(problem)) => Ok(Err(problem.to_string())),
+        Err(error) => Err(error),
+    }
 }

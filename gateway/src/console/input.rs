@@ -44,7 +44,7 @@ pub(super) enum Wish {
     Reverse,
     /// Follow the end of the log.
     Follow,
-    /// Show the selected session.
+    /// Show the selected row.
     Detail,
     /// Ask whether the selected session is to end.
     Kill,
@@ -57,7 +57,7 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
     (
         "everywhere",
         &[
-            ("1 2 3, Tab", "overview, sessions, log"),
+            ("1 2 3 4, Tab", "overview, sessions, clients, log"),
             ("?", "these keys"),
             ("Esc", "close, or drop the filter"),
             ("q, Ctrl-C", "leave"),
@@ -69,13 +69,12 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("arrows, j k", "move"),
             ("PgUp PgDn, g G", "move far"),
             ("/", "filter; Enter keeps it"),
-            ("Enter", "details of a session"),
+            ("Enter", "details"),
+            ("< >", "sort by another column"),
+            ("r", "reverse the order"),
         ],
     ),
-    (
-        "sessions",
-        &[("< >", "sort by another column"), ("r", "reverse the order"), ("K, Del", "end the session")],
-    ),
+    ("sessions", &[("K, Del", "end the session")]),
     ("log", &[("f", "follow the end"), ("< >", "scroll sideways")]),
 ];
 
@@ -93,6 +92,10 @@ pub(super) fn wish(model: &Model, key: KeyEvent) -> Option<Wish> {
         Mode::Confirm(_) => match key.code {
             KeyCode::Char('y' | 'Y') => Some(Wish::Confirm),
             KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc | KeyCode::Enter => Some(Wish::Back),
+            _ => None,
+        },
+        Mode::Client(_) => match key.code {
+            KeyCode::Char('q') | KeyCode::Esc | KeyCode::Enter => Some(Wish::Back),
             _ => None,
         },
         Mode::Help => match key.code {
@@ -124,7 +127,8 @@ fn in_page(tab: Tab, code: KeyCode, control: bool) -> Option<Wish> {
         KeyCode::Char('q') => Some(Wish::Quit),
         KeyCode::Char('1') => Some(Wish::Show(Tab::Overview)),
         KeyCode::Char('2') => Some(Wish::Show(Tab::Sessions)),
-        KeyCode::Char('3') => Some(Wish::Show(Tab::Log)),
+        KeyCode::Char('3') => Some(Wish::Show(Tab::Clients)),
+        KeyCode::Char('4') => Some(Wish::Show(Tab::Log)),
         KeyCode::Tab => Some(Wish::Show(tab.next())),
         KeyCode::BackTab => Some(Wish::Show(tab.previous())),
         KeyCode::Char('?') | KeyCode::F(1) => Some(Wish::Help),
@@ -148,8 +152,8 @@ fn in_page(tab: Tab, code: KeyCode, control: bool) -> Option<Wish> {
         _ => None,
     };
     list.or(match (tab, code) {
-        (Tab::Sessions, KeyCode::Char('r')) => Some(Wish::Reverse),
-        (Tab::Sessions, KeyCode::Enter) => Some(Wish::Detail),
+        (Tab::Sessions | Tab::Clients, KeyCode::Char('r')) => Some(Wish::Reverse),
+        (Tab::Sessions | Tab::Clients, KeyCode::Enter) => Some(Wish::Detail),
         (Tab::Sessions, KeyCode::Char('K') | KeyCode::Delete) => Some(Wish::Kill),
         (Tab::Log, KeyCode::Char('f')) => Some(Wish::Follow),
         _ => None,

@@ -5,11 +5,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
-use super::table::SessionTable;
+use super::list::List;
 use crate::control::Status;
 use crate::intercept::flow::SessionId;
+use crate::ipc::client::{ClientList, ClientView};
+use crate::session::table::SessionView;
 use crate::telemetry::Line;
 
 /// Lines of the log that the console keeps.
@@ -18,24 +21,27 @@ const LINES: usize = 5_000;
 /// How long a notice stays.
 const NOTICE_TIME: Duration = Duration::from_secs(6);
 
-/// One of the console's three pages.
+/// One of the console's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tab {
     /// Rates, verdicts, scanners, the kernel side.
     Overview,
     /// The open sessions.
     Sessions,
+    /// What the kernel counts of each client.
+    Clients,
     /// The log's last lines.
     Log,
 }
 
 impl Tab {
-    pub(super) const ALL: [Self; 3] = [Self::Overview, Self::Sessions, Self::Log];
+    pub(super) const ALL: [Self; 4] = [Self::Overview, Self::Sessions, Self::Clients, Self::Log];
 
     pub(super) const fn title(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Sessions => "Sessions",
+            Self::Clients => "Clients",
             Self::Log => "Log",
         }
     }
@@ -43,13 +49,19 @@ impl Tab {
     pub(super) const fn next(self) -> Self {
         match self {
             Self::Overview => Self::Sessions,
-            Self::Sessions => Self::Log,
+            Self::Sessions => Self::Clients,
+            Self::Clients => Self::Log,
             Self::Log => Self::Overview,
         }
     }
 
     pub(super) const fn previous(self) -> Self {
-        self.next().next()
+        match self {
+            Self::Overview => Self::Log,
+            Self::Sessions => Self::Overview,
+            Self::Clients => Self::Sessions,
+            Self::Log => Self::Clients,
+        }
     }
 }
 
@@ -67,6 +79,8 @@ pub(super) enum Mode {
     Help,
     /// They close the details of a session.
     Detail(SessionId),
+    /// They close the details of a client.
+    Client(IpNet),
     /// They answer whether a session is to end.
     Confirm(SessionId),
 }
@@ -151,7 +165,12 @@ pub(super) struct Model {
     pub(super) mode: Mode,
     pub(super) link: Link,
     pub(super) status: Option<Status>,
-    pub(super) sessions: SessionTable,
+    pub(super) sessions: List<SessionView>,
+    pub(super) clients: List<ClientView>,
+    /// Why nothing is counted of clients, when that is so.
+    pub(super) uncounted: Option<String>,
+    /// How long clients are counted in one go.
+    pub(super) period: Duration,
     pub(super) log: LogPane,
     pub(super) notice: Option<Notice>,
     pub(super) now: Instant,
@@ -168,7 +187,10 @@ impl Model {
             mode: Mode::Normal,
             link: Link::Starting,
             status: None,
-            sessions: SessionTable::default(),
+            sessions: List::default(),
+            clients: List::default(),
+            uncounted: None,
+            period: Duration::ZERO,
             log: LogPane::default(),
             notice: None,
             now,
@@ -186,9 +208,16 @@ impl Model {
         usize::from(self.height).saturating_sub(7).max(1)
     }
 
-    /// Whether the page on the screen needs the list of sessions.
-    pub(super) fn wants_sessions(&self) -> bool {
-        self.tab == Tab::Sessions
+    /// Takes the clients in, or why none are counted.
+    pub(super) fn take_clients(&mut self, clients: Result<ClientList, String>) {
+        match clients {
+            Ok(list) => {
+                self.uncounted = None;
+                self.period = list.period;
+                self.clients.take(list.known, list.clients);
+            }
+            Err(why) => self.uncounted = Some(why),
+        }
     }
 
     /// Takes a status in; false when it is of another process than the one before.
@@ -229,6 +258,7 @@ impl Model {
         match self.tab {
             Tab::Overview => None,
             Tab::Sessions => Some(&mut self.sessions.filter),
+            Tab::Clients => Some(&mut self.clients.filter),
             Tab::Log => Some(&mut self.log.filter),
         }
     }
@@ -238,6 +268,7 @@ impl Model {
         match self.tab {
             Tab::Overview => "",
             Tab::Sessions => &self.sessions.filter,
+            Tab::Clients => &self.clients.filter,
             Tab::Log => &self.log.filter,
         }
     }

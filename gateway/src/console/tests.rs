@@ -8,8 +8,9 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Color;
 
+use super::list::clients;
+use super::list::sessions::Sort;
 use super::model::{Link, Mode, Model, Tab};
-use super::table::Sort;
 use super::theme::Theme;
 use super::update::{Answer, Effect, Event, update};
 use super::view;
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::control::request::{Circuit, Log, ScannerHealth, ScannerState, Sessions, Status, Version};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
+use crate::ipc::client::{ClientList, ClientSort, ClientView, PeriodView};
 use crate::session::table::{SessionView, Stage};
 use crate::telemetry::{Line, Rates, Sample, Snapshot};
 
@@ -139,6 +141,36 @@ fn sessions() -> Sessions {
     }
 }
 
+fn client(client: &str, sessions: u32, destinations: u32, excess: &[&str]) -> ClientView {
+    ClientView {
+        client: client.parse().unwrap(),
+        open: sessions / 2,
+        current: PeriodView {
+            syns: sessions + 3,
+            sessions,
+            destinations,
+            failed: 3,
+            from_client: 40_000 * u64::from(sessions),
+            from_server: 2_000,
+            excess: excess.iter().map(|name| (*name).to_owned()).collect(),
+        },
+        previous: PeriodView { sessions: 1, destinations: 4, ..PeriodView::default() },
+        syns: 5_000,
+        sessions: 4_900,
+        octets: 7 << 30,
+        idle: Duration::from_secs(sessions.into()),
+    }
+}
+
+fn clients() -> ClientList {
+    let clients = vec![
+        client("192.0.2.10/32", 1_200, 980, &["sessions", "destinations"]),
+        client("192.0.2.9/32", 12, 1, &[]),
+        client("2001:db8:aaaa:bbbb::/64", 40, 2, &[]),
+    ];
+    ClientList { known: 4_321, period: Duration::from_secs(600), clients }
+}
+
 fn log() -> Log {
     let line = |number: u64, level: &str, text: &str| Line {
         number,
@@ -158,7 +190,8 @@ fn log() -> Log {
 
 fn model() -> Model {
     let mut model = Model::new(clock::now(), 24, TimeZone::UTC);
-    let answer = Answer { status: status(), sessions: Some(sessions()), log: log() };
+    let answer =
+        Answer { status: status(), sessions: Some(sessions()), clients: Some(Ok(clients())), log: log() };
     assert_eq!(update(&mut model, Event::Answer(Box::new(answer))), None);
     model
 }
@@ -198,7 +231,9 @@ fn every_page_at_80_by_24_and_120_by_40() {
             ("2", "sessions"),
             ("\n", "detail"),
             ("K", "confirm"),
-            ("n3", "log"),
+            ("n3", "clients"),
+            ("\n", "client"),
+            ("\x1b4", "log"),
             ("?", "help"),
         ] {
             press(&mut model, keys);
@@ -236,10 +271,10 @@ fn hostile_names_from_everywhere_reach_the_screen_as_hex() {
         session.destination.clone_from(&hostile);
         session.facts.as_mut().unwrap().interface.clone_from(&hostile);
     }
-    let answer = Answer { status, sessions: Some(list), log: Log::default() };
+    let answer = Answer { status, sessions: Some(list), clients: None, log: Log::default() };
     update(&mut model, Event::Answer(Box::new(answer)));
     update(&mut model, Event::Killed(Err(hostile.clone())));
-    for keys in ["1", "2", "\n", "K", "n3", "?"] {
+    for keys in ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "?"] {
         press(&mut model, keys);
         for (width, height) in [(80, 24), (200, 60), (40, 10)] {
             screen(&model, width, height);
@@ -252,7 +287,7 @@ fn hostile_names_from_everywhere_reach_the_screen_as_hex() {
 #[test]
 fn no_size_of_the_screen_is_too_small() {
     let mut model = model();
-    for keys in ["1", "2", "\n", "K", "n/x", "\x1b3", "?"] {
+    for keys in ["1", "2", "\n", "K", "n/x", "\x1b3", "\n", "\x1b4", "?"] {
         press(&mut model, keys);
         for (width, height) in [(1, 1), (2, 2), (5, 3), (20, 6), (40, 10), (79, 23), (300, 5), (10, 200)] {
             update(&mut model, Event::Resized { height });
@@ -268,7 +303,7 @@ fn no_size_of_the_screen_is_too_small() {
 #[test]
 fn without_colours_no_cell_has_one() {
     let mut model = model();
-    for keys in ["1", "2", "\n", "K", "n3", "?"] {
+    for keys in ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "?"] {
         press(&mut model, keys);
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| view::draw(frame, &model, Theme::new(false))).unwrap();
@@ -290,7 +325,7 @@ fn a_gateway_that_is_away_is_waited_for_and_comes_back() {
     press(&mut model, "2");
     assert!(screen(&model, 80, 24).contains("waiting for the list"), "not that no session is open");
     press(&mut model, "1");
-    let answer = || Box::new(Answer { status: status(), sessions: None, log: log() });
+    let answer = || Box::new(Answer { status: status(), sessions: None, clients: None, log: log() });
     update(&mut model, Event::Answer(answer()));
     assert_eq!((&model.link, model.log.last()), (&Link::Up, 4));
     assert!(!screen(&model, 80, 24).contains("no answer"));
@@ -310,7 +345,7 @@ fn the_pages_turn() {
     let mut model = model();
     assert_eq!(press(&mut model, "\t"), Some(Effect::Ask));
     assert_eq!(model.tab, Tab::Sessions);
-    press(&mut model, "\t\t");
+    press(&mut model, "\t\t\t");
     assert_eq!(model.tab, Tab::Overview);
     press(&mut model, "?");
     assert_eq!(press(&mut model, "2"), None, "the page of keys is in front");
@@ -343,7 +378,7 @@ fn the_question_is_about_the_session_that_was_chosen_whatever_moves() {
     press(&mut model, "K");
     let mut list = sessions();
     list.sessions.retain(|session| session.id != selected);
-    let answer = Answer { status: status(), sessions: Some(list), log: Log::default() };
+    let answer = Answer { status: status(), sessions: Some(list), clients: None, log: Log::default() };
     update(&mut model, Event::Answer(Box::new(answer)));
     assert_ne!(model.sessions.selected().unwrap().id, selected);
     assert_eq!(press(&mut model, "y"), Some(Effect::Kill(selected)));
@@ -378,6 +413,39 @@ fn addresses_sort_as_numbers() {
 }
 
 #[test]
+fn clients_are_sorted_by_the_gateway_and_again_here() {
+    let mut model = model();
+    press(&mut model, "3");
+    let first = |model: &Model| model.clients.selected().map(ClientView::name).unwrap();
+    assert_eq!(first(&model), "192.0.2.10", "the most sessions");
+    assert_eq!(press(&mut model, ">"), Some(Effect::Ask), "others may have more octets");
+    assert_eq!(model.clients.sort, clients::Sort::By(ClientSort::Bytes));
+    assert_eq!(model.clients.sort.asked(), ClientSort::Bytes);
+    press(&mut model, "r");
+    assert_eq!((first(&model), model.clients.row()), ("192.0.2.10".to_owned(), 2));
+    press(&mut model, "g/2001\n");
+    assert_eq!(first(&model), "2001:db8:aaaa:bbbb::/64");
+    press(&mut model, "\x1b/destin\n");
+    assert_eq!(first(&model), "192.0.2.10", "a limit gone beyond is a text of its client");
+}
+
+#[test]
+fn that_nothing_is_counted_of_clients_is_said_and_why() {
+    let mut model = model();
+    press(&mut model, "3\n");
+    let answer = |clients| {
+        Event::Answer(Box::new(Answer { status: status(), sessions: None, clients, log: Log::default() }))
+    };
+    update(&mut model, answer(Some(Err("clients are counted with `origin: assign` only".to_owned()))));
+    press(&mut model, "\x1b");
+    assert!(screen(&model, 80, 24).contains("counted with `origin: assign` only"));
+    update(&mut model, answer(Some(Ok(ClientList::default()))));
+    assert!(screen(&model, 80, 24).contains("no client is known"));
+    press(&mut model, "\n");
+    assert_eq!(model.mode, Mode::Normal, "there is no row to look into");
+}
+
+#[test]
 fn a_filter_is_written_kept_and_dropped() {
     let mut model = model();
     press(&mut model, "2/splicex\x08");
@@ -402,9 +470,9 @@ fn a_scrolled_log_stays_and_a_following_one_moves_on() {
         let line =
             |number| Line { number, millis: 0, level: "info".to_owned(), text: format!("line {number}") };
         let log = Log { lines: numbers.map(line).collect() };
-        Event::Answer(Box::new(Answer { status: status(), sessions: None, log }))
+        Event::Answer(Box::new(Answer { status: status(), sessions: None, clients: None, log }))
     };
-    press(&mut model, "3");
+    press(&mut model, "4");
     update(&mut model, lines(5..105));
     assert!(screen(&model, 80, 24).contains("line 104"));
     press(&mut model, "kk");

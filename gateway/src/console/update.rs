@@ -11,6 +11,7 @@ use super::model::{Mode, Model, Tab};
 use crate::control::Status;
 use crate::control::request::{Log, Sessions};
 use crate::intercept::flow::SessionId;
+use crate::ipc::client::ClientList;
 
 /// Longest filter.
 const FILTER_LENGTH: usize = 64;
@@ -43,6 +44,8 @@ pub(super) enum Event {
 pub(super) struct Answer {
     pub(super) status: Status,
     pub(super) sessions: Option<Sessions>,
+    /// The clients, or why none are counted.
+    pub(super) clients: Option<Result<ClientList, String>>,
     pub(super) log: Log,
 }
 
@@ -64,13 +67,16 @@ pub(super) fn update(model: &mut Model, event: Event) -> Option<Effect> {
         Event::Resized { height } => model.height = height,
         Event::Tick(now) => model.tick(now),
         Event::Answer(answer) => {
-            let Answer { status, sessions, log } = *answer;
+            let Answer { status, sessions, clients, log } = *answer;
             // Lines of another process than the one before are asked for from the beginning.
             if model.take_status(status) {
                 model.log.take(log.lines);
             }
             if let Some(sessions) = sessions {
-                model.sessions.take(sessions);
+                model.sessions.take(sessions.open, sessions.sessions);
+            }
+            if let Some(clients) = clients {
+                model.take_clients(clients);
             }
         }
         Event::Away(why) => model.lose(why),
@@ -107,14 +113,10 @@ fn grant(model: &mut Model, wish: Wish) -> Option<Effect> {
         }),
         Wish::EraseAll => edit(model, String::clear),
         Wish::Keep => model.mode = Mode::Normal,
-        Wish::Right | Wish::Left => sideways(model, wish == Wish::Right),
-        Wish::Reverse => model.sessions.reverse(),
+        Wish::Right | Wish::Left => return sideways(model, wish == Wish::Right),
+        Wish::Reverse => reverse(model),
         Wish::Follow => model.log.behind = 0,
-        Wish::Detail => {
-            if let Some(session) = model.sessions.selected() {
-                model.mode = Mode::Detail(session.id);
-            }
-        }
+        Wish::Detail => detail(model),
         Wish::Kill => {
             let selected = model.sessions.selected().map(|session| session.id);
             if let Some(id) = if let Mode::Detail(id) = model.mode { Some(id) } else { selected } {
@@ -134,7 +136,7 @@ fn back(model: &mut Model) {
     match std::mem::replace(&mut model.mode, Mode::Normal) {
         Mode::Filter { before } => edit(model, |filter| *filter = before),
         Mode::Normal => edit(model, String::clear),
-        Mode::Help | Mode::Detail(_) | Mode::Confirm(_) => {}
+        Mode::Help | Mode::Detail(_) | Mode::Client(_) | Mode::Confirm(_) => {}
     }
 }
 
@@ -143,15 +145,14 @@ fn edit(model: &mut Model, change: impl FnOnce(&mut String)) {
     change(filter);
     model.log.behind = 0;
     model.sessions.arrange();
+    model.clients.arrange();
 }
 
 fn move_by(model: &mut Model, rows: isize) {
     match model.tab {
         Tab::Overview => {}
-        Tab::Sessions => {
-            let row = model.sessions.row().saturating_add_signed(rows);
-            model.sessions.select(row);
-        }
+        Tab::Sessions => model.sessions.move_by(rows),
+        Tab::Clients => model.clients.move_by(rows),
         Tab::Log => {
             let most = model.log.matching().count().saturating_sub(model.page());
             let behind = match rows.checked_neg() {
@@ -163,11 +164,36 @@ fn move_by(model: &mut Model, rows: isize) {
     }
 }
 
-fn sideways(model: &mut Model, right: bool) {
+fn detail(model: &mut Model) {
+    let mode = match model.tab {
+        Tab::Sessions => model.sessions.selected().map(|session| Mode::Detail(session.id)),
+        Tab::Clients => model.clients.selected().map(|client| Mode::Client(client.client)),
+        Tab::Overview | Tab::Log => None,
+    };
+    if let Some(mode) = mode {
+        model.mode = mode;
+    }
+}
+
+fn reverse(model: &mut Model) {
+    match model.tab {
+        Tab::Overview | Tab::Log => {}
+        Tab::Sessions => model.sessions.reverse(),
+        Tab::Clients => model.clients.reverse(),
+    }
+}
+
+fn sideways(model: &mut Model, right: bool) -> Option<Effect> {
     match model.tab {
         Tab::Overview => {}
         Tab::Sessions => model.sessions.sort_by_neighbour(right),
+        Tab::Clients => {
+            model.clients.sort_by_neighbour(right);
+            // The gateway lists the first ones only, so another order may bring others.
+            return Some(Effect::Ask);
+        }
         Tab::Log if right => model.log.shift = model.log.shift.saturating_add(SIDEWAYS).min(1_024),
         Tab::Log => model.log.shift = model.log.shift.saturating_sub(SIDEWAYS),
     }
+    None
 }

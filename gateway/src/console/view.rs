@@ -14,8 +14,10 @@ use super::model::{Link, Mode, Model, Tab};
 use super::text::{safe, span};
 use super::theme::Theme;
 
+mod clients;
 mod detail;
 mod help;
+mod list;
 mod log;
 mod overview;
 mod sessions;
@@ -36,6 +38,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
     match model.tab {
         Tab::Overview => overview::draw(frame, page, model, theme),
         Tab::Sessions => sessions::draw(frame, page, model, theme),
+        Tab::Clients => clients::draw(frame, page, model, theme),
         Tab::Log => log::draw(frame, page, model, theme),
     }
     draw_foot(frame, foot, model, theme);
@@ -43,6 +46,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Mode::Normal | Mode::Filter { .. } => {}
         Mode::Help => help::draw(frame, page, theme),
         Mode::Detail(id) => detail::draw(frame, page, model, *id, theme),
+        Mode::Client(whose) => clients::draw_detail(frame, page, model, *whose, theme),
         Mode::Confirm(id) => detail::draw_confirm(frame, page, model, *id, theme),
     }
 }
@@ -88,7 +92,7 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         return;
     }
     let keys: &[(&str, &str)] = match model.tab {
-        Tab::Overview => &[("1-3 Tab", "page"), ("?", "keys"), ("q", "leave")],
+        Tab::Overview => &[("1-4 Tab", "page"), ("?", "keys"), ("q", "leave")],
         Tab::Sessions => &[
             ("Enter", "detail"),
             ("K", "end"),
@@ -97,6 +101,9 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
             ("r", "reverse"),
             ("?", "keys"),
         ],
+        Tab::Clients => {
+            &[("Enter", "detail"), ("/", "filter"), ("< >", "sort"), ("r", "reverse"), ("?", "keys")]
+        }
         Tab::Log => {
             &[("f", "follow"), ("/", "filter"), ("g G", "begin, end"), ("< >", "sideways"), ("?", "keys")]
         }
@@ -137,6 +144,25 @@ fn front<'t>(
     frame.render_widget(Clear, area);
     frame.render_widget(block, area);
     inside
+}
+
+/// Names and what belongs to them, in front of a list.
+fn draw_rows(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: String,
+    rows: Vec<(&'static str, String)>,
+    theme: Theme,
+) {
+    let lines: Vec<_> = rows
+        .into_iter()
+        .map(|(name, value)| {
+            Line::from(vec![Span::styled(format!("{name:<13}"), theme.label()), Span::raw(value)])
+        })
+        .collect();
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+    let inside = front(frame, area, (64, height), title, theme);
+    frame.render_widget(Paragraph::new(lines), inside);
 }
 
 /// `text` in at most `width` cells, with the middle left out where it is longer.

@@ -5,9 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
-use super::front;
+use super::{draw_rows, front};
+use crate::console::list::sessions::lane;
 use crate::console::model::Model;
-use crate::console::table::lane;
 use crate::console::text::{number, safe, size, span};
 use crate::console::theme::Theme;
 use crate::intercept::flow::{FlowFacts, SessionId};
@@ -19,15 +19,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, id: Session
         Some(session) => rows(session),
         None => vec![("", "it has ended".to_owned())],
     };
-    let lines: Vec<_> = rows
-        .into_iter()
-        .map(|(name, value)| {
-            Line::from(vec![Span::styled(format!("{name:<13}"), theme.label()), Span::raw(value)])
-        })
-        .collect();
-    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-    let inside = front(frame, area, (64, height), format!("session {id}"), theme);
-    frame.render_widget(Paragraph::new(lines), inside);
+    draw_rows(frame, area, format!("session {id}"), rows, theme);
 }
 
 fn rows(session: &SessionView) -> Vec<(&'static str, String)> {
