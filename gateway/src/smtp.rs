@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod body;
+pub mod client;
 pub mod command;
 pub mod exchange;
 pub mod extension;

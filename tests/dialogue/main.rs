@@ -1,4 +1,5 @@
-//! SMTP dialogues: each file beside this one is run on the exchange, without sockets.
+//! SMTP dialogues: each file beside this one is run on the exchange, without sockets; those in `client/` on
+//! the delivery client, see [`client`].
 //!
 //! A file begins with comments, may go on with YAML lines (`~ inspect: {nul: remove}`) for the
 //! configuration and with the steps at which checks are asked (`? mail rcpt`), and then has inputs
@@ -25,6 +26,7 @@
     reason = "helpers of a test, too: a dialogue that cannot be read is a failed test"
 )]
 
+mod client;
 mod script;
 
 use std::fmt::Write as _;
@@ -46,6 +48,11 @@ use script::{escaped, lines, unescaped};
 #[test]
 fn every_dialogue_goes_as_written() {
     script::play_all("dialogue", play);
+}
+
+#[test]
+fn every_dialogue_of_the_delivery_client_goes_as_written() {
+    script::play_all("dialogue/client", client::play);
 }
 
 /// Runs a dialogue and returns the file as it should read.
