@@ -112,6 +112,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         direct: Direct::new(ends),
         locks: Arc::clone(&locks),
         stop: stopped,
+        arriving: Semaphore::new(session::ARRIVING),
         turned_away: Semaphore::new(session::TURNED_AWAY),
     });
 

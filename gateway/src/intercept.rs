@@ -8,3 +8,4 @@ pub mod facts;
 pub mod flow;
 pub mod identity;
 pub mod origin;
+pub mod proxy_header;

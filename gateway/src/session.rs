@@ -15,8 +15,6 @@ use crate::clock;
 use crate::config::file::{Config, Lane, LockAction, OnExcess};
 use crate::handoff::{Engine, Handoff};
 use crate::intercept::facts::Facts;
-use crate::intercept::flow::{Flow, SessionId};
-use crate::intercept::origin;
 use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
@@ -27,6 +25,7 @@ use crate::smtp::refusal::Refusal;
 use crate::spool::Spooler;
 use crate::telemetry::{Counter, Limit, Telemetry, Trouble};
 
+mod arrival;
 mod carry;
 pub mod checks;
 mod copy;
@@ -38,6 +37,8 @@ mod record;
 pub mod table;
 mod upstream;
 
+pub use arrival::ARRIVING;
+use arrival::Lost;
 use checks::Checks;
 use direct::Direct;
 use table::{Ceilings, Full, OpenSession, SessionTable};
@@ -61,6 +62,8 @@ pub struct Context {
     pub facts: Facts,
     /// Turns true when sessions are to end now.
     pub stop: watch::Receiver<bool>,
+    /// Places for connections whose destination is asked for.
+    pub arriving: Semaphore,
     /// Places for clients that are told to come back later.
     pub turned_away: Semaphore,
 }
@@ -115,19 +118,12 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     let settings = context.settings.load_full();
     let config = &settings.config;
     context.telemetry.count(Counter::SessionAccepted);
-    let destination = match origin::find(config.origin, &stream, listener, config.fixed_server) {
-        Ok(destination) => destination,
-        Err(error) => {
-            context.telemetry.trouble(Trouble::Destination, || error.to_string());
-            return;
-        }
+    let flow = match arrival::flow(&stream, client, listener, config, &context).await {
+        Ok(flow) => flow,
+        Err(Lost::Full) => return Box::pin(turn_away(stream, Full::Gateway, &settings, &context)).await,
+        Err(Lost::Unknown) => return,
     };
-    let flow = Flow::new(
-        SessionId::next(clock::wall()),
-        crate::intercept::address::ClientAddr::new(client),
-        destination,
-    );
-    let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(&config.limits));
+    let opened = context.table.open(flow, clock::now(), Ceilings::of(&config.limits));
     let live = match opened {
         Ok(live) => live,
         Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,

@@ -25,6 +25,7 @@ mod packet;
 mod packets;
 mod preflight;
 mod process;
+mod proxy_protocol;
 mod quarantine;
 mod reload;
 mod router;

@@ -24,6 +24,7 @@
 pub mod clamd;
 pub mod client;
 pub mod gateway;
+pub mod haproxy;
 pub mod impaired;
 pub mod lab;
 pub mod message;

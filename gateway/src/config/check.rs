@@ -9,6 +9,7 @@ mod dns;
 mod lanes;
 mod limits;
 mod network;
+mod origin;
 mod process;
 mod scan;
 
@@ -20,6 +21,7 @@ use super::tree::{Kind, Node, State, Step};
 pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Problems) {
     let mut findings = Findings { root, list: Vec::new() };
     network::check(config, &mut findings);
+    origin::check(config, &mut findings);
     lanes::check(config, &mut findings);
     dialogue::check(config, &mut findings);
     dns::check(config, &mut findings);

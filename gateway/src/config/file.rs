@@ -21,6 +21,7 @@ mod messages;
 mod nat_header;
 mod operator;
 mod process;
+mod proxy_protocol;
 mod scan;
 mod spam;
 mod spf;
@@ -43,6 +44,7 @@ pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::{Control, Log, LogAddresses, LogFormat, LogLevel, LogTarget};
 pub use process::Process;
+pub use proxy_protocol::ProxyProtocol;
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
@@ -60,8 +62,12 @@ pub struct Config {
     /// Addresses and ports to listen on: one for IPv4, one for IPv6, or only one of them. With
     /// `origin: assign` they are loopback addresses, which nobody can reach from outside.
     pub listen: Vec<SocketAddr>,
-    /// With `origin: fixed`, address and port of the server that every flow goes to.
+    /// With `origin: fixed`, address and port of the server that every flow goes to; with `origin:
+    /// proxy`, where flows go that the load balancer opens for itself, such as its checks.
     pub fixed_server: Option<SocketAddr>,
+    /// Load balancers that say in a header of the PROXY protocol whom they speak for: with `origin:
+    /// proxy` and `origin: fixed`.
+    pub proxy_protocol: ProxyProtocol,
     /// The kernel side of `origin: assign`.
     pub intercept: Intercept,
     /// Whose address the server sees.
@@ -126,6 +132,7 @@ impl Default for Config {
                 SocketAddr::from((Ipv6Addr::LOCALHOST, 10025)),
             ],
             fixed_server: None,
+            proxy_protocol: ProxyProtocol::default(),
             intercept: Intercept::default(),
             source_address: SourceAddress::Auto,
             gateway_addresses: GatewayAddresses::default(),
@@ -163,4 +170,6 @@ pub enum Origin {
     Netfilter,
     /// Every flow goes to `fixed-server`.
     Fixed,
+    /// A load balancer says in a header of the PROXY protocol where the flow went.
+    Proxy,
 }

@@ -402,6 +402,7 @@ const fn origin_name(origin: Origin) -> &'static str {
         Origin::Assign => "assign",
         Origin::Netfilter => "netfilter",
         Origin::Fixed => "fixed",
+        Origin::Proxy => "proxy",
     }
 }
 

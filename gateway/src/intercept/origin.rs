@@ -1,13 +1,29 @@
-//! Where a client meant its flow to go.
+//! Where a client meant its flow to go, and who the client is.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use nix::ifaddrs::getifaddrs;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::address::OriginalDst;
-use crate::config::file::Origin;
+use super::address::{ClientAddr, OriginalDst};
+use super::identity::Identity;
+use super::proxy_header::{Header, Malformed};
+use crate::config::file::{Config, Network, Origin};
+
+mod proxy;
+
+/// Who opened a connection, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub client: ClientAddr,
+    /// Where the client meant it to go.
+    pub destination: OriginalDst,
+    /// Who the client is behind an address that many share.
+    pub identity: Option<Identity>,
+}
 
 /// Why the destination is not known.
 #[derive(Debug, thiserror::Error)]
@@ -22,33 +38,110 @@ pub enum Error {
     /// `fixed-server` is missing; `gateway check` says so too.
     #[error("no fixed-server is configured")]
     NoServer,
+    /// A client that is none of `proxy-protocol.trusted`.
+    #[error("{0} is not one of proxy-protocol.trusted")]
+    NotTrusted(IpAddr),
+    /// A proxy that does not say whom it speaks for.
+    #[error("the proxy {peer}: {why}")]
+    Header {
+        /// The proxy.
+        peer: IpAddr,
+        /// What is wrong.
+        #[source]
+        why: Malformed,
+    },
+    /// A proxy that does not say in time whom it speaks for.
+    #[error("the proxy {0} sent no whole header of the PROXY protocol in time")]
+    NoHeader(IpAddr),
+    /// A proxy that speaks for itself, where there is no server for that.
+    #[error("the proxy {0} speaks for itself, and there is no fixed-server")]
+    Local(IpAddr),
+    /// A destination that nobody can have meant.
+    #[error("{0} is no destination")]
+    Impossible(SocketAddr),
 }
 
-/// The original destination of an accepted connection. `listener` is the address of the socket
-/// that accepted it.
+/// Whether [`find`] has to wait for others to speak.
+#[must_use]
+pub fn waits(config: &Config, peer: IpAddr) -> bool {
+    matches!(config.origin, Origin::Fixed | Origin::Proxy) && is_trusted(config, peer)
+}
+
+/// The client and the original destination of an accepted connection. `peer` has opened it, and
+/// `listener` is the address of the socket that accepted it.
 ///
 /// # Errors
 ///
 /// [`Error`]; the connection cannot be served.
-pub fn find(
-    origin: Origin,
+pub async fn find(
+    config: &Config,
     stream: &TcpStream,
+    peer: SocketAddr,
     listener: SocketAddr,
-    fixed: Option<SocketAddr>,
-) -> Result<OriginalDst, Error> {
-    let destination = match origin {
+) -> Result<Arrival, Error> {
+    let own = stream.local_addr()?;
+    let directly = |destination| Arrival {
+        client: ClientAddr::new(peer),
+        destination: OriginalDst::new(destination),
+        identity: None,
+    };
+    let fixed = || config.fixed_server.ok_or(Error::NoServer).map(directly);
+    match config.origin {
         // The kernel program left the packet's addresses alone: the local one is the server's.
-        Origin::Assign => stream.local_addr()?,
-        Origin::Netfilter => redirected(stream)?,
-        Origin::Fixed => return fixed.map(OriginalDst::new).ok_or(Error::NoServer),
-    };
-    let destination = OriginalDst::new(destination);
-    let own = OriginalDst::new(stream.local_addr()?);
-    let direct = match origin {
-        Origin::Assign => destination == OriginalDst::new(listener),
-        Origin::Netfilter | Origin::Fixed => destination == own,
-    };
-    if direct { Err(Error::NotRedirected(destination.socket())) } else { Ok(destination) }
+        Origin::Assign => unless(own, listener).map(directly),
+        Origin::Netfilter => unless(redirected(stream)?, own).map(directly),
+        Origin::Fixed | Origin::Proxy if is_trusted(config, peer.ip()) => {
+            match proxy::receive(stream, peer.ip(), config.proxy_protocol.deadline.duration()).await? {
+                Header::Local if config.fixed_server.is_none() => Err(Error::Local(peer.ip())),
+                Header::Local => fixed(),
+                Header::Proxied { source, destination } => {
+                    let fixed = config.fixed_server.filter(|_| config.origin == Origin::Fixed);
+                    let destination = fixed.map_or_else(|| possible(config, destination), Ok)?;
+                    Ok(Arrival { client: ClientAddr::new(source), ..directly(destination) })
+                }
+            }
+        }
+        Origin::Fixed => fixed(),
+        Origin::Proxy => Err(Error::NotTrusted(peer.ip())),
+    }
+}
+
+fn is_trusted(config: &Config, peer: IpAddr) -> bool {
+    contains(&config.proxy_protocol.trusted, peer)
+}
+
+/// Whether any of `networks` has this address.
+fn contains(networks: &[Network], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.0.contains(&address))
+}
+
+/// The destination, unless it is the gateway's own address: relaying to that would be a loop.
+fn unless(destination: SocketAddr, own: SocketAddr) -> Result<SocketAddr, Error> {
+    let is_own = OriginalDst::new(destination) == OriginalDst::new(own);
+    if is_own { Err(Error::NotRedirected(destination)) } else { Ok(destination) }
+}
+
+/// The destination, as another machine tells it, unless nobody can have meant it or it is one of
+/// the gateway's own listeners.
+fn possible(config: &Config, destination: SocketAddr) -> Result<SocketAddr, Error> {
+    let address = destination.ip().to_canonical();
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if destination.port() == 0 || address.is_unspecified() || address.is_multicast() || broadcast {
+        return Err(Error::Impossible(destination));
+    }
+    let is_listener = config.listen.iter().any(|listener| listener.port() == destination.port());
+    if is_listener && is_own(address)? { Err(Error::NotRedirected(destination)) } else { Ok(destination) }
+}
+
+/// Whether this machine has the address.
+fn is_own(address: IpAddr) -> io::Result<bool> {
+    let own = getifaddrs()?.filter_map(|interface| interface.address);
+    let mut own = own.filter_map(|own| match (own.as_sockaddr_in(), own.as_sockaddr_in6()) {
+        (Some(own), _) => Some(IpAddr::V4(own.ip())),
+        (_, own) => own.map(|own| IpAddr::V6(own.ip())),
+    });
+    Ok(address.is_loopback() || own.any(|own| own == address))
 }
 
 /// `SO_ORIGINAL_DST` (netfilter's `nf_conntrack_l3proto_ipv4.c`) and its IPv6 twin.

@@ -20,6 +20,7 @@ pub fn nat_header(config: &Config, flow: &Flow, gateway: &str) -> Option<String>
                 Origin::Assign => "TPROXY",
                 Origin::Netfilter => "NETFILTER",
                 Origin::Fixed => "FIXED",
+                Origin::Proxy => "PROXY",
             };
             let ident = match &flow.identity {
                 Some(identity) => format!("ident {identity}"),

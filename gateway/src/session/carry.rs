@@ -20,7 +20,7 @@ pub(super) async fn bypass(
     context: &Context,
 ) -> Ending {
     let flow = live.flow();
-    let connecting = upstream::connect(flow, settings, &context.direct);
+    let connecting = upstream::connect(live, settings, &context.direct);
     let server = match timeout(settings.config.timeouts.connect.duration(), connecting).await {
         Ok(Ok(server)) => server,
         failed => {

@@ -53,7 +53,7 @@ pub(super) async fn run(
         exchange: Exchange::on_terms(settings.rules.clone(), terms, clock::now()),
         client,
         server: None,
-        connecting: Some(Box::pin(upstream::connect(flow, settings, &context.direct))),
+        connecting: Some(Box::pin(upstream::connect(live, settings, &context.direct))),
         asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
         ruling: None,
         spf: None,

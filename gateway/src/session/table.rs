@@ -3,7 +3,7 @@
 //! Owns what of a session may be seen while it runs, and the bell that ends it. Writers are the
 //! sessions themselves, each on its own entry, without a lock on the byte path.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::direct::FlowName;
 use crate::config::file::Limits;
+use crate::intercept::address::{ClientAddr, LocalAddr};
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
 use crate::ipc::client::ClientCount;
@@ -37,6 +38,8 @@ pub struct LiveSession {
     ended: Notify,
     /// Its end is that of a client over its limit, not an operator's wish.
     limited: AtomicBool,
+    /// The gateway's own end of the connection to the server.
+    upstream: OnceLock<LocalAddr>,
     /// Whom to tell to end the flow, once there is no task to ring for.
     ender: OnceLock<mpsc::Sender<FlowName>>,
 }
@@ -251,6 +254,8 @@ struct Inner {
     per_identity: HashMap<(IpAddr, Identity), usize>,
     /// Connections to servers that failed, by client, since they were last told.
     failed: HashMap<IpAddr, u32>,
+    /// The gateway's own ends of connections to servers.
+    upstreams: HashSet<LocalAddr>,
 }
 
 impl Inner {
@@ -313,12 +318,20 @@ impl SessionTable {
             tls: Mutex::default(),
             ended: Notify::new(),
             limited: AtomicBool::new(false),
+            upstream: OnceLock::new(),
             ender: OnceLock::new(),
             flow,
         });
         inner.sessions.insert(live.flow.id, Arc::clone(&live));
         drop(inner);
         Ok(OpenSession { table: Arc::clone(self), live })
+    }
+
+    /// Whether a client is the gateway itself, whose connection to a server has come back to it.
+    #[must_use]
+    pub fn is_own(&self, client: ClientAddr) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.upstreams.contains(&LocalAddr::new(client.socket()))
     }
 
     /// How many sessions are open.
@@ -414,6 +427,9 @@ impl SessionTable {
         if let Some(who) = identity(&live.flow) {
             leave(&mut inner.per_identity, &who);
         }
+        if let Some(upstream) = live.upstream.get() {
+            inner.upstreams.remove(upstream);
+        }
     }
 }
 
@@ -422,6 +438,16 @@ impl SessionTable {
 pub struct OpenSession {
     table: Arc<SessionTable>,
     live: Arc<LiveSession>,
+}
+
+impl OpenSession {
+    /// Notes the gateway's own end of the connection to the server; the first one counts.
+    pub(super) fn connects_from(&self, address: LocalAddr) {
+        let mut inner = self.table.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.live.upstream.set(address).is_ok() {
+            inner.upstreams.insert(address);
+        }
+    }
 }
 
 impl std::ops::Deref for OpenSession {
@@ -440,9 +466,11 @@ impl Drop for OpenSession {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::clock;
-    use crate::intercept::address::{ClientAddr, OriginalDst};
+    use crate::intercept::address::OriginalDst;
 
     fn flow(client: &str) -> Flow {
         Flow::new(
@@ -484,6 +512,18 @@ mod tests {
         ];
         drop(first);
         assert!(open("192.0.2.1:6", b"10.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn the_gateway_knows_its_own_connections_for_as_long_as_they_last() {
+        let table = Arc::new(SessionTable::default());
+        let session = table.open(flow("192.0.2.1:1"), clock::now(), Ceilings::default()).unwrap();
+        let own: SocketAddr = "198.51.100.9:40000".parse().unwrap();
+        session.connects_from(LocalAddr::new(own));
+        assert!(table.is_own(ClientAddr::new(own)));
+        assert!(!table.is_own(ClientAddr::new("198.51.100.9:40001".parse().unwrap())));
+        drop(session);
+        assert!(!table.is_own(ClientAddr::new(own)));
     }
 
     #[test]

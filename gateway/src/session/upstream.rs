@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 
 use super::Settings;
 use super::direct::Direct;
+use super::table::OpenSession;
 use crate::config::file::{Origin, SourceAddress};
+use crate::intercept::address::LocalAddr;
 use crate::intercept::flow::Flow;
 use crate::policy::source::{self, Source};
 
@@ -22,13 +24,20 @@ const PORTS_TRIED: usize = 32;
 /// # Errors
 ///
 /// What the kernel says, with the address that could not be used.
-pub(super) async fn connect(flow: &Flow, settings: &Settings, direct: &Direct) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    live: &OpenSession,
+    settings: &Settings,
+    direct: &Direct,
+) -> io::Result<TcpStream> {
     for _ in 0..PORTS_TRIED {
-        let (socket, server) = begin(flow, settings)?;
+        let (socket, server) = begin(live.flow(), settings)?;
         let local = socket.local_addr()?.as_socket();
         if local.is_some_and(|local| direct.takes(local, server)) {
             // Its first packet went nowhere: the kernel program keeps it from a flow it carries.
             continue;
+        }
+        if let Some(local) = local {
+            live.connects_from(LocalAddr::new(local));
         }
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;

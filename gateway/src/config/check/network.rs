@@ -1,4 +1,4 @@
-//! Addresses, ports, packet marks: `origin`, `listen`, `intercept`, `source-address`.
+//! Addresses, ports, packet marks: `listen`, `intercept`, `source-address`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,6 @@ const LARGEST_FLOW_TABLE: u32 = 1 << 24;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     listen(config, findings);
-    origin(config, findings);
     intercept(config, findings);
     routing(&config.intercept.routing, findings);
     source_address(config, findings);
@@ -58,7 +57,7 @@ fn listen(config: &Config, findings: &mut Findings<'_>) {
                     addr.port()
                 ),
             ),
-            Origin::Assign | Origin::Netfilter | Origin::Fixed => {}
+            Origin::Assign | Origin::Netfilter | Origin::Fixed | Origin::Proxy => {}
         }
     }
 }
@@ -66,28 +65,6 @@ fn listen(config: &Config, findings: &mut Findings<'_>) {
 /// The loopback address of `addr`'s family.
 fn with_port(addr: SocketAddr, port: u16) -> String {
     if addr.is_ipv4() { format!("127.0.0.1:{port}") } else { format!("[::1]:{port}") }
-}
-
-fn origin(config: &Config, findings: &mut Findings<'_>) {
-    let fixed = config.origin == Origin::Fixed;
-    match config.fixed_server {
-        None if fixed => findings.error(
-            &["origin", "fixed-server"],
-            "`origin: fixed` needs the server; write for example `fixed-server: 192.0.2.25:25`",
-        ),
-        Some(_) if !fixed => {
-            findings.warn(&["fixed-server", "origin"], "`fixed-server` is used with `origin: fixed` only");
-        }
-        Some(server) if server.port() == 0 || server.ip().is_unspecified() => findings.error(
-            &["fixed-server"],
-            format!("`{server}` cannot be connected to; write for example `192.0.2.25:25`"),
-        ),
-        Some(server) if config.listen.contains(&server) => findings.error(
-            &["fixed-server", "listen"],
-            format!("`{server}` is the gateway's own listener; it would connect to itself"),
-        ),
-        Some(_) | None => {}
-    }
 }
 
 fn intercept(config: &Config, findings: &mut Findings<'_>) {
