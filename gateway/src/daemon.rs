@@ -92,7 +92,7 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
 async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()> {
     let Inheritance { config_path, config, listeners, control, heir } = inheritance;
     privilege::resources::limit(&config.process)?;
-    let telemetry = Arc::new(Telemetry::new(config.log.addresses, clock::now(), clock::wall()));
+    let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
     let name = settings::name(&config);
     let (stop, stopped) = watch::channel(false);
@@ -219,14 +219,10 @@ async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context
 fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
     let log = config.log.clone();
     let settings = settings::make(config, &context.telemetry).map_err(|error| error.to_string())?;
+    logging.reload(&log).map_err(|error| error.to_string())?;
     context.locks.set_exempt(settings.config.locks.exempt.iter().map(|network| network.0).collect());
     context.settings.store(Arc::new(settings));
-    context.telemetry.set_addresses(log.addresses);
-    match logging.reload(&log) {
-        Ok(false) => {}
-        Ok(true) => tracing::warn!("log.target and log.format change only with a restart"),
-        Err(error) => return Err(error.to_string()),
-    }
+    context.telemetry.set_log(&log);
     Ok(())
 }
 

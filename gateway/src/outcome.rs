@@ -38,8 +38,10 @@ pub struct MessageRecord {
     pub sender: String,
     /// Forward paths the server accepted.
     pub recipients: Vec<String>,
-    /// Forward paths the server refused.
+    /// How many forward paths were refused.
     pub recipients_refused: u32,
+    /// The first of those.
+    pub refused: Vec<String>,
     /// Octets of the message as scanned and forwarded, without dot-stuffing.
     pub size: u64,
     /// What the scanners said.
@@ -54,6 +56,31 @@ pub struct MessageRecord {
     pub scan_time: Duration,
     /// From MAIL to the final reply.
     pub time: Duration,
+}
+
+/// An envelope of which something was refused, and that came to no message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeRecord {
+    /// The session it came in.
+    pub session: SessionId,
+    /// Who sent it.
+    pub client: ClientAddr,
+    /// Who that is, where several share an address.
+    pub identity: Option<Identity>,
+    /// Where it was meant to go.
+    pub destination: OriginalDst,
+    /// The client's HELO or EHLO name.
+    pub helo: String,
+    /// Reverse path, without angle brackets; empty for bounces.
+    pub sender: String,
+    /// The reverse path was refused.
+    pub sender_refused: bool,
+    /// How many forward paths were refused.
+    pub recipients_refused: u32,
+    /// The first of those.
+    pub refused: Vec<String>,
+    /// The last reply that refused one of them.
+    pub reply: String,
 }
 
 /// What was done with a message.

@@ -4,16 +4,17 @@
 //! the console shows of the past. Never decides anything, never waits: a log that cannot be
 //! written is counted and dropped, because mail matters more.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::config::file::LogAddresses;
+use crate::config::file::Log;
 use crate::handoff::Engine;
 use crate::intercept::identity::Identity;
-use crate::outcome::{Cause, MessageRecord, SessionRecord};
+use crate::outcome::{Cause, EnvelopeRecord, MessageRecord, SessionRecord};
 
 pub mod counter;
 mod datagram;
@@ -40,10 +41,11 @@ pub use trouble::Trouble;
 use metrics::Metrics;
 use rates::History;
 use recent::Recent;
+use redact::Redaction;
 use trouble::Troubles;
 
 /// Recipients that one record names; further ones are only counted.
-const RECIPIENTS_SHOWN: usize = 20;
+pub const RECIPIENTS_SHOWN: usize = 20;
 
 /// Everything the proxy process counts and remembers of itself; shared as an `Arc`.
 #[derive(Debug)]
@@ -52,21 +54,22 @@ pub struct Telemetry {
     history: History,
     recent: Recent,
     troubles: Troubles,
-    addresses: AtomicU8,
+    redaction: ArcSwap<Redaction>,
     since: SystemTime,
     started: Instant,
 }
 
 impl Telemetry {
-    /// Telemetry of a process that starts at `started` and `since`; `addresses` as in `log.addresses`.
+    /// Telemetry of a process that starts at `started` and `since`; `log` says what of names and
+    /// addresses stands in records.
     #[must_use]
-    pub fn new(addresses: LogAddresses, started: Instant, since: SystemTime) -> Self {
+    pub fn new(log: &Log, started: Instant, since: SystemTime) -> Self {
         Self {
             metrics: Metrics::default(),
             history: History::default(),
             recent: Recent::default(),
             troubles: Troubles::default(),
-            addresses: AtomicU8::new(addresses as u8),
+            redaction: ArcSwap::from_pointee(Redaction::new(log)),
             since,
             started,
         }
@@ -92,7 +95,9 @@ impl Telemetry {
     /// Counts a message and writes its record.
     pub fn message(&self, record: &MessageRecord) {
         self.metrics.message(record);
-        let policy = self.addresses();
+        let redaction = self.redaction.load();
+        let shown = record.recipients.get(..RECIPIENTS_SHOWN).unwrap_or(&record.recipients);
+        let refused = usize::try_from(record.recipients_refused).unwrap_or(usize::MAX);
         let verdict = &record.verdict;
         let rating = verdict.rating();
         let symbols = rating.map(|rating| rating.symbols.join(",")).filter(|symbols| !symbols.is_empty());
@@ -115,16 +120,43 @@ impl Telemetry {
             client = %record.client,
             identity = record.identity.as_ref().map(Identity::as_str),
             destination = %record.destination,
-            helo = record.helo.as_str(),
-            sender = redact::address(policy, &record.sender),
-            recipients = redact::list(policy, &record.recipients, RECIPIENTS_SHOWN),
+            helo = redaction.helo(&record.helo),
+            sender = redaction.sender(&record.sender, true),
+            recipients = redaction.recipients(shown, record.recipients.len(), true),
             recipients_accepted = record.recipients.len(),
+            refused = redaction.recipients(&record.refused, refused, false),
             recipients_refused = record.recipients_refused,
             size = record.size,
-            reply = redact::text(policy, &record.reply).as_ref(),
+            reply = redaction.text(&record.reply).as_ref(),
             scan_ms = metrics::millis(record.scan_time),
             time_ms = metrics::millis(record.time),
             "message"
+        );
+    }
+
+    /// Writes the record of an envelope that came to no message, where any of its addresses is to
+    /// be seen.
+    pub fn envelope(&self, record: &EnvelopeRecord) {
+        let redaction = self.redaction.load();
+        let count = usize::try_from(record.recipients_refused).unwrap_or(usize::MAX);
+        let refused = redaction.recipients(&record.refused, count, false);
+        let sender = redaction.sender(&record.sender, !record.sender_refused);
+        if refused.is_none() && (sender.is_none() || !record.sender_refused) {
+            return;
+        }
+        tracing::info!(
+            target: "gateway::outcome",
+            session = %record.session,
+            client = %record.client,
+            identity = record.identity.as_ref().map(Identity::as_str),
+            destination = %record.destination,
+            helo = redaction.helo(&record.helo),
+            sender,
+            sender_refused = record.sender_refused.then_some(true),
+            refused,
+            recipients_refused = record.recipients_refused,
+            reply = redaction.text(&record.reply).as_ref(),
+            "envelope"
         );
     }
 
@@ -133,6 +165,7 @@ impl Telemetry {
         self.metrics.session(record);
         let facts = record.facts.as_ref();
         let tls = record.tls.as_ref();
+        let redaction = self.redaction.load();
         tracing::info!(
             target: "gateway::outcome",
             lane = record.lane.as_str(),
@@ -141,7 +174,7 @@ impl Telemetry {
             client = %record.client,
             identity = record.identity.as_ref().map(Identity::as_str),
             destination = %record.destination,
-            helo = record.helo.as_str(),
+            helo = redaction.helo(&record.helo),
             from_client = record.from_client,
             from_server = record.from_server,
             engine = record.engine.map(Engine::name),
@@ -164,19 +197,15 @@ impl Telemetry {
         );
     }
 
-    /// Changes how mail addresses appear in records from here on.
-    pub fn set_addresses(&self, addresses: LogAddresses) {
-        self.addresses.store(addresses as u8, Ordering::Relaxed);
+    /// Changes what of names and addresses appears in records from here on.
+    pub fn set_log(&self, log: &Log) {
+        self.redaction.store(Arc::new(Redaction::new(log)));
     }
 
-    /// How mail addresses appear in records.
+    /// Whether the domain of a mail address may stand in records.
     #[must_use]
-    pub fn addresses(&self) -> LogAddresses {
-        let policy = self.addresses.load(Ordering::Relaxed);
-        [LogAddresses::Full, LogAddresses::Masked]
-            .into_iter()
-            .find(|known| *known as u8 == policy)
-            .unwrap_or(LogAddresses::Off)
+    pub fn shows_domains(&self) -> bool {
+        self.redaction.load().shows_domains()
     }
 
     /// The last lines of the log.
@@ -252,7 +281,7 @@ impl Snapshot {
 }
 
 /// Keeps history and sums going until the task is dropped; `open` says how many sessions are open.
-pub async fn run(telemetry: std::sync::Arc<Telemetry>, open: impl Fn() -> usize + Send) {
+pub async fn run(telemetry: Arc<Telemetry>, open: impl Fn() -> usize + Send) {
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -276,7 +305,7 @@ mod tests {
     };
 
     fn telemetry() -> Telemetry {
-        Telemetry::new(LogAddresses::Masked, clock::now(), clock::wall())
+        Telemetry::new(&Log::default(), clock::now(), clock::wall())
     }
 
     fn infected() -> MessageRecord {
@@ -290,6 +319,7 @@ mod tests {
             sender: "alice@example.org".to_owned(),
             recipients: vec!["bob@example.net".to_owned()],
             recipients_refused: 0,
+            refused: vec![],
             size: 1_000,
             verdict: Verdict {
                 results: vec![

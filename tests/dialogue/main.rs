@@ -40,7 +40,7 @@ use gateway::intercept::address::{ClientAddr, OriginalDst};
 use gateway::intercept::flow::{Flow, SessionId};
 use gateway::outcome::SessionEnd;
 use gateway::policy::nat_header::nat_header;
-use gateway::smtp::exchange::{Action, Decision, Exchange, Rules, Ruling, Step, Terms, Unread};
+use gateway::smtp::exchange::{Action, Decision, Envelope, Exchange, Rules, Ruling, Step, Terms, Unread};
 use gateway::smtp::refusal::Refusal;
 
 use script::{escaped, lines, unescaped};
@@ -303,6 +303,16 @@ impl Player {
                 done.size,
                 done.reply,
             ),
+            Action::EnvelopeRefused(refused) => {
+                let what = if refused.sender_refused { "sender" } else { "recipients" };
+                let Envelope { sender, refused: count, refused_paths, .. } = refused.envelope;
+                writeln!(
+                    out,
+                    "= refused {what} from=<{sender}> to={} refused={count} reply={}",
+                    refused_paths.join(","),
+                    refused.reply,
+                )
+            }
             Action::DropServer => writeln!(out, "= drop server"),
             Action::Splice(Unread::Encrypted) => writeln!(out, "= splice"),
             Action::Splice(Unread::Authenticated) => writeln!(out, "= splice, authenticated"),

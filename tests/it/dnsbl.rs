@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::clock;
-use gateway::config::file::{Dns, Dnsbl, LogAddresses};
+use gateway::config::file::{Dns, Dnsbl, Log};
 use gateway::dns::Resolver;
 use gateway::session::checks::dnsbl::BlockLists;
 use gateway::session::checks::{Check as _, Subject};
@@ -120,7 +120,7 @@ async fn ruling(
 ) -> anyhow::Result<Ruling> {
     let dnsbl: Dnsbl = serde_json::from_value(dnsbl)?;
     let dns = Dns { servers: vec![nsd.address()], ..Dns::default() };
-    let telemetry = Arc::new(Telemetry::new(LogAddresses::Full, clock::now(), clock::wall()));
+    let telemetry = Arc::new(Telemetry::new(&Log::default(), clock::now(), clock::wall()));
     let spare_authenticated = question != Question::Connect;
     let lists = BlockLists::new(dnsbl, spare_authenticated, Arc::new(Resolver::new(&dns)?), telemetry);
     let subject = Subject { authenticated, ..subject("192.0.2.2") };

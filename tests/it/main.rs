@@ -16,6 +16,7 @@ mod handoff;
 mod infected;
 mod lanes;
 mod lifecycle;
+mod logging;
 mod neighbours;
 mod netfilter;
 mod network;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::clock;
-use gateway::config::file::{Dns, LogAddresses, Spf};
+use gateway::config::file::{Dns, Log, Spf};
 use gateway::dns::Resolver;
 use gateway::outcome::{Spf as Finding, SpfIdentity, SpfResult};
 use gateway::session::checks::spf::SenderPolicy;
@@ -204,7 +204,7 @@ async fn judged(nsd: &Nsd, sent: Sent<'_>, keys: serde_json::Value) -> anyhow::R
     }
     let spf: Spf = serde_json::from_value(spf)?;
     let dns = Dns { servers: vec![nsd.address()], ..Dns::default() };
-    let telemetry = Arc::new(Telemetry::new(LogAddresses::Full, clock::now(), clock::wall()));
+    let telemetry = Arc::new(Telemetry::new(&Log::default(), clock::now(), clock::wall()));
     let (name, resolver) = ("gw.example".to_owned(), Arc::new(Resolver::new(&dns)?));
     let policy = SenderPolicy::new(spf, name, true, resolver, telemetry);
     let question = Question::Mail { sender: sent.sender.to_owned(), size: None };

@@ -14,7 +14,7 @@ use super::client::{Client, Error};
 use super::request::{Circuit, ScannerHealth, ScannerState, VERSION};
 use super::server::{Control, serve};
 use crate::clock;
-use crate::config::file::LogAddresses;
+use crate::config::file::Log;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{Flow, SessionId};
 use crate::ipc::{DatapathStatus, Upgraded};
@@ -45,7 +45,7 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let table = Arc::new(SessionTable::default());
-        let telemetry = Arc::new(Telemetry::new(LogAddresses::Masked, clock::now(), clock::wall()));
+        let telemetry = Arc::new(Telemetry::new(&Log::default(), clock::now(), clock::wall()));
         let (_, datapath) = watch::channel(DatapathStatus {
             origin: "assign".to_owned(),
             attach: "tcx".to_owned(),

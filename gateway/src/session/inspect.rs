@@ -268,6 +268,10 @@ impl Driver<'_> {
                 }
             }
             Action::MessageDone(done) => self.message_done(done, now).await,
+            Action::EnvelopeRefused(refused) => {
+                let record = record::envelope(self.live.flow(), self.exchange.hello(), refused);
+                self.context.telemetry.envelope(&record);
+            }
             Action::DropServer => self.server = None,
             Action::Splice(why) => self.splice = Some(why),
             Action::Note(note) => {

@@ -4,8 +4,8 @@ use super::table::LiveSession;
 use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::flow::Flow;
-use crate::outcome::{Conduct, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
-use crate::smtp::exchange::{MessageDone, Note, Tally};
+use crate::outcome::{Conduct, EnvelopeRecord, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
+use crate::smtp::exchange::{EnvelopeRefused, MessageDone, Note, Tally};
 use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
 /// The record of one message.
@@ -28,6 +28,7 @@ pub(super) fn message(
         sender: done.envelope.sender,
         recipients: done.envelope.recipients,
         recipients_refused: done.envelope.refused,
+        refused: done.envelope.refused_paths,
         size: done.size,
         verdict,
         spf: None,
@@ -35,6 +36,22 @@ pub(super) fn message(
         reply: done.reply,
         scan_time,
         time: now.saturating_duration_since(done.started),
+    }
+}
+
+/// The record of an envelope that came to no message.
+pub(super) fn envelope(flow: &Flow, helo: &str, refused: EnvelopeRefused) -> EnvelopeRecord {
+    EnvelopeRecord {
+        session: flow.id,
+        client: flow.client,
+        identity: flow.identity.clone(),
+        destination: flow.destination,
+        helo: helo.to_owned(),
+        sender: refused.envelope.sender,
+        sender_refused: refused.sender_refused,
+        recipients_refused: refused.envelope.refused,
+        refused: refused.envelope.refused_paths,
+        reply: refused.reply,
     }
 }
 

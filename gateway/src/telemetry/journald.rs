@@ -13,7 +13,7 @@ use super::datagram::Datagrams;
 use super::fields::{Entry, Value};
 use super::log::Sink;
 use super::logfmt::escape;
-use super::syslog::FACILITY;
+use crate::config::file::Facility;
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -22,6 +22,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 #[derive(Debug)]
 pub(super) struct Journald {
     daemon: Datagrams,
+    facility: Facility,
 }
 
 impl Journald {
@@ -30,24 +31,24 @@ impl Journald {
     /// # Errors
     ///
     /// When systemd does not run here.
-    pub(super) fn connect() -> io::Result<Self> {
-        Ok(Self { daemon: Datagrams::connect(Path::new(SOCKET))? })
+    pub(super) fn connect(facility: Facility) -> io::Result<Self> {
+        Ok(Self { daemon: Datagrams::connect(Path::new(SOCKET))?, facility })
     }
 }
 
 impl Sink for Journald {
     fn write(&self, entry: &Entry) -> bool {
-        self.daemon.send(datagram(entry).as_bytes())
+        self.daemon.send(datagram(entry, self.facility).as_bytes())
     }
 }
 
-fn datagram(entry: &Entry) -> String {
+fn datagram(entry: &Entry, facility: Facility) -> String {
     let mut datagram = String::with_capacity(1_024);
-    let severity = entry.severity();
+    let (severity, facility) = (entry.severity(), facility as u8);
     // Writing to a `String` cannot fail.
     write!(
         datagram,
-        "PRIORITY={severity}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=gateway\nGATEWAY_TARGET={}\nMESSAGE={}\n",
+        "PRIORITY={severity}\nSYSLOG_FACILITY={facility}\nSYSLOG_IDENTIFIER=gateway\nGATEWAY_TARGET={}\nMESSAGE={}\n",
         escape(entry.target),
         entry.text()
     )
@@ -84,7 +85,7 @@ mod tests {
             fields: Fields { message: "message".to_owned(), pairs, ..Fields::default() },
             spans: vec![("id", text("0ABC"))],
         };
-        insta::assert_snapshot!(datagram(&entry), @r#"
+        insta::assert_snapshot!(datagram(&entry, Facility::Mail), @r#"
         PRIORITY=6
         SYSLOG_FACILITY=2
         SYSLOG_IDENTIFIER=gateway

@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -58,12 +59,22 @@ pub(super) trait Sink: fmt::Debug + Send + Sync {
     fn write(&self, entry: &Entry) -> bool;
 }
 
+/// Where entries go at the moment.
+type Place = Arc<ArcSwap<Box<dyn Sink>>>;
+
 /// The running log. Dropping it waits a moment for lines on their way.
 #[derive(Debug)]
 pub struct Logging {
     filter: reload::Handle<Targets, Registry>,
-    stderr: Option<SyncSender<ToStderr>>,
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What a reload changes.
+#[derive(Debug)]
+struct State {
     in_force: Log,
+    stderr: Option<SyncSender<ToStderr>>,
 }
 
 /// Starts the log of this process. With `telemetry`, lines are kept for the console too and lost
@@ -76,36 +87,53 @@ pub fn start(config: &Log, telemetry: Option<Arc<Telemetry>>) -> Result<Logging,
     let (filter, handle) = reload::Layer::new(filter(config.level));
     let registry = tracing_subscriber::registry().with(filter);
     let mut stderr = None;
-    let sink: Box<dyn Sink> = match config.target {
-        LogTarget::Journald => Box::new(Journald::connect().map_err(Error::Journald)?),
-        LogTarget::Syslog => Box::new(Syslog::connect(config.format).map_err(Error::Syslog)?),
-        LogTarget::Stderr => {
-            let lines = spawn_stderr().map_err(Error::Thread)?;
-            stderr = Some(lines.clone());
-            Box::new(Stderr { lines, format: config.format })
-        }
-    };
-    let set = tracing::subscriber::set_global_default(registry.with(Lines { sink, telemetry }));
-    set.map_err(|_| Error::Twice)?;
-    Ok(Logging { filter: handle, stderr, in_force: config.clone() })
+    let place = Arc::new(ArcSwap::from_pointee(open(config, &mut stderr)?));
+    let lines = Lines { place: Arc::clone(&place), telemetry };
+    tracing::subscriber::set_global_default(registry.with(lines)).map_err(|_| Error::Twice)?;
+    let state = Mutex::new(State { in_force: config.clone(), stderr });
+    Ok(Logging { filter: handle, place, state })
 }
 
 impl Logging {
-    /// Puts a changed configuration in force, as far as a running process can: the level. The
-    /// answer says whether target or format differ, which takes a restart.
+    /// Puts a changed configuration in force: level, target, format and facility.
     ///
     /// # Errors
     ///
-    /// [`Error::Reload`] when the subscriber is gone.
-    pub fn reload(&self, config: &Log) -> Result<bool, Error> {
+    /// When the target the operator names is not there, or the subscriber is gone: then entries go
+    /// where they went.
+    pub fn reload(&self, config: &Log) -> Result<(), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { in_force, stderr } = &mut *state;
+        let key = |log: &Log| (log.target, log.format, log.facility);
+        if key(config) != key(in_force) {
+            self.place.store(Arc::new(open(config, stderr)?));
+        }
         self.filter.reload(filter(config.level))?;
-        Ok(config.target != self.in_force.target || config.format != self.in_force.format)
+        *in_force = config.clone();
+        Ok(())
     }
+}
+
+/// Opens the target that `config` names; there is one thread for standard error at most.
+fn open(config: &Log, stderr: &mut Option<SyncSender<ToStderr>>) -> Result<Box<dyn Sink>, Error> {
+    let (format, facility) = (config.format, config.facility);
+    Ok(match config.target {
+        LogTarget::Journald => Box::new(Journald::connect(facility).map_err(Error::Journald)?),
+        LogTarget::Syslog => Box::new(Syslog::connect(format, facility).map_err(Error::Syslog)?),
+        LogTarget::Stderr => {
+            let lines = match stderr {
+                Some(lines) => lines.clone(),
+                None => stderr.insert(spawn_stderr().map_err(Error::Thread)?).clone(),
+            };
+            Box::new(Stderr { lines, format })
+        }
+    })
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        let Some(stderr) = &self.stderr else { return };
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stderr) = &state.stderr else { return };
         let (done, wait) = mpsc::channel();
         if stderr.try_send(ToStderr::Flush(done)).is_ok() {
             // A reader that has not come back after a second does not come back.
@@ -163,13 +191,13 @@ fn spawn_stderr() -> io::Result<SyncSender<ToStderr>> {
 /// The layer that makes an entry of an event.
 #[derive(Debug)]
 struct Lines {
-    sink: Box<dyn Sink>,
+    place: Place,
     telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Lines {
     fn write(&self, entry: &Entry) {
-        let written = self.sink.write(entry);
+        let written = self.place.load().write(entry);
         let Some(telemetry) = &self.telemetry else { return };
         if !written {
             telemetry.count(Counter::LogDropped);
@@ -223,7 +251,6 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::config::file::LogAddresses;
 
     #[derive(Clone, Debug)]
     struct Kept(Arc<Mutex<Vec<String>>>, LogFormat);
@@ -244,14 +271,18 @@ mod tests {
         }
     }
 
+    fn place(sink: impl Sink + 'static) -> Place {
+        Arc::new(ArcSwap::from_pointee(Box::new(sink)))
+    }
+
     fn telemetry() -> Arc<Telemetry> {
-        Arc::new(Telemetry::new(LogAddresses::Masked, clock::now(), clock::wall()))
+        Arc::new(Telemetry::new(&Log::default(), clock::now(), clock::wall()))
     }
 
     fn logged(format: LogFormat, events: impl FnOnce()) -> (String, Arc<Telemetry>) {
         let kept = Kept(Arc::default(), format);
         let telemetry = telemetry();
-        let lines = Lines { sink: Box::new(kept.clone()), telemetry: Some(Arc::clone(&telemetry)) };
+        let lines = Lines { place: place(kept.clone()), telemetry: Some(Arc::clone(&telemetry)) };
         let subscriber = tracing_subscriber::registry().with(filter(LogLevel::Info)).with(lines);
         tracing::subscriber::with_default(subscriber, events);
         let lines = kept.0.lock().unwrap().join("\n");
@@ -298,7 +329,7 @@ mod tests {
     #[test]
     fn a_lost_line_is_counted() {
         let telemetry = telemetry();
-        let lines = Lines { sink: Box::new(Lost), telemetry: Some(Arc::clone(&telemetry)) };
+        let lines = Lines { place: place(Lost), telemetry: Some(Arc::clone(&telemetry)) };
         let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || info!("lost"));
         assert_eq!(telemetry.snapshot(clock::now()).sum("gateway_log_dropped_total", &[]), 1);

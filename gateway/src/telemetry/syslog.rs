@@ -12,13 +12,10 @@ use jiff::{Timestamp, Zoned};
 use super::datagram::Datagrams;
 use super::fields::Entry;
 use super::log::Sink;
-use crate::config::file::LogFormat;
+use crate::config::file::{Facility, LogFormat};
 
 /// Where syslog daemons listen.
 const SOCKET: &str = "/dev/log";
-
-/// Facility `mail` (RFC 3164 table 1).
-pub(super) const FACILITY: u8 = 2;
 
 /// Octets of a datagram; rsyslog's default `maxMessageSize`.
 const DATAGRAM_LENGTH: usize = 8 * 1024;
@@ -28,6 +25,7 @@ const DATAGRAM_LENGTH: usize = 8 * 1024;
 pub(super) struct Syslog {
     daemon: Datagrams,
     format: LogFormat,
+    facility: Facility,
     zone: TimeZone,
 }
 
@@ -37,21 +35,22 @@ impl Syslog {
     /// # Errors
     ///
     /// When nothing listens there.
-    pub(super) fn connect(format: LogFormat) -> io::Result<Self> {
+    pub(super) fn connect(format: LogFormat, facility: Facility) -> io::Result<Self> {
         let daemon = Datagrams::connect(Path::new(SOCKET))?;
-        Ok(Self { daemon, format, zone: TimeZone::system() })
+        Ok(Self { daemon, format, facility, zone: TimeZone::system() })
     }
 }
 
 impl Sink for Syslog {
     fn write(&self, entry: &Entry) -> bool {
         let now = Timestamp::try_from(entry.wall).unwrap_or(Timestamp::UNIX_EPOCH);
-        self.daemon.send(datagram(&now.to_zoned(self.zone.clone()), entry, self.format).as_bytes())
+        let now = now.to_zoned(self.zone.clone());
+        self.daemon.send(datagram(&now, entry, self.format, self.facility).as_bytes())
     }
 }
 
-fn datagram(now: &Zoned, entry: &Entry, format: LogFormat) -> String {
-    let priority = FACILITY << 3 | entry.severity();
+fn datagram(now: &Zoned, entry: &Entry, format: LogFormat, facility: Facility) -> String {
+    let priority = (facility as u8) << 3 | entry.severity();
     let (time, process) = (now.strftime("%b %e %H:%M:%S"), std::process::id());
     let mut datagram = format!("<{priority}>{time} gateway[{process}]: {}", entry.line(format));
     datagram.truncate(datagram.floor_char_boundary(DATAGRAM_LENGTH));
@@ -78,7 +77,7 @@ mod tests {
             spans: vec![],
         };
         let line = "ts=1970-01-01T00:00:00.000Z level=warn target=trouble msg=trouble";
-        let expected = format!("<20>Jan  2 03:04:05 gateway[{}]: {line}", std::process::id());
-        assert_eq!(datagram(&now, &entry, LogFormat::Logfmt), expected);
+        let expected = format!("<132>Jan  2 03:04:05 gateway[{}]: {line}", std::process::id());
+        assert_eq!(datagram(&now, &entry, LogFormat::Logfmt, Facility::Local0), expected);
     }
 }

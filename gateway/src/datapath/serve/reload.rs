@@ -89,7 +89,7 @@ impl Datapath {
             error!(error = chain(&error), "the kernel refuses a part of the configuration");
         }
         if let Err(error) = self.logging.reload(&new.config.log) {
-            warn!(%error, "cannot change the log level");
+            warn!(%error, "this process logs as before");
         }
         for warning in &new.warnings.list {
             warn!(line = warning.line, message = warning.message, "configuration");

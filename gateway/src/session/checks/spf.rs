@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::{Answer, Answering, Check, Subject};
-use crate::config::file::{LogAddresses, Spf};
+use crate::config::file::Spf;
 use crate::dns::Resolver;
 use crate::outcome::{Spf as Finding, SpfResult};
 use crate::policy::spf;
@@ -65,7 +65,7 @@ impl SenderPolicy {
             self.telemetry.trouble(Trouble::Dns, || format!("SPF: {problem}"));
         }
         if *ruling != Ruling::Pass || finding.result == SpfResult::Fail {
-            let shown = self.telemetry.addresses() != LogAddresses::Off;
+            let shown = self.telemetry.shows_domains();
             info!(
                 session = %subject.flow.id,
                 client = %subject.flow.client.ip(),

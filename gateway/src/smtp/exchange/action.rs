@@ -69,6 +69,8 @@ pub enum Action {
     AbortMessage,
     /// What became of a message whose copy was begun.
     MessageDone(MessageDone),
+    /// An envelope of which something was refused is over, and came to no message.
+    EnvelopeRefused(EnvelopeRefused),
     /// Close the connection to the server at once, without QUIT.
     DropServer,
     /// From here on octets pass unread, as soon as what waits for both sides is written.
@@ -99,6 +101,17 @@ pub struct MessageDone {
     pub reply: String,
     /// When its MAIL command came.
     pub started: Instant,
+}
+
+/// An envelope of which something was refused, and that came to no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvelopeRefused {
+    /// Who wanted to send to whom.
+    pub envelope: Envelope,
+    /// The sender was refused.
+    pub sender_refused: bool,
+    /// The last reply that refused one of them.
+    pub reply: String,
 }
 
 /// Something an operator counts.

@@ -50,6 +50,7 @@ impl Exchange {
     /// Ends the session as soon as the client has read what waits for it.
     pub(super) fn finish(&mut self, end: SessionEnd, now: Instant) {
         if !matches!(self.phase, Phase::Closing(_)) {
+            self.envelope_done();
             self.drop_server();
             self.phase = Phase::Closing(end);
             self.clocks.enter(now);

@@ -135,6 +135,7 @@ impl Exchange {
     fn message_done(&mut self, action: MessageAction, reply: String) {
         if let Some(transaction) = self.transaction.as_mut().filter(|open| open.copied) {
             transaction.copied = false;
+            transaction.refusal = None;
             let done = MessageDone {
                 envelope: transaction.envelope.clone(),
                 size: transaction.size,

@@ -194,6 +194,9 @@ impl Exchange {
     }
 
     pub(super) fn ruled(&mut self, command: Command, ruling: Ruling, now: Instant) {
+        if let Ruling::Refuse(refusal) | Ruling::Takeover(refusal) | Ruling::Close(refusal) = &ruling {
+            self.path_refused(&command, refusal);
+        }
         match (ruling, command) {
             (Ruling::Pass, command) => {
                 // What the server has said meanwhile may have put the command out of place.

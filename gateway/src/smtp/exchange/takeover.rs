@@ -36,6 +36,7 @@ impl Exchange {
             self.phase = Phase::Takeover(Takeover { since: now, commands: 0, reason, is_closed });
         }
         if !self.is_in_message() {
+            self.envelope_done();
             self.transaction = None;
         }
         // A command that waited is answered here; the octets of its chunk are no commands.

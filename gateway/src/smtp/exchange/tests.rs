@@ -163,6 +163,7 @@ fn run_on(
                     | Action::MessageDone(_)
                     | Action::DropServer
                     | Action::Splice(_)
+                    | Action::EnvelopeRefused(_)
                     | Action::Note(_) => {}
                 }
             }

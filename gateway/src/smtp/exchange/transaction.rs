@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Phase, Question, Step};
+use super::{Action, EnvelopeRefused, Exchange, Phase, Question, Step};
 use crate::smtp::address::Path;
 use crate::smtp::command::{Command, Parameters};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+
+/// Refused paths whose names are kept; a session must not be able to fill memory with more.
+const REFUSED_KEPT: usize = 20;
 
 /// Who sends a message to whom, as far as the server agreed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +19,10 @@ pub struct Envelope {
     pub sender: String,
     /// Forward paths the server accepted.
     pub recipients: Vec<String>,
-    /// How many the server refused.
+    /// How many the server or the gateway refused.
     pub refused: u32,
+    /// The first of those, at most twenty.
+    pub refused_paths: Vec<String>,
 }
 
 /// A transaction from its MAIL command on.
@@ -35,6 +40,8 @@ pub(super) struct Transaction {
     pub(super) headed: bool,
     /// Its text comes in chunks (RFC 3030).
     pub(super) chunked: bool,
+    /// The last reply that refused a recipient; what becomes of the message tells it no more.
+    pub(super) refusal: Option<String>,
     /// A chunk was refused: only RSET, EHLO and QUIT go on.
     pub(super) failed: bool,
 }
@@ -64,6 +71,7 @@ impl Exchange {
             copied: false,
             headed: false,
             chunked: false,
+            refusal: None,
             failed: false,
         });
         let command = Command::Mail { sender, parameters };
@@ -77,7 +85,9 @@ impl Exchange {
             return self.refuse_command(&Refusal::BadSequence, now);
         };
         if limit != 0 && transaction.asked >= limit {
-            return self.answer(&Refusal::TooManyRecipients);
+            let refusal = Refusal::TooManyRecipients;
+            self.path_refused(&Command::Rcpt { recipient, parameters }, &refusal);
+            return self.answer(&refusal);
         }
         if !takes_path {
             return self.refuse_command(&Refusal::Utf8Unsupported, now);
@@ -94,8 +104,10 @@ impl Exchange {
     }
 
     pub(super) fn mail_answered(&mut self, reply: &Reply) {
-        if !reply.is_positive() {
-            self.transaction = None;
+        if !reply.is_positive()
+            && let Some(transaction) = self.transaction.take()
+        {
+            self.sender_refused(transaction.envelope.sender, reply);
         }
     }
 
@@ -104,16 +116,62 @@ impl Exchange {
             if reply.is_positive() {
                 transaction.envelope.recipients.push(recipient);
             } else {
-                transaction.envelope.refused = transaction.envelope.refused.saturating_add(1);
                 transaction.asked = transaction.asked.saturating_sub(1);
+                self.recipient_refused(recipient, reply.summary());
             }
         }
+    }
+
+    /// A command that the gateway keeps from the server, for the record.
+    pub(super) fn path_refused(&mut self, command: &Command, refusal: &Refusal) {
+        let reply = refusal.reply(&self.rules.voice);
+        match command {
+            Command::Mail { sender, .. } => self.sender_refused(sender.as_str().to_owned(), &reply),
+            Command::Rcpt { recipient, .. } => {
+                self.recipient_refused(recipient.as_str().to_owned(), reply.summary());
+            }
+            Command::Hello { .. }
+            | Command::Data
+            | Command::Bdat { .. }
+            | Command::Rset
+            | Command::Noop
+            | Command::Quit
+            | Command::StartTls
+            | Command::Auth { .. }
+            | Command::Query { .. } => {}
+        }
+    }
+
+    fn sender_refused(&mut self, sender: String, reply: &Reply) {
+        let envelope = Envelope { sender, ..Envelope::default() };
+        let refused = EnvelopeRefused { envelope, sender_refused: true, reply: reply.summary() };
+        self.act(Action::EnvelopeRefused(refused));
+    }
+
+    fn recipient_refused(&mut self, recipient: String, reply: String) {
+        let Some(transaction) = &mut self.transaction else { return };
+        let envelope = &mut transaction.envelope;
+        envelope.refused = envelope.refused.saturating_add(1);
+        if envelope.refused_paths.len() < REFUSED_KEPT {
+            envelope.refused_paths.push(recipient);
+        }
+        transaction.refusal = Some(reply);
+    }
+
+    /// The transaction is over: tells what of its envelope was refused, unless the record of its
+    /// message does.
+    pub(super) fn envelope_done(&mut self) {
+        let Some(transaction) = self.transaction.as_mut().filter(|open| !open.copied) else { return };
+        let Some(reply) = transaction.refusal.take() else { return };
+        let envelope = transaction.envelope.clone();
+        self.act(Action::EnvelopeRefused(EnvelopeRefused { envelope, sender_refused: false, reply }));
     }
 
     /// RSET, EHLO or HELO: the server has forgotten the transaction (RFC 5321 section 4.1.1.5).
     pub(super) fn reset_answered(&mut self, reply: &Reply) {
         if reply.is_positive() {
             self.abort_message("the client reset the transaction");
+            self.envelope_done();
             self.transaction = None;
         }
     }
