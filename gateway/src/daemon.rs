@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock;
 use crate::config::{self, Config};
@@ -41,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long requests of operators that are under way may hold up a successor.
 const ANSWERS: Duration = Duration::from_secs(1);
+/// How often notes about sessions that the kernel carries are looked through.
+const TIDY: Duration = Duration::from_secs(60);
 /// Pause after the kernel could not give a connection, which is for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -103,13 +105,14 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let locks = Arc::new(settings::locks(&config, heir, locking));
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
+    let journal = settings::journal(&config);
     let context = Arc::new(Context {
         table: Arc::new(SessionTable::default()),
         telemetry: Arc::clone(&telemetry),
         facts: settings::facts(&config, Facts::new(questions)),
         handoff: settings::handoff(&config, kernel),
         settings: ArcSwap::from_pointee(settings::make(config, &telemetry)?),
-        direct: Direct::new(ends),
+        direct: Direct::new(ends, journal),
         locks: Arc::clone(&locks),
         stop: stopped,
         arriving: Semaphore::new(session::ARRIVING),
@@ -129,8 +132,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         KernelRequests { sessions: handed_off, ends: ending, locks: locked, held: Arc::clone(&locks) };
     let direct = Arc::clone(&context);
     let news = Box::new(move |news| match news {
-        FlowNews::Carried(flow) => direct.direct.carried(&flow, &direct.table, &direct.telemetry),
-        FlowNews::Ended(report) => direct.direct.ended(report, &direct.telemetry),
+        FlowNews::Carried(flows) => direct.direct.carried(&flows, &direct.table, &direct.telemetry),
+        FlowNews::Ended(reports) => direct.direct.ended(reports, &direct.table, &direct.telemetry),
     });
     let (retire, mut retired) = watch::channel(false);
     let counted = Arc::clone(&context.table);
@@ -140,6 +143,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     keeping.spawn(async move { locks.run().await });
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
+    keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, answers_over) = places();
     if let Some(listener) = control {
@@ -166,7 +170,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         // Whoever comes from here on finds the successor at the same sockets.
         accepting.shutdown().await;
         answering.shutdown().await;
-        // The table of locks is the successor's, and so is its file.
+        // The table of locks is the successor's, and so are the files.
         keeping.shutdown().await;
         // What is answered here has happened before what is answered there.
         let mut answered = std::pin::pin!(answers_over.wait());
@@ -186,7 +190,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     if let Some(parted) = parted {
         // No more flows; those under way may end in good order.
         accepting.shutdown().await;
-        context.direct.leave_all(&context.telemetry);
+        context.direct.leave_all();
         drain(&context, stop, parted == Parted::Lost).await;
         keeping.shutdown().await;
         context.locks.close().await;
@@ -194,6 +198,21 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     answering.shutdown().await;
     helpers.shutdown().await;
     Ok(())
+}
+
+/// Keeps notes about sessions that the kernel carries short, until the task is dropped.
+async fn tidy(context: Arc<Context>) {
+    let mut due = interval(TIDY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first one is due at once, and there is nothing to do yet.
+    due.tick().await;
+    loop {
+        due.tick().await;
+        let context = Arc::clone(&context);
+        if let Err(error) = tokio::task::spawn_blocking(move || context.direct.tidy()).await {
+            tracing::debug!(%error, "notes about sessions that the kernel carries");
+        }
+    }
 }
 
 /// Takes connections until the task is dropped.

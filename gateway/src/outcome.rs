@@ -203,7 +203,7 @@ pub struct HandedOff {
     pub packets_from_client: u64,
     /// Packets from the server.
     pub packets_from_server: u64,
-    /// Whether an earlier process had handed it off: then nothing is known of what was before.
+    /// Whether an earlier process had handed it off: what was before is known by that one's notes.
     pub taken_over: bool,
 }
 
@@ -231,8 +231,6 @@ pub enum SessionEnd {
     Locked,
     /// The gateway stops.
     Shutdown,
-    /// It did not: the gateway stops, and the kernel goes on carrying it.
-    Kept,
     /// The gateway's own trouble: files, memory, sockets.
     Error,
 }

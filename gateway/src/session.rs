@@ -102,12 +102,6 @@ struct Ending {
 }
 
 impl Ending {
-    /// The same, in another lane.
-    const fn named(mut self, lane: &'static str) -> Self {
-        self.lane = lane;
-        self
-    }
-
     fn of(lane: &'static str, end: SessionEnd) -> Self {
         Self { lane, end, conduct: Conduct::default(), engine: None, upstream: None }
     }

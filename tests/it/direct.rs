@@ -56,27 +56,67 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
     }
 }
 
+/// The last line of the reply to a command; an empty one is the connection itself.
+fn reply(mut stream: &TcpStream, command: &str) -> anyhow::Result<String> {
+    stream.write_all(command.as_bytes())?;
+    // Nothing is sent behind a reply that is not asked for.
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        ensure!(lines.read_line(&mut line)? > 0, "no reply to {command:?}");
+        if line.as_bytes().get(3) == Some(&b' ') {
+            return Ok(line);
+        }
+    }
+}
+
+/// A client that has said hello.
+pub(crate) fn greeted(stream: &TcpStream) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    reply(stream, "")?;
+    let answer = reply(stream, "EHLO client.example\r\n")?;
+    ensure!(answer.starts_with("250"), "{answer}");
+    Ok(())
+}
+
+/// The same client gets its 220 to STARTTLS.
+pub(crate) fn start_tls(stream: &TcpStream) -> anyhow::Result<()> {
+    let answer = reply(stream, "STARTTLS\r\n")?;
+    ensure!(answer.starts_with("220"), "{answer}");
+    Ok(())
+}
+
 /// A client that has its 220 to STARTTLS.
 pub(crate) fn started(lab: &Lab, server: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = lab.client().enter(|| TcpStream::connect_timeout(&server, PATIENCE))??;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)?;
-    let mut lines = BufReader::new(&stream);
-    let mut reply = |command: &str| {
-        (&stream).write_all(command.as_bytes())?;
-        loop {
-            let mut line = String::new();
-            lines.read_line(&mut line)?;
-            if line.as_bytes().get(3) == Some(&b' ') {
-                return anyhow::Ok(line);
-            }
-        }
-    };
-    reply("")?;
-    reply("EHLO client.example\r\n")?;
-    let answer = reply("STARTTLS\r\n")?;
-    ensure!(answer.starts_with("220"), "{answer}");
+    greeted(&stream)?;
+    start_tls(&stream)?;
     Ok(stream)
+}
+
+/// The client's hello for a server of this name, answered by the octets of [`echo`].
+pub(crate) fn say_hello(mut stream: &TcpStream, server_name: &str) -> anyhow::Result<()> {
+    let hello = hello(server_name);
+    stream.write_all(&hello)?;
+    let mut answer = vec![0; hello.len()];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer.iter().zip(&hello).all(|(answer, byte)| *answer == byte ^ 1), "{answer:?}");
+    Ok(())
+}
+
+/// A client's hello of TLS 1.3 (RFC 8446 section 4.1.2) in one record.
+fn hello(server_name: &str) -> Vec<u8> {
+    let long = |octets: Vec<u8>| {
+        let length = u16::try_from(octets.len()).expect("short").to_be_bytes();
+        [length.to_vec(), octets].concat()
+    };
+    let host = long([vec![0], long(server_name.as_bytes().to_vec())].concat());
+    let extensions = [vec![0, 0], long(host), vec![0, 43], long(vec![2, 3, 4])].concat();
+    let body =
+        [vec![3, 3], vec![7; 32], vec![0], long(vec![0x13, 0x01]), vec![1, 0], long(extensions)].concat();
+    let handshake = [vec![1, 0], long(body)].concat();
+    [vec![22, 3, 1], long(handshake)].concat()
 }
 
 /// One octet there and back.

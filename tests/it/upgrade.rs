@@ -2,6 +2,7 @@
 //! all when it is no good.
 
 mod locks;
+mod records;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +28,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use nix::unistd::Pid;
 
 use crate::direct::{echo, ping, started, wait_until_direct};
-use crate::survive::{beside_transfer, left_behind, through};
+use crate::survive::{beside_transfer, left_behind, records, through};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -127,10 +128,7 @@ fn upgrade_under_transfer(attach: &'static str, family: Family) -> anyhow::Resul
     second.shutdown(Shutdown::Write)?;
     ensure!((&second).read(&mut [0])? == 0);
     // The record of a session of a process that has left, and of one of the process that serves.
-    let records = || {
-        let log = gateway.log();
-        log.lines().filter(|line| line.contains("packets_from_client")).map(str::to_owned).collect::<Vec<_>>()
-    };
+    let records = || records(&gateway);
     wait::until(PATIENCE, "two records", || Ok((records().len() == 2).then_some(())))?;
     assert_eq!(records().iter().filter(|record| record.contains("taken_over=true")).count(), 1);
     gateway.stop()?;
@@ -173,7 +171,8 @@ fn open_sessions_go_on_through_two_upgrades_and_keep_their_processes() -> anyhow
     assert_eq!(gateway.alive().len(), 3);
     wait::until(PATIENCE, "count of what drains", || {
         Ok(status(&gateway)?.contains("draining   2 processes, 2 sessions").then_some(()))
-    })?;
+    })
+    .with_context(|| format!("{:?}\n{}", status(&gateway), gateway.daemon().log_tail()))?;
     // The older they are the later they end.
     for left in [2, 1] {
         let mut client = sessions.pop().context("two")?;

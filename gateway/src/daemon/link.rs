@@ -86,12 +86,12 @@ pub(super) struct KernelRequests {
     pub(super) held: Arc<Locks>,
 }
 
-/// What is heard of a flow that the kernel carries.
+/// What is heard of flows that the kernel carries.
 pub(super) enum FlowNews {
-    /// It goes on.
-    Carried(CarriedFlow),
-    /// It is over.
-    Ended(FlowReport),
+    /// They go on.
+    Carried(Vec<CarriedFlow>),
+    /// They are over.
+    Ended(Vec<FlowReport>),
 }
 
 /// Asks the datapath process on an operator's behalf.
@@ -254,15 +254,11 @@ impl Link {
                 true
             }
             ToProxy::FlowsEnded { flows } => {
-                for flow in flows {
-                    (self.direct)(FlowNews::Ended(flow));
-                }
+                (self.direct)(FlowNews::Ended(flows));
                 true
             }
             ToProxy::FlowsCarried { flows } => {
-                for flow in flows {
-                    (self.direct)(FlowNews::Carried(flow));
-                }
+                (self.direct)(FlowNews::Carried(flows));
                 true
             }
             ToProxy::LockChanges { changes, whole } => {

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::config::file::{AuthSkip, Origin, SpfCheck, Spool};
 use crate::dns::{self, Resolver};
-use crate::folder;
+use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
@@ -19,6 +19,7 @@ use crate::session::Settings;
 use crate::session::checks::dnsbl::BlockLists;
 use crate::session::checks::spf::SenderPolicy;
 use crate::session::checks::{Check, Checks};
+use crate::session::direct::Journal;
 use crate::smtp::exchange::Rules;
 use crate::spool::{self, Spooler};
 use crate::telemetry::Telemetry;
@@ -106,6 +107,17 @@ pub(super) fn locks(config: &Config, heir: bool, requests: mpsc::Sender<locks::R
     }
     locks.set_exempt(config.locks.exempt.iter().map(|network| network.0).collect());
     locks
+}
+
+/// Where it is noted what the next process needs to know of sessions that the kernel carries.
+pub(super) fn journal(config: &Config) -> Option<Journal> {
+    if config.origin != Origin::Assign {
+        return None;
+    }
+    let folder = Folder::open(&config.spool.directory).inspect_err(|error| {
+        warn!(%error, "records of handed-off sessions that outlive this process will lack what was before");
+    });
+    folder.ok().map(Journal::open)
 }
 
 /// Sessions are left to the kernel program where there is one.

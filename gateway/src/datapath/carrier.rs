@@ -62,7 +62,7 @@ pub enum Order {
     /// A new proxy serves: tell it of all flows that are carried, and from now on of those that
     /// change or end.
     Announce,
-    /// There is no proxy, or another process serves: flows that end are for the next one.
+    /// There is no proxy, or another process serves or is about to: flows that end are for the next one.
     Pause,
     /// The gateway stops: tell the last of all flows, and end them if `end` says how.
     Settle {

@@ -8,7 +8,7 @@ use gateway_common::flow::FlowKey;
 use gateway_common::name;
 use gateway_common::translation::Translation;
 
-use super::maps::{self, absent_is_fine, address};
+use super::maps::{self, address, was_there};
 use super::object::Error;
 
 /// The entries, by the addresses and ports with which packets come in.
@@ -35,13 +35,14 @@ impl FlowTable {
         self.0.insert(key, entry, 0).map_err(of_table)
     }
 
-    /// Removes an entry; nothing happens if there is none.
+    /// Removes an entry; false: there is none. Of two processes that remove one at the same time, one
+    /// hears that it was there.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub fn remove(&mut self, key: &FlowKey) -> Result<(), Error> {
-        absent_is_fine(self.0.remove(key)).map_err(of_table)
+    pub fn remove(&mut self, key: &FlowKey) -> Result<bool, Error> {
+        was_there(self.0.remove(key)).map_err(of_table)
     }
 
     /// All keys. Entries that come and go meanwhile may be missed or seen twice.

@@ -128,7 +128,7 @@ impl Pair {
         for key in [up, down] {
             let watched = table.find(key).map_or(Ok(()), |entry| table.set(key, entry.watched()));
             // An entry that stays frozen would end the session: without one, it goes on.
-            if let Err(error) = watched.or_else(|_| table.remove(key)) {
+            if let Err(error) = watched.or_else(|_| table.remove(key).map(drop)) {
                 tracing::warn!(%error, "a frozen flow stays frozen");
             }
         }

@@ -239,12 +239,17 @@ impl Kernel {
 }
 
 pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+    was_there(removed).map(drop)
+}
+
+/// Whether an element that was to be removed was there.
+pub(super) fn was_there(removed: Result<(), MapError>) -> Result<bool, MapError> {
     match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(false),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        other => other.map(|()| true),
     }
 }
 

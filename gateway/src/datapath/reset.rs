@@ -282,7 +282,7 @@ impl Resets {
         let flow = self.flows.remove(up)?;
         let entry = table.find(up).filter(Translation::resets)?;
         let answer = table.find(&flow.down);
-        Some(sweep::remove(table, up, &entry, answer.as_ref(), flow.end))
+        sweep::remove(table, up, &entry, answer.as_ref(), flow.end)
     }
 
     fn send(&self, segments: &[Segment]) {

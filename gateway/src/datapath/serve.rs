@@ -171,7 +171,7 @@ impl Datapath {
                     None => self.follow().await,
                     Some(word) => self.pass_on(word).await,
                 },
-                (changes, whole) = self.elders.changes() => self.inherit_locks(changes, whole).await,
+                news = self.elders.news() => self.heard_of_elder(news).await,
                 _ = look.tick() => self.follow().await,
                 _ = status.tick() => self.report(),
                 _ = tick.tick() => {

@@ -81,7 +81,7 @@ pub fn settle(table: &mut FlowTable, end: Option<FlowEnd>) -> Vec<FlowReport> {
         let up = table.find(&key).filter(is_carried)?;
         let down = table.find(up.peer());
         let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).or(end)?;
-        Some(remove(table, &key, &up, down.as_ref(), end))
+        remove(table, &key, &up, down.as_ref(), end)
     });
     ended.collect()
 }
@@ -124,7 +124,7 @@ fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowRe
         Fate::Over(end) => {
             let up = table.find(key)?;
             let down = table.find(up.peer());
-            Some(remove(table, key, &up, down.as_ref(), *end))
+            remove(table, key, &up, down.as_ref(), *end)
         }
     }
 }
@@ -134,7 +134,7 @@ pub fn make_room(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
     let up = table.find(key).filter(is_carried)?;
     let down = table.find(up.peer());
     let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).unwrap_or(FlowEnd::Ended);
-    Some(remove(table, key, &up, down.as_ref(), end))
+    remove(table, key, &up, down.as_ref(), end)
 }
 
 fn is_carried(entry: &Translation) -> bool {
@@ -179,19 +179,19 @@ fn verdict(up: &Translation, down: Option<&Translation>, idle: Duration, now: u6
     (!idle.is_zero() && quiet >= idle).then_some(FlowEnd::Idle)
 }
 
-/// Removes a flow, and reports it.
+/// Removes a flow, and reports it, unless another process has: each flow has one record.
 pub(super) fn remove(
     table: &mut FlowTable,
     key: &FlowKey,
     up: &Translation,
     down: Option<&Translation>,
     end: FlowEnd,
-) -> FlowReport {
-    forget(table, key);
+) -> Option<FlowReport> {
+    let mine = forget(table, key);
     if down.is_some() {
         forget(table, up.peer());
     }
-    report(key, up, down, end)
+    mine.then(|| report(key, up, down, end))
 }
 
 /// What became of a flow.
@@ -210,10 +210,11 @@ pub(super) fn report(
     }
 }
 
-fn forget(table: &mut FlowTable, key: &FlowKey) {
-    if let Err(error) = table.remove(key) {
+fn forget(table: &mut FlowTable, key: &FlowKey) -> bool {
+    table.remove(key).unwrap_or_else(|error| {
         tracing::warn!(%error, "an entry of a flow that is over");
-    }
+        false
+    })
 }
 
 fn socket(address: [u8; 16], port: u16) -> SocketAddr {

@@ -20,6 +20,7 @@
 //!           or serving   flows are its own; the old one drains
 //!  old → new   draining  sessions that are open, each second
 //!              lock-changes  what became of locks lately, and whenever one changes
+//!              flows-ended   flows that gave way to others which the old process hands off
 //!  new → old   leave     end what is open, soon
 //! ```
 //!
@@ -35,6 +36,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ipc;
+use crate::ipc::flow::FlowReport;
 use crate::ipc::lock::LockChange;
 use crate::ipc::memfile;
 
@@ -76,6 +78,11 @@ pub enum ToSuccessor {
         changes: Vec<LockChange>,
         /// Whether these were the last of those before it was told to drain.
         whole: bool,
+    },
+    /// Flows that the kernel carried and that are over: their sessions are the new process's.
+    FlowsEnded {
+        /// A few at a time.
+        flows: Vec<FlowReport>,
     },
 }
 

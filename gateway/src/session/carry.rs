@@ -8,9 +8,32 @@ use tokio::time::timeout;
 use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
 use crate::handoff::{Ended, Side};
-use crate::outcome::SessionEnd;
+use crate::outcome::{Conduct, SessionEnd};
 use crate::smtp::refusal::Refusal;
 use crate::telemetry::{Counter, Trouble};
+
+/// What was before the octets of a session passed unread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    /// What its lane is called from here on.
+    lane: &'static str,
+    conduct: Conduct,
+}
+
+impl Past {
+    fn of(lane: &'static str) -> Self {
+        Self { lane, conduct: Conduct::default() }
+    }
+
+    /// It was inspected.
+    pub(super) const fn inspected(conduct: Conduct) -> Self {
+        Self { lane: "splice", conduct }
+    }
+
+    fn ending(self, end: SessionEnd) -> Ending {
+        Ending { conduct: self.conduct, ..Ending::of(self.lane, end) }
+    }
+}
 
 /// Forwards a flow of the bypass lane that the kernel left to the proxy.
 pub(super) async fn bypass(
@@ -32,7 +55,7 @@ pub(super) async fn bypass(
             return Ending::of("bypass", SessionEnd::Connect);
         }
     };
-    carry(client, server, live, settings, context).await.named("bypass")
+    carry(client, server, live, Past::of("bypass"), settings, context).await
 }
 
 /// Moves octets both ways until the session is over.
@@ -40,6 +63,7 @@ pub(super) async fn carry(
     client: TcpStream,
     server: TcpStream,
     live: &OpenSession,
+    past: Past,
     settings: &Settings,
     context: &Context,
 ) -> Ending {
@@ -49,19 +73,18 @@ pub(super) async fn carry(
     let count = |side, octets| count(live, context, side, octets);
     let stopped = stopped(live, context);
     let idle = settings.config.timeouts.idle.duration();
-    let name = (live.flow().client, live.flow().destination);
     let upstream = ends(&server).filter(|_| settings.config.splice.engine.hands_off());
     if let Some(upstream) = upstream {
-        context.direct.expect(name, upstream);
+        context.direct.expect(live, past.lane, past.conduct, upstream);
     }
     let engine = settings.config.splice.engine;
     let carried = context.handoff.carry(client, server, engine, idle, count, stopped).await;
     if matches!(carried.ended, Ended::HandedOff) {
         let engine = Some(carried.engine);
-        return Ending { upstream, engine, ..Ending::of("splice", SessionEnd::Client) };
+        return Ending { upstream, engine, ..past.ending(SessionEnd::Client) };
     }
     if let Some(upstream) = upstream {
-        context.direct.release(name, upstream);
+        context.direct.release(live, upstream);
     }
     let end = match carried.ended {
         Ended::Closed { first: Side::Client } | Ended::Broken { side: Side::Client, .. } => {
@@ -73,7 +96,7 @@ pub(super) async fn carry(
         Ended::Idle => SessionEnd::Timeout,
         Ended::HandedOff | Ended::Stopped => who_stopped(live, context),
     };
-    Ending { engine: Some(carried.engine), ..Ending::of("splice", end) }
+    Ending { engine: Some(carried.engine), ..past.ending(end) }
 }
 
 /// Both ends of a connection.
@@ -86,6 +109,7 @@ pub(super) async fn after_starttls(
     client: TcpStream,
     server: TcpStream,
     live: &OpenSession,
+    past: Past,
     settings: &Settings,
     context: &Context,
 ) -> Ending {
@@ -97,7 +121,7 @@ pub(super) async fn after_starttls(
         () = stopped(live, context) => {
             reset(&client);
             reset(&server);
-            return Ending::of("splice", who_stopped(live, context));
+            return past.ending(who_stopped(live, context));
         }
     };
     match hello {
@@ -105,9 +129,9 @@ pub(super) async fn after_starttls(
             if let Some(facts) = facts {
                 live.set_tls(facts);
             }
-            carry(client, server, live, settings, context).await
+            carry(client, server, live, past, settings, context).await
         }
-        Err(end) => Ending::of("splice", end),
+        Err(end) => past.ending(end),
     }
 }
 

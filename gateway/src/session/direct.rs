@@ -1,6 +1,7 @@
 //! Sessions that the kernel carries alone: no socket, no task, only their place in the table.
 //!
-//! Owns what is needed to write their records. The datapath process tells when they are over.
+//! Owns what is needed to write their records, and notes it where the next process finds it. The
+//! datapath process tells when they are over.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -8,15 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::record;
-use super::table::{Ceilings, OpenSession, SessionTable, Stage};
-use crate::clock;
-use crate::handoff::Engine;
+mod entry;
+mod journal;
+mod parked;
+
+pub use journal::Journal;
+
+use entry::Entry;
+use parked::Parked;
+
+use super::table::{LiveSession, OpenSession, SessionTable};
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::intercept::flow::{Flow, SessionId};
-use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport, Traffic};
-use crate::outcome::{Conduct, HandedOff, SessionEnd};
-use crate::telemetry::{Counter, Telemetry};
+use crate::ipc::flow::{CarriedFlow, FlowReport};
+use crate::outcome::Conduct;
+use crate::telemetry::Telemetry;
 
 /// Who speaks to whom, as the client sees it.
 pub type FlowName = (ClientAddr, OriginalDst);
@@ -25,6 +31,8 @@ pub type FlowName = (ClientAddr, OriginalDst);
 #[derive(Debug)]
 pub struct Direct {
     inner: Mutex<Inner>,
+    /// Absent where there is no folder for it.
+    journal: Option<Journal>,
     ends: mpsc::Sender<FlowName>,
 }
 
@@ -39,37 +47,12 @@ struct Inner {
     taken: HashSet<(SocketAddr, SocketAddr)>,
 }
 
-#[derive(Debug)]
-struct Parked {
-    session: OpenSession,
-    lane: &'static str,
-    conduct: Conduct,
-    upstream: (SocketAddr, SocketAddr),
-    /// Whether an earlier proxy process had handed it off.
-    taken_over: bool,
-    /// What is known of its traffic since the handoff, from the client and from the server.
-    from_client: Traffic,
-    from_server: Traffic,
-}
-
-impl Parked {
-    /// Notes how much has passed since the handoff.
-    fn note(&mut self, from_client: Traffic, from_server: Traffic, telemetry: &Telemetry) {
-        let client = from_client.octets.saturating_sub(self.from_client.octets);
-        let server = from_server.octets.saturating_sub(self.from_server.octets);
-        self.session.add_from_client(client);
-        self.session.add_from_server(server);
-        telemetry.add(Counter::ClientOctets, client);
-        telemetry.add(Counter::ServerOctets, server);
-        (self.from_client, self.from_server) = (from_client, from_server);
-    }
-}
-
 impl Direct {
-    /// Flows that are to be ended are told through `ends`.
+    /// Flows that are to be ended are told through `ends`; what the next process needs is noted in
+    /// `journal`.
     #[must_use]
-    pub fn new(ends: mpsc::Sender<FlowName>) -> Self {
-        Self { inner: Mutex::default(), ends }
+    pub fn new(ends: mpsc::Sender<FlowName>, journal: Option<Journal>) -> Self {
+        Self { inner: Mutex::default(), journal, ends }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -84,126 +67,138 @@ impl Direct {
     }
 
     /// Expects a session, and keeps the ends of its connection from being used, before it is known
-    /// whether the kernel takes it.
-    pub(super) fn expect(&self, name: FlowName, upstream: (SocketAddr, SocketAddr)) {
+    /// whether the kernel takes it. Another process may hear of the flow before this one does.
+    pub(super) fn expect(
+        &self,
+        session: &LiveSession,
+        lane: &str,
+        conduct: Conduct,
+        upstream: (SocketAddr, SocketAddr),
+    ) {
+        if let Some(journal) = &self.journal {
+            journal.note(&Entry::of(session, lane, conduct, [0; 2]));
+        }
         let mut inner = self.lock();
         inner.taken.insert(upstream);
-        inner.expected.insert(name, None);
+        inner.expected.insert(name_of(session), None);
     }
 
     /// The session ends with its sockets.
-    pub(super) fn release(&self, name: FlowName, upstream: (SocketAddr, SocketAddr)) {
+    pub(super) fn release(&self, session: &LiveSession, upstream: (SocketAddr, SocketAddr)) {
         let mut inner = self.lock();
         inner.taken.remove(&upstream);
-        inner.expected.remove(&name);
+        inner.expected.remove(&name_of(session));
     }
 
     /// Takes in a session that was handed off.
     pub(super) fn park(
         &self,
         session: OpenSession,
-        lane: &'static str,
+        lane: &str,
         conduct: Conduct,
         upstream: (SocketAddr, SocketAddr),
         telemetry: &Telemetry,
     ) {
-        let name = (session.flow().client, session.flow().destination);
+        let name = name_of(&session);
         session.end_by(self.ends.clone());
+        let mut parked = Parked::own(session, lane, conduct, upstream);
+        if let Some(journal) = &self.journal {
+            // It has gone on since it was expected.
+            journal.note(&parked.entry());
+        }
         let mut inner = self.lock();
-        let (from_client, from_server) = (Traffic::default(), Traffic::default());
-        let parked = Parked { session, lane, conduct, upstream, taken_over: false, from_client, from_server };
-        inner.parked.insert(name, parked);
-        let early = inner.expected.remove(&name).flatten();
-        drop(inner);
-        if let Some(report) = early {
-            self.ended(report, telemetry);
+        match inner.expected.remove(&name).flatten() {
+            None => {
+                inner.parked.insert(name, parked);
+            }
+            Some(report) => {
+                inner.taken.remove(&upstream);
+                drop(inner);
+                parked.note(report.from_client, report.from_server, telemetry);
+                parked.finish(report.end, telemetry);
+            }
         }
     }
 
-    /// A flow is over.
-    pub fn ended(&self, report: FlowReport, telemetry: &Telemetry) {
-        let name = (report.client, report.destination);
-        let mut inner = self.lock();
-        if let Some(mut parked) = inner.parked.remove(&name) {
-            inner.taken.remove(&parked.upstream);
+    /// Flows are over.
+    pub fn ended(&self, reports: Vec<FlowReport>, table: &Arc<SessionTable>, telemetry: &Telemetry) {
+        let mut looked = false;
+        for report in reports {
+            let name = (report.client, report.destination);
+            let mut inner = self.lock();
+            // The one before, if the same client has come again with the same port.
+            let known = inner.parked.remove(&name);
+            if known.is_none()
+                && let Some(early) = inner.expected.get_mut(&name)
+            {
+                *early = Some(report);
+                continue;
+            }
+            // One that is not known was handed off by a process that drains, and never seen to move.
+            let known = known.or_else(|| self.recall(name, table, &mut looked));
+            let Some(mut parked) = known else { continue };
+            if let Some(upstream) = parked.upstream {
+                inner.taken.remove(&upstream);
+            }
             drop(inner);
             parked.note(report.from_client, report.from_server, telemetry);
-            finish(&parked, end_of(report.end), telemetry);
-        } else if let Some(early) = inner.expected.get_mut(&name) {
-            *early = Some(report);
-        } else {
-            drop(inner);
-            tracing::info!(
-                client = %report.client,
-                destination = %report.destination,
-                from_client = report.from_client.octets,
-                from_server = report.from_server.octets,
-                end = ?report.end,
-                "a flow that nobody knows is over"
-            );
+            parked.finish(report.end, telemetry);
         }
     }
 
-    /// A flow goes on. One that is not known was handed off by an earlier process: it gets a place.
-    pub fn carried(&self, flow: &CarriedFlow, table: &Arc<SessionTable>, telemetry: &Telemetry) {
-        let name = (flow.client, flow.destination);
+    /// Flows go on. Those that are not known were handed off by other processes: they get places.
+    pub fn carried(&self, flows: &[CarriedFlow], table: &Arc<SessionTable>, telemetry: &Telemetry) {
+        let mut looked = false;
         let mut inner = self.lock();
-        if let Some(parked) = inner.parked.get_mut(&name) {
-            parked.note(flow.from_client, flow.from_server, telemetry);
-            return;
+        for flow in flows {
+            let name = (flow.client, flow.destination);
+            if let Some(parked) = inner.parked.get_mut(&name) {
+                parked.note(flow.from_client, flow.from_server, telemetry);
+                continue;
+            }
+            if inner.expected.contains_key(&name) {
+                continue;
+            }
+            let Some(mut parked) = self.recall(name, table, &mut looked) else { continue };
+            parked.session.end_by(self.ends.clone());
+            parked.resume(flow.from_client, flow.from_server);
+            parked.upstream = Some(flow.upstream);
+            inner.taken.insert(flow.upstream);
+            inner.parked.insert(name, parked);
         }
-        if inner.expected.contains_key(&name) {
-            return;
-        }
-        let id = SessionId::next(clock::wall());
-        let known = Flow::new(id, flow.client, flow.destination);
-        // It is there already: no ceiling keeps it out.
-        let Ok(session) = table.open(known, clock::now(), Ceilings::default()) else { return };
-        session.set_stage(Stage::Splice);
-        session.end_by(self.ends.clone());
-        session.add_from_client(flow.from_client.octets);
-        session.add_from_server(flow.from_server.octets);
-        inner.taken.insert(flow.upstream);
-        let parked = Parked {
-            session,
-            lane: "splice",
-            conduct: Conduct::default(),
-            upstream: flow.upstream,
-            taken_over: true,
-            from_client: flow.from_client,
-            from_server: flow.from_server,
-        };
-        inner.parked.insert(name, parked);
     }
 
-    /// The gateway stops, and the kernel goes on carrying all of them.
-    pub fn leave_all(&self, telemetry: &Telemetry) {
-        let parked = std::mem::take(&mut self.lock().parked);
-        for parked in parked.into_values() {
-            finish(&parked, SessionEnd::Kept, telemetry);
+    /// A session that another process had handed off; `looked`: its notes were read just before.
+    fn recall(&self, name: FlowName, table: &Arc<SessionTable>, looked: &mut bool) -> Option<Parked> {
+        let noted = self.journal.as_ref().and_then(|journal| {
+            // What was read earlier may be about the session before, if the same client has come
+            // again with the same port.
+            if !std::mem::replace(looked, true) {
+                journal.look();
+            }
+            journal.recall(&name)
+        });
+        Parked::recall(name, noted, table)
+    }
+
+    /// Keeps what is noted for the next process short. Blocks.
+    pub fn tidy(&self) {
+        if let Some(journal) = &self.journal {
+            let carried = self.lock().parked.len();
+            journal.tidy(carried, || self.lock().parked.values().map(Parked::entry).collect());
+        }
+    }
+
+    /// The gateway stops, and the kernel goes on carrying all of them: their records are the next
+    /// gateway's to write.
+    pub fn leave_all(&self) {
+        let none = std::mem::take(&mut self.lock().parked).is_empty();
+        if let Some(journal) = self.journal.as_ref().filter(|_| none) {
+            journal.discard();
         }
     }
 }
 
-const fn end_of(end: FlowEnd) -> SessionEnd {
-    match end {
-        FlowEnd::Closed | FlowEnd::ClientReset => SessionEnd::Client,
-        FlowEnd::ServerReset => SessionEnd::Server,
-        FlowEnd::Idle => SessionEnd::Timeout,
-        FlowEnd::Ended => SessionEnd::Operator,
-        FlowEnd::Limit => SessionEnd::Gateway,
-        FlowEnd::Locked => SessionEnd::Locked,
-        FlowEnd::Shutdown => SessionEnd::Shutdown,
-    }
-}
-
-fn finish(parked: &Parked, end: SessionEnd, telemetry: &Telemetry) {
-    let Parked { session, lane, conduct, taken_over, from_client, from_server, .. } = parked;
-    let handed_off = HandedOff {
-        packets_from_client: from_client.packets,
-        packets_from_server: from_server.packets,
-        taken_over: *taken_over,
-    };
-    let record = record::session(session, lane, end, *conduct, Some(Engine::Handoff), Some(handed_off));
-    telemetry.session(&record);
+const fn name_of(session: &LiveSession) -> FlowName {
+    (session.flow().client, session.flow().destination)
 }

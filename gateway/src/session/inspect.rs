@@ -10,10 +10,11 @@ use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
+use super::carry::{self, Past};
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::{Context, Ending, Settings, carry, linger, record, upstream};
+use super::{Context, Ending, Settings, linger, record, upstream};
 use crate::clock;
 use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
@@ -70,13 +71,13 @@ pub(super) async fn run(
     let Driver { client, server, splice, .. } = driver;
     match (end, server) {
         (None, Some(server)) => {
-            let carried = match splice {
+            let past = Past::inspected(conduct);
+            match splice {
                 Some(Unread::Authenticated) => {
-                    Box::pin(carry::carry(client, server, live, settings, context)).await
+                    Box::pin(carry::carry(client, server, live, past, settings, context)).await
                 }
-                _ => Box::pin(carry::after_starttls(client, server, live, settings, context)).await,
-            };
-            Ending { conduct, ..carried }
+                _ => Box::pin(carry::after_starttls(client, server, live, past, settings, context)).await,
+            }
         }
         (end, server) => {
             drop(server);

@@ -90,6 +90,11 @@ impl LiveSession {
         self.messages.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
+    /// Notes how many messages were begun while another process had the session.
+    pub fn set_messages(&self, messages: u32) {
+        self.messages.store(messages, Ordering::Relaxed);
+    }
+
     /// Messages begun.
     #[must_use]
     pub fn messages(&self) -> u32 {

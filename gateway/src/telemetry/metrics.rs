@@ -17,7 +17,7 @@ use crate::ipc::flow::Refusal;
 use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
-const ENDS: [SessionEnd; 12] = [
+const ENDS: [SessionEnd; 11] = [
     SessionEnd::Quit,
     SessionEnd::Client,
     SessionEnd::Server,
@@ -28,7 +28,6 @@ const ENDS: [SessionEnd; 12] = [
     SessionEnd::Operator,
     SessionEnd::Locked,
     SessionEnd::Shutdown,
-    SessionEnd::Kept,
     SessionEnd::Error,
 ];
 const ACTIONS: [MessageAction; 5] = [
@@ -65,7 +64,6 @@ pub const fn end_name(end: SessionEnd) -> &'static str {
         SessionEnd::Operator => "operator",
         SessionEnd::Locked => "locked",
         SessionEnd::Shutdown => "shutdown",
-        SessionEnd::Kept => "kept",
         SessionEnd::Error => "error",
     }
 }

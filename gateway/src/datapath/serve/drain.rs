@@ -124,13 +124,20 @@ impl Datapath {
             tokio::select! {
                 event = self.proxy.event() => match event {
                     Event::Said(ToDatapath::Draining { sessions }) => successor.mention(sessions),
-                    Event::Said(ToDatapath::LockChanges { changes, whole }) => successor.tell(changes, whole).await,
+                    Event::Said(ToDatapath::LockChanges { changes, whole }) => successor.tell_locks(changes, whole).await,
                     Event::Said(message) => self.answer(message, Vec::new()),
                     Event::Brought(message, descriptors) => self.answer(message, descriptors),
                     Event::Dead(reason) => return info!(reason, "the proxy process has left"),
                     Event::Due => return,
                 },
-                Some(word) = kernel_event(self.steering.as_mut()) => self.pass_on(word).await,
+                Some(word) = kernel_event(self.steering.as_mut()) => {
+                    if let (Word::Ended(flows), true) = (&word, followed) {
+                        // Their sessions are the successor's, whoever has handed them off.
+                        successor.tell_ended(flows.clone()).await;
+                    } else {
+                        self.pass_on(word).await;
+                    }
+                }
                 wish = successor.wish(), if followed => match wish {
                     Wish::Leave => return self.drain(signals).await,
                     Wish::Gone => {

@@ -9,11 +9,12 @@ use tracing::{error, info};
 use super::Datapath;
 use super::notify::{notify, notify_reloading};
 use super::reload::shorten;
+use crate::datapath::carrier::Order;
 use crate::datapath::chain;
 use crate::datapath::takeover::binary::{Binary, Own};
+use crate::datapath::takeover::elders::News;
 use crate::datapath::takeover::successor::{Estate, Successor};
 use crate::datapath::takeover::{Error, Thing};
-use crate::ipc::lock::LockChange;
 use crate::ipc::{ToProxy, Upgraded};
 
 type Work = Pin<Box<dyn Future<Output = Result<Successor, Error>>>>;
@@ -61,6 +62,11 @@ impl Datapath {
         let own = || self.own.as_ref().map(|own| own.path().to_owned());
         let binary = Binary::open(&binary.or_else(own).ok_or(Error::Unknown)?)?;
         let estate = self.estate()?;
+        // From here on, flows that end are the successor's: it would make places for them, and never
+        // hear of their end.
+        if let Some(steering) = &self.steering {
+            steering.order(Order::Pause);
+        }
         Ok(Box::pin(Successor::start(binary, self.source.path.clone(), estate)))
     }
 
@@ -121,10 +127,11 @@ impl Datapath {
     /// A new process that came to nothing may have changed what the two share.
     async fn restore(&mut self) {
         let Some(steering) = &mut self.steering else { return };
-        if self.proxy.is_ready()
-            && let Err(error) = steering.open(&self.listeners)
-        {
-            error!(error = chain(&error), "flows cannot be steered any more");
+        if self.proxy.is_ready() {
+            if let Err(error) = steering.open(&self.listeners) {
+                error!(error = chain(&error), "flows cannot be steered any more");
+            }
+            steering.order(Order::Announce);
         }
         self.follow().await;
     }
@@ -146,10 +153,21 @@ impl Datapath {
         }
     }
 
-    /// Tells the proxy what an older process has changed of the locks.
-    pub(super) async fn inherit_locks(&self, changes: Vec<LockChange>, whole: bool) {
-        if let Err(error) = self.proxy.tell(&ToProxy::LockChanges { changes, whole }, &[]).await {
-            error!(error = chain(&error), "upgrade: locks that an older process has changed are lost");
+    /// What an older process leaves is this one's.
+    pub(super) async fn heard_of_elder(&self, news: News) {
+        let message = match news {
+            News::Locks { changes, whole } => ToProxy::LockChanges { changes, whole },
+            News::FlowsEnded(flows) => ToProxy::FlowsEnded { flows },
+            News::Left => {
+                // Sessions that it has handed off and in which nothing passes are known to nobody yet.
+                if let Some(steering) = self.steering.as_ref().filter(|_| self.proxy.is_ready()) {
+                    steering.order(Order::Announce);
+                }
+                return;
+            }
+        };
+        if let Err(error) = self.proxy.tell(&message, &[]).await {
+            error!(error = chain(&error), "upgrade: what an older process has changed is lost");
         }
     }
 

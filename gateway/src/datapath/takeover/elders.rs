@@ -14,13 +14,27 @@ use tracing::{debug, info, warn};
 use super::successor::Estate;
 use super::{ELDERS, Error, Thing, ToPredecessor, ToSuccessor};
 use crate::ipc::Channel;
+use crate::ipc::flow::FlowReport;
 use crate::ipc::lock::LockChange;
 
-/// Messages about locks that wait for the rest of this process.
-const CHANGES_WAITING: usize = 8;
+/// Messages that wait for the rest of this process.
+const WAITING: usize = 8;
 
-/// Changes of locks, and whether they were the last of those before the old process was told to drain.
-pub type Changes = (Vec<LockChange>, bool);
+/// What is heard of an old process.
+#[derive(Debug)]
+pub enum News {
+    /// What it has changed of the locks.
+    Locks {
+        /// A few at a time.
+        changes: Vec<LockChange>,
+        /// Whether these were the last of those before it was told to drain.
+        whole: bool,
+    },
+    /// Flows that are over, and whose sessions are this process's.
+    FlowsEnded(Vec<FlowReport>),
+    /// It has left, with the last of its sessions that has sockets.
+    Left,
+}
 
 /// An old process.
 #[derive(Debug)]
@@ -28,8 +42,8 @@ pub struct Elder {
     channel: Arc<Channel>,
     process: OwnedFd,
     sessions: Arc<AtomicU64>,
-    /// What it has changed of the locks.
-    changes: mpsc::Receiver<Changes>,
+    /// What it leaves to this process.
+    news: mpsc::Receiver<News>,
     listening: JoinHandle<()>,
 }
 
@@ -42,13 +56,13 @@ impl Elder {
     #[must_use]
     pub fn new(channel: Channel, process: OwnedFd) -> Self {
         let (channel, sessions) = (Arc::new(channel), Arc::new(AtomicU64::new(0)));
-        let (changed, changes) = mpsc::channel(CHANGES_WAITING);
-        let listening = tokio::spawn(listen(Arc::clone(&channel), Arc::clone(&sessions), changed));
-        Self { channel, process, sessions, changes, listening }
+        let (told, news) = mpsc::channel(WAITING);
+        let listening = tokio::spawn(listen(Arc::clone(&channel), Arc::clone(&sessions), told));
+        Self { channel, process, sessions, news, listening }
     }
 
     fn is_gone(&self) -> bool {
-        self.listening.is_finished() && self.changes.is_empty()
+        self.listening.is_finished() && self.news.is_empty()
     }
 }
 
@@ -59,23 +73,24 @@ impl Drop for Elder {
 }
 
 /// Listens until the other side has left.
-async fn listen(channel: Arc<Channel>, sessions: Arc<AtomicU64>, changed: mpsc::Sender<Changes>) {
+async fn listen(channel: Arc<Channel>, sessions: Arc<AtomicU64>, told: mpsc::Sender<News>) {
     loop {
-        match channel.receive::<ToSuccessor>().await {
+        let news = match channel.receive::<ToSuccessor>().await {
             Ok(Some((ToSuccessor::Draining { sessions: open }, _))) => {
                 sessions.store(open, Ordering::Relaxed);
+                continue;
             }
-            Ok(Some((ToSuccessor::LockChanges { changes, whole }, _))) => {
-                if changed.send((changes, whole)).await.is_err() {
-                    debug!("an old process changes locks while this one stops");
-                }
-            }
-            Ok(Some(_)) => {}
+            Ok(Some((ToSuccessor::LockChanges { changes, whole }, _))) => News::Locks { changes, whole },
+            Ok(Some((ToSuccessor::FlowsEnded { flows }, _))) => News::FlowsEnded(flows),
+            Ok(Some(_)) => continue,
             Ok(None) => return info!("an old process has left"),
             Err(error) => {
                 debug!(%error, "an old process cannot be understood");
                 return;
             }
+        };
+        if told.send(news).await.is_err() {
+            debug!("an old process has news while this one stops");
         }
     }
 }
@@ -92,12 +107,16 @@ impl Elders {
         self.list.push(elder);
     }
 
-    /// What one of them has changed of the locks. Cancelled, it loses nothing.
-    pub async fn changes(&mut self) -> Changes {
+    /// What is heard of one of them. Cancelled, it loses nothing.
+    pub async fn news(&mut self) -> News {
         poll_fn(|context| {
-            for elder in &mut self.list {
-                if let Poll::Ready(Some(changes)) = elder.changes.poll_recv(context) {
-                    return Poll::Ready(changes);
+            for place in 0..self.list.len() {
+                let Some(elder) = self.list.get_mut(place) else { break };
+                if let Poll::Ready(news) = elder.news.poll_recv(context) {
+                    return Poll::Ready(news.unwrap_or_else(|| {
+                        self.list.remove(place);
+                        News::Left
+                    }));
                 }
             }
             Poll::Pending
@@ -106,10 +125,10 @@ impl Elders {
     }
 
     /// How many there are, and how many sessions they have open.
-    pub fn count(&mut self) -> (u64, u64) {
-        self.list.retain(|elder| !elder.is_gone());
-        let sessions = self.list.iter().map(|elder| elder.sessions.load(Ordering::Relaxed));
-        (u64::try_from(self.list.len()).unwrap_or(u64::MAX), sessions.fold(0, u64::saturating_add))
+    pub fn count(&self) -> (u64, u64) {
+        let there = || self.list.iter().filter(|elder| !elder.is_gone());
+        let sessions = there().map(|elder| elder.sessions.load(Ordering::Relaxed));
+        (u64::try_from(there().count()).unwrap_or(u64::MAX), sessions.fold(0, u64::saturating_add))
     }
 
     /// Adds them to what a successor is given.
@@ -142,7 +161,7 @@ impl Elders {
     /// Waits until all of them have left. Cancelled, it has lost nothing.
     pub async fn gone(&mut self) {
         while let Some(elder) = self.list.last_mut() {
-            elder.changes.close();
+            elder.news.close();
             // A task that only listens does not fail.
             drop((&mut elder.listening).await);
             self.list.pop();

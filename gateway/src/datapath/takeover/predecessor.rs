@@ -94,7 +94,8 @@ impl Predecessor {
                 ToSuccessor::Given => return taken.complete(),
                 ToSuccessor::Offer { .. }
                 | ToSuccessor::Draining { .. }
-                | ToSuccessor::LockChanges { .. } => return Err(Error::NothingGiven),
+                | ToSuccessor::LockChanges { .. }
+                | ToSuccessor::FlowsEnded { .. } => return Err(Error::NothingGiven),
             }
         }
     }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::binary::Binary;
 use super::{Error, Thing, ToPredecessor, ToSuccessor, VERSION};
+use crate::ipc::flow::FlowReport;
 use crate::ipc::lock::LockChange;
 use crate::ipc::{self, Channel, memfile};
 
@@ -138,12 +139,22 @@ impl Successor {
     }
 
     /// Tells it what has become of locks.
-    pub async fn tell(&self, changes: Vec<LockChange>, whole: bool) {
-        let news = ToSuccessor::LockChanges { changes, whole };
-        let told = timeout(ROOM, self.channel.send(&news, &[])).await;
-        if !matches!(told, Ok(Ok(()))) {
+    pub async fn tell_locks(&self, changes: Vec<LockChange>, whole: bool) {
+        if !self.tell(&ToSuccessor::LockChanges { changes, whole }).await {
             warn!("the process that took over does not hear of locks that were changed here");
         }
+    }
+
+    /// Tells it of flows that are over.
+    pub async fn tell_ended(&self, flows: Vec<FlowReport>) {
+        let number = flows.len();
+        if !self.tell(&ToSuccessor::FlowsEnded { flows }).await {
+            warn!(number, "the process that took over does not hear of sessions that are over");
+        }
+    }
+
+    async fn tell(&self, news: &ToSuccessor) -> bool {
+        matches!(timeout(ROOM, self.channel.send(news, &[])).await, Ok(Ok(())))
     }
 
     /// Tells it how many sessions are still open here.
