@@ -246,19 +246,10 @@ fn a_flow_whose_packets_are_dropped_is_reported_at_once_and_gives_way_to_another
         let (from, to) = (direct.client.local_addr()?, direct.client.peer_addr()?);
         socket2::SockRef::from(&direct.client).set_linger(Some(Duration::ZERO))?;
         drop(direct);
-        // For a moment every process that another test starts has what this one has just closed.
-        let again =
-            wait::until(PATIENCE, "the port to be free", || match router::connect(lab.client(), from, to) {
-                Err(error) if is_in_use(&error) => Ok(None),
-                connected => connected.map(Some),
-            })?;
+        let again = router::connect_again(lab.client(), from, to)?;
         let [listener, _] = &rest.listeners;
         let (accepted, peer) = listener.accept()?;
         ensure!(peer.as_socket() == Some(from));
         router::carry(&again, &accepted.into(), b"another flow")
     })
-}
-
-fn is_in_use(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
 }

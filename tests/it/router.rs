@@ -1,6 +1,6 @@
 //! A router that steers, without a proxy: the test is what accepts.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use gateway::datapath::maps::Family;
 use gateway::datapath::object::{Kernel, Settings};
 use gateway_tests::lab::{self, LAN, Lab, WAN};
 use gateway_tests::netns::Netns;
+use gateway_tests::wait;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Both versions of the Internet protocol.
 pub(crate) const FAMILIES: [lab::Family; 2] = [lab::Family::V4, lab::Family::V6];
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const OWN_MARK: u32 = 0x2600;
 
 /// A router that steers: the program, the routing it needs, and listeners for both families.
@@ -109,6 +110,19 @@ pub(crate) fn connect(netns: &Netns, from: SocketAddr, to: SocketAddr) -> anyhow
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(socket.into())
     })?
+}
+
+/// The same from an address and port that the client has just had: for a moment every process that
+/// another test starts has what this one has closed.
+pub(crate) fn connect_again(netns: &Netns, from: SocketAddr, to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let is_taken = |error: &anyhow::Error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable))
+    };
+    wait::until(PATIENCE, "the port to be free", || match connect(netns, from, to) {
+        Err(error) if is_taken(&error) => Ok(None),
+        connected => connected.map(Some),
+    })
 }
 
 /// Any port of the client's.
