@@ -20,7 +20,7 @@ use socket2::Socket;
 use crate::handoff::{Direct, Router, directly, on_router, on_router_with};
 use crate::router::{self, FAMILIES, OWN_MARK, listen_on_server};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// An idle end is reset within this. It takes milliseconds, and the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
 

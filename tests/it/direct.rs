@@ -13,7 +13,7 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::{message, postfix, process, wait};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn settings(source_address: &'static str) -> Settings {
     Settings { source_address, ..Settings::default() }
@@ -224,7 +224,15 @@ fn tls_with_a_real_server_is_handed_off_and_a_large_message_arrives() -> anyhow:
     let lines = [vec![b'x'; 60], b"\r\n".to_vec()].concat().repeat(1_700_000);
     fs::write(&letter, [message::infected("by the kernel").to_vec(), lines].concat())?;
     let mut swaks = lab.client().command("swaks");
-    swaks.args(["--server", &server.ip().to_string(), "--tls", "--helo", "client.example"]);
+    swaks.args([
+        "--server",
+        &server.ip().to_string(),
+        "--tls",
+        "--helo",
+        "client.example",
+        "--timeout",
+        "300",
+    ]);
     swaks.args(["--from", "sender@client.example", "--to", "recipient@server.example", "--data"]);
     process::done(swaks.arg(format!("@{}", letter.display())))?;
     wait::until(PATIENCE, "arrival of the message", || {

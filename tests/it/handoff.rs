@@ -24,7 +24,7 @@ use socket2::Socket;
 
 use crate::router::{self, OWN_MARK, listen_on_server, transparent};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A router with the program, and the test as its proxy.
 pub(crate) struct Router<'lab> {

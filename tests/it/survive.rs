@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::direct::{bulk, echo, ping, settings, started, wait_until_direct};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Octets of one round of a transfer, which are compared when they come back.
 const ROUND: usize = 100_000;
 

@@ -30,7 +30,7 @@ use nix::unistd::Pid;
 use crate::direct::{echo, ping, started, wait_until_direct};
 use crate::survive::{beside_transfer, left_behind, records, through};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a gateway with `origin: fixed` listens.
 const FIXED: &str = "192.0.2.1:2525";

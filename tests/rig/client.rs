@@ -48,10 +48,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When nobody accepts within 10 s.
+    /// When nobody accepts within 30 s.
     pub fn connect(netns: &Netns, server: SocketAddr) -> anyhow::Result<Self> {
         let stream = netns
-            .enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(10)))?
+            .enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(30)))?
             .with_context(|| format!("cannot connect to {server}"))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;

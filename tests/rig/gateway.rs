@@ -151,7 +151,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When it is not ready within 15 s: then with the end of its log.
+    /// When it is not ready within 60 s: then with the end of its log.
     pub fn start(lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
         Self::start_binary(&binary()?, lab, settings, &[])
     }
@@ -178,7 +178,7 @@ impl Gateway {
         let mut command = lab.router().host_command(binary.to_str().context("a path that is not text")?);
         command.envs(environment.iter().copied()).arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
-        daemon.wait_until(Duration::from_secs(15), |daemon| daemon.log().contains(READY))?;
+        daemon.wait_until(Duration::from_secs(60), |daemon| daemon.log().contains(READY))?;
         Ok(Self { daemon, successors: Vec::new(), home })
     }
 
@@ -192,9 +192,9 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When there is none within 10 s.
+    /// When there is none within 60 s.
     pub fn wait_for_log(&self, text: &str) -> anyhow::Result<String> {
-        self.daemon.wait_for_log(Duration::from_secs(10), text)
+        self.daemon.wait_for_log(Duration::from_secs(60), text)
     }
 
     /// The datapath process.
@@ -227,10 +227,10 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When none took over within 15 s that is not known yet.
+    /// When none took over within 60 s that is not known yet.
     pub fn follow(&mut self) -> anyhow::Result<()> {
         let known = self.serving();
-        let pid = wait::until(Duration::from_secs(15), "another process that serves", || {
+        let pid = wait::until(Duration::from_secs(60), "another process that serves", || {
             let log = self.log();
             let line = log.lines().rfind(|line| line.contains("another process serves"));
             let pid = line.and_then(|line| line.split("pid=").nth(1)?.split(' ').next()?.parse().ok());
@@ -361,7 +361,7 @@ impl Gateway {
         if let Some(serving) = self.successors.last().copied() {
             kill(serving, Signal::SIGTERM).context("the gateway is gone")?;
             // It takes older ones with it that still drain.
-            wait::until(Duration::from_secs(30), "end of the gateway", || {
+            wait::until(Duration::from_secs(60), "end of the gateway", || {
                 Ok(self.alive().is_empty().then_some(()))
             })
             .with_context(|| self.daemon.log_tail())?;

@@ -89,7 +89,7 @@ impl Netns {
     ///
     /// When the address stays taken for five seconds, or is none of this namespace.
     pub fn listen(&self, address: SocketAddr) -> anyhow::Result<TcpListener> {
-        wait::until(Duration::from_secs(5), "a free port to listen on", || {
+        wait::until(Duration::from_secs(30), "a free port to listen on", || {
             match self.enter(|| TcpListener::bind(address))? {
                 Ok(listener) => Ok(Some(listener)),
                 Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),

@@ -12,7 +12,7 @@ use crate::netns::Netns;
 use crate::process::Daemon;
 
 /// How long nsd has to read its zones and listen.
-const START_LIMIT: Duration = Duration::from_secs(15);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A zone of a name server.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl Nsd {
     ///
     /// # Errors
     ///
-    /// When it has not started within 15 s.
+    /// When it has not started within 60 s.
     pub fn start(
         netns: &Netns,
         address: SocketAddr,
@@ -50,7 +50,7 @@ impl Nsd {
     ///
     /// # Errors
     ///
-    /// When it has not started within 15 s.
+    /// When it has not started within 60 s.
     pub fn here(directory: &Path, zones: &[Zone]) -> anyhow::Result<Self> {
         static PORT: AtomicU16 = AtomicU16::new(10_053);
         let [_, a, b, c] = std::process::id().to_be_bytes();

@@ -28,7 +28,7 @@ impl Postfix {
     ///
     /// # Errors
     ///
-    /// When Postfix is not installed or does not listen within 15 s.
+    /// When Postfix is not installed or does not listen within 60 s.
     pub fn start(netns: &Netns, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
         let home = directory.join(format!("postfix-{}", address.port()));
         let config = home.join("etc");
@@ -44,7 +44,7 @@ impl Postfix {
         command.arg("-d").arg("-c").arg(&config);
         let mut daemon = Daemon::start("postfix", directory, &mut command)?;
         daemon
-            .wait_until(Duration::from_secs(15), |_| sink::listens(netns, address))
+            .wait_until(Duration::from_secs(60), |_| sink::listens(netns, address))
             .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         Ok(Self { certificate, log, _daemon: daemon })
     }

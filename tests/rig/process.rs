@@ -26,7 +26,11 @@ pub fn done(command: &mut Command) -> anyhow::Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", shown(command)))?;
     if !output.status.success() {
-        bail!("{} failed: {}", shown(command), String::from_utf8_lossy(&output.stderr).trim());
+        // Some programs tell of their troubles where others expect results.
+        let told = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let text = String::from_utf8_lossy(told);
+        let last: Vec<&str> = text.trim().lines().rev().take(20).collect();
+        bail!("{} failed: {}", shown(command), last.into_iter().rev().collect::<Vec<_>>().join("\n"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

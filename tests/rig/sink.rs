@@ -24,7 +24,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// When it does not listen within 10 s.
+    /// When it does not listen within 60 s.
     pub fn start(lab: &Lab, family: Family) -> anyhow::Result<Self> {
         Self::at(lab.server(), family.smtp(), lab.directory())
     }
@@ -33,7 +33,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// When it does not listen within 10 s.
+    /// When it does not listen within 60 s.
     pub fn at(netns: &Netns, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
         let name = format!("sink-{}-{}", address.ip().to_string().replace(':', "."), address.port());
         let folder = directory.join(&name);
@@ -46,7 +46,7 @@ impl Sink {
         command.args(["-c", "-u", "nobody", "-d", "message."]).arg(address.to_string()).arg("512");
         command.current_dir(&folder);
         let mut daemon = Daemon::start(&name, directory, &mut command)?;
-        daemon.wait_until(Duration::from_secs(10), |_| listens(netns, address))?;
+        daemon.wait_until(Duration::from_secs(60), |_| listens(netns, address))?;
         Ok(Self { folder, _daemon: daemon })
     }
 
@@ -68,9 +68,9 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// When none has come within 10 s.
+    /// When none has come within 60 s.
     pub fn wait_for(&self, text: &str) -> anyhow::Result<String> {
-        wait::until(Duration::from_secs(10), &format!("arrival of a message with `{text}`"), || {
+        wait::until(Duration::from_secs(60), &format!("arrival of a message with `{text}`"), || {
             Ok(self.messages()?.into_iter().find(|message| message.contains(text)))
         })
     }
