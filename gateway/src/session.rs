@@ -153,9 +153,8 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
         Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.voice))).await;
         return Ending::of("reject", SessionEnd::Gateway);
     }
-    let interface = facts.as_ref().map(|facts| facts.interface.as_str());
     let time = local_time();
-    let choice = settings.lanes.choose(flow.client, flow.destination, interface, time);
+    let choice = settings.lanes.choose(flow.client, flow.destination, facts.as_ref(), time);
     match choice.lane {
         Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,
         Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,

@@ -191,6 +191,31 @@ fn a_network_of_its_own_limits_or_none_and_addresses_of_one_prefix_are_one_clien
 }
 
 #[test]
+fn a_rule_takes_what_its_client_has_reached_into_account() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let (mine, other) = (Family::V4.client(), "192.0.2.9".parse()?);
+    lab.client().ip("address add 192.0.2.9/24 dev eth0")?;
+    for server in [Family::V4.smtp(), Family::V4.second_smtp()] {
+        echo(&lab, server)?;
+    }
+    let mut settings = settings("splice", &[]);
+    settings.lanes = vec!["{client-reached: {destinations: 2, syns: 3}, lane: reject}"];
+    let _gateway = Gateway::start(&lab, &settings)?;
+    for (client, server, reply) in [
+        (mine, Family::V4.smtp(), "220"),
+        (mine, Family::V4.second_smtp(), "220"),
+        (mine, Family::V4.smtp(), "554"),
+        (other, Family::V4.smtp(), "220"),
+        (other, Family::V4.smtp(), "220"),
+        (other, Family::V4.smtp(), "220"),
+    ] {
+        let greeting = greeted(&from(&lab, client, server)?)?;
+        ensure!(greeting.starts_with(reply), "{client} to {server}: {greeting}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_client_over_its_limit_is_refused_with_a_reply_where_that_is_wanted() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let server = Family::V4.smtp();

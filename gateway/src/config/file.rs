@@ -38,7 +38,7 @@ pub use inspect::{
     BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls,
 };
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
-pub use lanes::{Lane, LaneRule};
+pub use lanes::{ClientReached, Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
 pub use locks::{LockAction, Locks};
 pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logged};

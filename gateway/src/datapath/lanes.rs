@@ -44,7 +44,8 @@ pub fn compile(rules: &[LaneRule]) -> Tries {
     for (place, rule) in rules.iter().enumerate() {
         // More rules than a u32 counts do not fit into a configuration file.
         let Ok(place) = u32::try_from(place) else { break };
-        let narrowed = !(rule.port.is_empty() && rule.interface.is_empty() && rule.time.is_empty());
+        let narrowed = !(rule.port.is_empty() && rule.interface.is_empty() && rule.time.is_empty())
+            || rule.client_reached.is_some();
         let (side, trie, prefixes) = match (rule.client.is_empty(), rule.server.is_empty()) {
             (true, true) if !narrowed => (Side::Client, &mut client, everything().to_vec()),
             (false, true) if !narrowed => (Side::Client, &mut client, prefixes(&rule.client)),
@@ -119,6 +120,7 @@ mod tests {
             port: Vec::new(),
             interface: Vec::new(),
             time: Vec::new(),
+            client_reached: None,
             lane,
             starttls: None,
         }
@@ -231,6 +233,7 @@ mod tests {
                 port,
                 interface,
                 time,
+                client_reached: None,
                 lane,
                 starttls: None,
             },

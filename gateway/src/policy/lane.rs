@@ -5,8 +5,10 @@
 
 use jiff::civil::Time;
 
-use crate::config::file::{Lane, LaneRule, StartTls};
+use crate::config::file::{ClientReached, Lane, LaneRule, StartTls};
 use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::intercept::flow::FlowFacts;
+use crate::ipc::client::ClientFacts;
 
 /// What the list says of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +35,17 @@ impl Lanes {
     /// Whether a rule asks for what the kernel knows of a flow.
     #[must_use]
     pub fn ask_for_facts(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.interface.is_empty())
+        self.rules.iter().any(|rule| !rule.interface.is_empty() || rule.client_reached.is_some())
     }
 
-    /// The lane of a flow; `interface` is `None` where it is not known, and then no rule that
-    /// asks for it matches. `time` is local.
+    /// The lane of a flow; `facts` are `None` where they are not known, and then no rule that
+    /// asks for one of them matches. `time` is local.
     #[must_use]
     pub fn choose(
         &self,
         client: ClientAddr,
         destination: OriginalDst,
-        interface: Option<&str>,
+        facts: Option<&FlowFacts>,
         time: Time,
     ) -> Choice {
         let holds = |rule: &&LaneRule| {
@@ -51,8 +53,12 @@ impl Lanes {
                 && (rule.server.is_empty() || rule.server.iter().any(|net| net.0.contains(&destination.ip())))
                 && (rule.port.is_empty() || rule.port.contains(&destination.port()))
                 && (rule.interface.is_empty()
-                    || interface
-                        .is_some_and(|name| rule.interface.iter().any(|pattern| pattern.matches(name))))
+                    || facts.is_some_and(|facts| {
+                        rule.interface.iter().any(|pattern| pattern.matches(&facts.interface))
+                    }))
+                && rule.client_reached.is_none_or(|numbers| {
+                    facts.and_then(|facts| facts.client).is_some_and(|client| has_reached(&client, numbers))
+                })
                 && (rule.time.is_empty() || rule.time.iter().any(|times| times.contains(time)))
         };
         let rule = self.rules.iter().find(holds);
@@ -61,6 +67,12 @@ impl Lanes {
             starttls: rule.and_then(|rule| rule.starttls),
         }
     }
+}
+
+/// Whether the client has reached every number that is given.
+fn has_reached(client: &ClientFacts, numbers: ClientReached) -> bool {
+    let has = [client.open, client.syns, client.sessions, client.fan_out, client.failed];
+    has.into_iter().zip(numbers.numbers()).all(|(has, number)| has >= number)
 }
 
 #[cfg(test)]
@@ -75,11 +87,12 @@ mod tests {
     }
 
     fn choose(lanes: &Lanes, client: &str, server: &str, interface: Option<&str>, hour: i8) -> Lane {
+        let facts = interface.map(|name| FlowFacts { interface: name.to_owned(), ..FlowFacts::default() });
         lanes
             .choose(
                 ClientAddr::new(client.parse().unwrap()),
                 OriginalDst::new(server.parse().unwrap()),
-                interface,
+                facts.as_ref(),
                 jiff::civil::time(hour, 0, 0, 0),
             )
             .lane
@@ -105,5 +118,22 @@ mod tests {
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 19), Lane::Inspect);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("eth0"), 9), Lane::Inspect);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", None, 9), Lane::Inspect);
+    }
+
+    #[test]
+    fn a_client_must_have_reached_every_number_that_is_given() {
+        let lanes = lanes("  - {client-reached: {destinations: 20, failed-connects: 5}, lane: reject}\n");
+        assert!(lanes.ask_for_facts());
+        let lane = |client: Option<ClientFacts>| {
+            let facts = FlowFacts { client, ..FlowFacts::default() };
+            let (from, to) = ("192.0.2.7:1".parse().unwrap(), "192.0.2.1:25".parse().unwrap());
+            let time = jiff::civil::time(0, 0, 0, 0);
+            lanes.choose(ClientAddr::new(from), OriginalDst::new(to), Some(&facts), time).lane
+        };
+        let client = |fan_out, failed| Some(ClientFacts { fan_out, failed, ..ClientFacts::default() });
+        assert_eq!(lane(client(20, 5)), Lane::Reject);
+        assert_eq!(lane(client(19, 5)), Lane::Inspect);
+        assert_eq!(lane(client(2_000, 4)), Lane::Inspect);
+        assert_eq!(lane(None), Lane::Inspect, "nothing is known of it");
     }
 }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use jiff::civil::Time;
 
 use super::Findings;
-use crate::config::file::{Config, DayTimes, InterfacePattern, LaneRule, Network, Origin};
+use crate::config::file::{ClientReached, Config, DayTimes, InterfacePattern, LaneRule, Network, Origin};
 
 /// Comparisons after which rules are no longer compared, so that a file of a hundred thousand
 /// networks is read at once. A few hundred rules stay far below.
@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     let errors = findings.errors();
     for (index, rule) in config.lanes.iter().enumerate() {
         conditions(config, index, rule, findings);
+        reached(config, index, rule, findings);
     }
     // What a rule with an error will match is not known yet.
     if findings.errors() == errors {
@@ -68,6 +69,23 @@ fn conditions(config: &Config, index: usize, rule: &LaneRule, findings: &mut Fin
     }
 }
 
+fn reached(config: &Config, index: usize, rule: &LaneRule, findings: &mut Findings<'_>) {
+    let Some(numbers) = rule.client_reached else { return };
+    let key = format!("lanes.{index}.client-reached");
+    if numbers == ClientReached::default() {
+        findings.error(
+            &[&key],
+            "no number is given, so this would hold for every flow; write for example \
+             `{destinations: 50}`, or leave it out",
+        );
+    } else if config.origin != Origin::Assign {
+        findings.warn(
+            &[&key, "origin"],
+            "clients are counted with `origin: assign` only, so that this never holds",
+        );
+    }
+}
+
 fn shadowed(rules: &[LaneRule], findings: &mut Findings<'_>) {
     let mut left = MOST_COMPARISONS;
     for (index, rule) in rules.iter().enumerate() {
@@ -107,6 +125,10 @@ fn covers(earlier: &LaneRule, rule: &LaneRule) -> bool {
         && each_within(&earlier.port, &rule.port, |a, b| a == b)
         && each_within(&earlier.interface, &rule.interface, includes)
         && always_within(&earlier.time, &rule.time)
+        && earlier.client_reached.is_none_or(|outer| {
+            rule.client_reached
+                .is_some_and(|inner| inner.numbers().into_iter().zip(outer.numbers()).all(|(i, o)| i >= o))
+        })
 }
 
 /// Whether each of `inner` is within one of `outer`; an empty condition holds for everything.
@@ -164,13 +186,20 @@ mod tests {
 
     fn rule() -> impl Strategy<Value = LaneRule> {
         let ports = subsequence(&[25_u16, 587][..], 0..3);
-        (some(NETWORKS), some(NETWORKS), ports, some(INTERFACES), some(TIMES)).prop_map(
-            |(client, server, port, interface, time)| LaneRule {
+        let number = || prop::sample::select(vec![0_u32, 5, 20]);
+        let reached = prop::option::of((number(), number()).prop_map(|(syns, destinations)| ClientReached {
+            syns,
+            destinations,
+            ..ClientReached::default()
+        }));
+        (some(NETWORKS), some(NETWORKS), ports, some(INTERFACES), some(TIMES), reached).prop_map(
+            |(client, server, port, interface, time, client_reached)| LaneRule {
                 client,
                 server,
                 port,
                 interface,
                 time,
+                client_reached,
                 lane: Lane::Block,
                 starttls: None,
             },
@@ -202,6 +231,12 @@ mod tests {
                 let at = |times: &[DayTimes]| times.is_empty() || times.iter().any(|part| part.contains(time));
                 prop_assert!(!at(&rule.time) || at(&earlier.time));
             }
+            for (syns, destinations) in [(0, 0), (5, 4), (5, 5), (19, 20), (20, 20), (4, 30)] {
+                let at = |reached: Option<ClientReached>| {
+                    reached.is_none_or(|least| syns >= least.syns && destinations >= least.destinations)
+                };
+                prop_assert!(!at(rule.client_reached) || at(earlier.client_reached));
+            }
             prop_assert!(earlier.port.is_empty() || (!rule.port.is_empty() && rule.port.iter().all(|p| earlier.port.contains(p))));
         }
     }
@@ -214,6 +249,7 @@ mod tests {
             port: Vec::new(),
             interface: Vec::new(),
             time: Vec::new(),
+            client_reached: None,
             lane: Lane::Bypass,
             starttls: None,
         };

@@ -25,11 +25,49 @@ pub struct LaneRule {
     /// Times of day in local time, such as `08:00-18:00`; may wrap around midnight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time: Vec<DayTimes>,
+    /// Numbers that the flow's client has reached, of those that the kernel counts (`clients`).
+    /// Needs `origin: assign`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_reached: Option<ClientReached>,
     /// The lane of a flow that matches.
     pub lane: Lane,
     /// With `lane: inspect`, what is done with STARTTLS. Left out: as `inspect.starttls` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starttls: Option<StartTls>,
+}
+
+/// Numbers of a client; each one given must be reached, in the current period or the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct ClientReached {
+    /// Sessions open at the same time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub open_sessions: u32,
+    /// SYNs, those that were sent again and those that were refused counted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub syns: u32,
+    /// Sessions.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions: u32,
+    /// Distinct server addresses, right to about 5% at 100.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub destinations: u32,
+    /// Connections to servers that failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failed_connects: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl ClientReached {
+    /// The numbers, in the order of the fields; 0: any.
+    #[must_use]
+    pub const fn numbers(self) -> [u32; 5] {
+        [self.open_sessions, self.syns, self.sessions, self.destinations, self.failed_connects]
+    }
 }
 
 /// What is done with a flow.
