@@ -105,6 +105,8 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
         Note::AuthFailed => telemetry.count(Counter::AuthFailed),
         // It stands in the session's record.
         Note::Offence(_) => {}
+        // It is the client's quota's.
+        Note::Rejected(_) => {}
     }
     tracing::debug!(session = %flow.id, client = %flow.client, ?note, "noted");
 }

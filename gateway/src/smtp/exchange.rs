@@ -44,7 +44,7 @@ mod tally;
 mod tests;
 mod transaction;
 
-pub use action::{Action, Decision, EnvelopeRefused, MessageDone, Note, Rules, Terms, Unread};
+pub use action::{Action, Decision, EnvelopeRefused, MessageDone, Note, Rejected, Rules, Terms, Unread};
 use answer::Last;
 use question::Asked;
 pub use question::{Question, Ruling, Step, Steps};

@@ -135,10 +135,23 @@ pub enum Note {
     Authenticated,
     /// AUTH failed.
     AuthFailed,
+    /// The server has refused a command for good, and not for its syntax.
+    Rejected(Rejected),
     /// The gateway took the session over.
     Takeover,
     /// The client has done what others may want to count, or lock it out for.
     Offence(Cause),
+}
+
+/// A command that the server has answered with 5yz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejected {
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// AUTH.
+    Auth,
 }
 
 /// What is done with a complete message.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Action, Exchange, Input, Note, Phase, Unread};
+use super::{Action, Exchange, Input, Note, Phase, Question, Rejected, Step, Unread};
 use crate::config::file::AuthSkip;
 use crate::smtp::command::{Command, Secret};
 use crate::smtp::line::Line;
@@ -15,6 +15,10 @@ impl Exchange {
         // RFC 4954 section 4: neither twice nor inside a transaction.
         if self.conduct.authenticated || self.transaction.is_some() {
             return self.refuse_command(&Refusal::BadSequence, now);
+        }
+        if self.asks(Step::Auth) {
+            let command = Command::Auth { argument: argument.clone() };
+            return self.ask(Question::Auth, Some(command), now);
         }
         let line = Command::Auth { argument: argument.clone() }.to_line();
         self.forward(&line, Expected::Auth, true, now);
@@ -34,6 +38,7 @@ impl Exchange {
             _ => {
                 self.conduct.auth_rejected = true;
                 self.note(Note::AuthFailed);
+                self.note_rejection(Rejected::Auth, reply);
                 self.count_error(now);
             }
         }

@@ -19,6 +19,8 @@ pub enum Step {
     Connect,
     /// HELO or EHLO.
     Hello,
+    /// AUTH.
+    Auth,
     /// MAIL.
     Mail,
     /// RCPT.
@@ -61,6 +63,8 @@ pub enum Question {
         /// The name in HELO or EHLO.
         name: String,
     },
+    /// May it try to authenticate?
+    Auth,
     /// May it send mail from there?
     Mail {
         /// Reverse path, without angle brackets; empty for bounces.
@@ -89,6 +93,7 @@ impl Question {
         match self {
             Self::Connect => Step::Connect,
             Self::Hello { .. } => Step::Hello,
+            Self::Auth => Step::Auth,
             Self::Mail { .. } => Step::Mail,
             Self::Rcpt { .. } => Step::Rcpt,
             Self::Data { .. } => Step::Data,
@@ -240,6 +245,7 @@ mod tests {
         for (step, first, both) in [
             (Step::Connect, true, true),
             (Step::Hello, false, false),
+            (Step::Auth, false, false),
             (Step::Mail, false, false),
             (Step::Rcpt, true, true),
             (Step::Data, false, true),

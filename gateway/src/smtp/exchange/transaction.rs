@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Action, EnvelopeRefused, Exchange, Phase, Question, Step};
+use super::{Action, EnvelopeRefused, Exchange, Note, Phase, Question, Rejected, Step};
 use crate::smtp::address::Path;
 use crate::smtp::command::{Command, Parameters};
 use crate::smtp::refusal::Refusal;
@@ -108,6 +108,15 @@ impl Exchange {
             && let Some(transaction) = self.transaction.take()
         {
             self.sender_refused(transaction.envelope.sender, reply);
+            self.note_rejection(Rejected::Mail, reply);
+        }
+    }
+
+    /// Notes that the server has refused a command for good, unless for its syntax: x0z (RFC 5321
+    /// section 4.2.1), as an AUTH that the client has cancelled.
+    pub(super) fn note_rejection(&mut self, rejected: Rejected, reply: &Reply) {
+        if reply.code() >= 510 {
+            self.note(Note::Rejected(rejected));
         }
     }
 
@@ -120,6 +129,7 @@ impl Exchange {
                 self.recipient_refused(recipient, reply.summary());
             }
         }
+        self.note_rejection(Rejected::Rcpt, reply);
     }
 
     /// A command that the gateway keeps from the server, for the record.
