@@ -14,6 +14,7 @@ mod config;
 mod import;
 mod lock;
 mod proxy;
+mod quota;
 mod reload;
 mod run;
 mod sessions;
@@ -46,6 +47,8 @@ enum Command {
     Lock(lock::Args),
     /// List the clients that the kernel counts.
     Clients(clients::Args),
+    /// Show what clients have used of their quotas, and change what they may.
+    Quota(quota::Args),
     /// Watch the running gateway.
     Top(top::Args),
     /// Have the running gateway read its configuration again.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Sessions(args) => sessions::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Clients(args) => clients::run(&args),
+        Command::Quota(args) => quota::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Stop(args) => stop::run(&args),

@@ -7,6 +7,7 @@
 pub mod client;
 mod locks;
 pub mod peer;
+mod quotas;
 pub mod request;
 pub mod server;
 #[cfg(test)]

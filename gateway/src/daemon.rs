@@ -24,7 +24,9 @@ use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::privilege;
+use crate::quota::Quotas;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
+use crate::store::{News, Store};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
 use crate::under_way::{Place, places};
 
@@ -101,6 +103,9 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);
     let (ends, ending) = mpsc::channel(QUESTIONS);
+    let folder = config.state_directory.clone();
+    let (store, mut contents, learnt) = tokio::task::spawn_blocking(move || Store::open(&folder)).await?;
+    let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
     let counted = Arc::clone(&telemetry);
@@ -111,9 +116,10 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         telemetry: Arc::clone(&telemetry),
         facts: settings::facts(&config, Facts::new(questions)),
         handoff: settings::handoff(&config, kernel),
-        settings: ArcSwap::from_pointee(settings::make(config, &telemetry)?),
+        settings: ArcSwap::from_pointee(settings::make(config, &telemetry, &quotas)?),
         direct: Direct::new(ends, journal),
         locks: Arc::clone(&locks),
+        quotas: Arc::clone(&quotas),
         stop: stopped,
         arriving: Semaphore::new(session::ARRIVING),
         turned_away: Semaphore::new(session::TURNED_AWAY),
@@ -141,13 +147,14 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let mut helpers = JoinSet::new();
     let mut keeping = JoinSet::new();
     keeping.spawn(async move { locks.run().await });
+    helpers.spawn(learn(learnt, quotas));
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, answers_over) = places();
     if let Some(listener) = control {
-        let control = Arc::new(control_view(&context, name, datapath, operator));
+        let control = Arc::new(control_view(&context, store.clone(), name, datapath, operator));
         let telemetry = Arc::clone(&telemetry);
         answering.spawn(async move {
             if let Err(error) = control::serve(listener, control, place).await {
@@ -195,6 +202,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         keeping.shutdown().await;
         context.locks.close().await;
     }
+    // Also what a process has counted that drains beside its successor.
+    store.flush().await;
     answering.shutdown().await;
     helpers.shutdown().await;
     Ok(())
@@ -237,9 +246,12 @@ async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context
 /// Puts a changed configuration in force for sessions to come.
 fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
     let log = config.log.clone();
-    let settings = settings::make(config, &context.telemetry).map_err(|error| error.to_string())?;
+    let quotas = config.quotas.clone();
+    let settings =
+        settings::make(config, &context.telemetry, &context.quotas).map_err(|error| error.to_string())?;
     logging.reload(&log).map_err(|error| error.to_string())?;
     context.locks.set_exempt(settings.config.locks.exempt.iter().map(|network| network.0).collect());
+    context.quotas.set_rules(quotas);
     context.settings.store(Arc::new(settings));
     context.telemetry.set_log(&log);
     Ok(())
@@ -247,6 +259,7 @@ fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), St
 
 fn control_view(
     context: &Arc<Context>,
+    store: Store,
     name: String,
     datapath: watch::Receiver<ipc::DatapathStatus>,
     operator: Operator,
@@ -257,6 +270,8 @@ fn control_view(
         name,
         sessions: Arc::clone(&context.table),
         locks: Arc::clone(&context.locks),
+        quotas: Arc::clone(&context.quotas),
+        store,
         lock_defaults: Box::new({
             let context = Arc::clone(context);
             move || context.settings.load().config.locks.clone()
@@ -302,6 +317,13 @@ fn health(view: crate::scan::ScannerView) -> ScannerHealth {
             crate::scan::Circuit::HalfOpen => control::Circuit::HalfOpen,
         },
         latency_ms: view.latency.map(millis),
+    }
+}
+
+/// Hands on what the store tells, until the task is dropped.
+async fn learn(mut news: mpsc::UnboundedReceiver<News>, quotas: Arc<Quotas>) {
+    while let Some(mut news) = news.recv().await {
+        quotas.learn(&mut news);
     }
 }
 

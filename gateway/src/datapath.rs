@@ -142,7 +142,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let config = &source.config;
     let account = account(config)?;
     let control = open_control(config, account.as_ref())?;
-    make_spool(config, account.as_ref())?;
+    make_folders(config, account.as_ref())?;
     let listeners = listener::open(config)?;
     let steering = match config.origin {
         Origin::Assign => Some(Box::pin(Steering::start(config, &listeners)).await?),
@@ -178,7 +178,7 @@ async fn inherit(source: Source, logging: Logging, predecessor: &Predecessor) ->
     let config = &source.config;
     source.check_successor_of(&configuration)?;
     let account = account(config)?;
-    make_spool(config, account.as_ref())?;
+    make_folders(config, account.as_ref())?;
     let control = control.map(|(listener, made)| ControlSocket::inherit(listener, &config.control, made));
     let steering = lock.map(|lock| Steering::adopt(config, lock)).transpose()?;
     let proxy = Proxy::new(account, source::keep(config));
@@ -231,9 +231,14 @@ fn account(config: &Config) -> Result<Option<Account>, Error> {
     }
 }
 
-fn make_spool(config: &Config, account: Option<&Account>) -> Result<(), Error> {
+/// Makes the folders of the proxy.
+fn make_folders(config: &Config, account: Option<&Account>) -> Result<(), Error> {
     let (Some(account), folder) = (account, &config.spool.directory) else { return Ok(()) };
-    listener::make_spool(folder, account)
+    if let Err(error) = listener::make_folder_for(&config.state_directory, account) {
+        // The proxy goes on without it, and says so.
+        tracing::debug!(%error, "the folder of the state store cannot be made");
+    }
+    listener::make_folder_for(folder, account)
         .map_err(|source| Error::Spool { path: folder.display().to_string(), source })
 }
 

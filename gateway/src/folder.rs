@@ -41,7 +41,7 @@ pub enum Error {
         user: u32,
     },
     /// Others may read it.
-    #[error("folder {} has mode {mode:04o}; mail must not be readable by others: chmod 0700", path.display())]
+    #[error("folder {} has mode {mode:04o}; others must not read what is in it: chmod 0700", path.display())]
     Mode {
         /// The folder.
         path: PathBuf,

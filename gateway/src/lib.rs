@@ -16,9 +16,9 @@
 //! | [`queue`] | mail that the gateway has taken and not yet handed on |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`table`], [`ipc`] between the two processes,
-//! [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`], [`under_way`], and [`daemon`], which wires
-//! all of it.
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`table`], [`store`], [`locks`] and [`quota`],
+//! [`ipc`] between the two processes, [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`],
+//! [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
 
@@ -41,11 +41,13 @@ pub mod outcome;
 pub mod policy;
 pub mod privilege;
 pub mod queue;
+pub mod quota;
 pub mod scan;
 pub mod session;
 pub mod smtp;
 pub mod spf;
 pub mod spool;
+pub mod store;
 pub mod table;
 pub mod telemetry;
 pub mod tls;

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod lane;
 pub mod lock;
 pub mod nat_header;
+pub mod quota;
 pub mod ruling;
 pub mod source;
 pub mod spf;

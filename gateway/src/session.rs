@@ -19,6 +19,7 @@ use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
 use crate::policy::lock::Lock;
+use crate::quota::Quotas;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
 use crate::smtp::refusal::Refusal;
@@ -58,6 +59,8 @@ pub struct Context {
     pub direct: Direct,
     /// Who is held off.
     pub locks: Arc<Locks>,
+    /// What clients may use and have used.
+    pub quotas: Arc<Quotas>,
     /// What the kernel knows of flows.
     pub facts: Facts,
     /// Turns true when sessions are to end now.

@@ -94,8 +94,13 @@ fn play(text: &str, split: bool) -> String {
     player.out
 }
 
-fn ruled(word: &str) -> Ruling {
-    let refusal = Refusal::LaneRejects;
+fn ruled(words: &str) -> Ruling {
+    let (word, why) = words.split_once(' ').unwrap_or((words, ""));
+    let refusal = match why {
+        "" => Refusal::LaneRejects,
+        "quota" => Refusal::OverQuota { quota: "recipients", closing: word == "close" },
+        other => panic!("unknown refusal `{other}`"),
+    };
     match word {
         "pass" => Ruling::Pass,
         "refuse" => Ruling::Refuse(refusal),
@@ -109,6 +114,7 @@ fn step(word: &str) -> Step {
     match word {
         "connect" => Step::Connect,
         "hello" => Step::Hello,
+        "auth" => Step::Auth,
         "mail" => Step::Mail,
         "rcpt" => Step::Rcpt,
         "data" => Step::Data,
@@ -173,7 +179,8 @@ impl Player {
     /// * `client closes`, `client resets`, `server closes`;
     /// * `wait 5m`: time passes;
     /// * `clean`, `infected NAME`, `scanner fails`, `no space`: the decision on the message;
-    /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question;
+    /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question, with
+    ///   `quota` behind it because a quota is used up;
     /// * `operator`: the session is ended;
     /// * `whole`: do not repeat this dialogue octet by octet.
     fn event(&mut self, text: &str) {

@@ -28,6 +28,7 @@ mod preflight;
 mod process;
 mod proxy_protocol;
 mod quarantine;
+mod quotas;
 mod reload;
 mod router;
 mod scan;

@@ -92,6 +92,7 @@ impl Settings {
              user: {USER}\n\
              source-address: {}\n\
              control:\n  socket: {home}/control.sock\n\
+             state-directory: {home}/state\n\
              spool:\n  directory: {home}/spool\n  min-free: 1MiB\n{spool}\
              intercept:\n  interfaces: [{LAN}]\n  return-interfaces: [{WAN}]\n",
             self.origin, self.source_address
@@ -277,6 +278,12 @@ impl Gateway {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.home.join("spool")
+    }
+
+    /// The folder of the state store.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.home.join("state")
     }
 
     /// Replaces the configuration file; the gateway does not read it by itself.

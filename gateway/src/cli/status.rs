@@ -72,6 +72,13 @@ fn describe(status: &Status, colours: bool) -> String {
     for scanner in &status.scanners {
         row("scanner", describe_scanner(scanner, colours));
     }
+    if let Some(reason) = &status.state.memory_only {
+        let lost = match status.state.dropped {
+            0 => String::new(),
+            dropped => format!("; {} lost", plural(dropped, "change")),
+        };
+        row("state", format!("in memory only: {}{lost}", safe(reason)));
+    }
     let datapath = &status.datapath;
     let restarts = plural(datapath.proxy_restarts, "restart");
     row("datapath", format!("{}, {restarts} of the proxy process", describe_datapath(status)));
@@ -134,7 +141,7 @@ fn or_none(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::request::Version;
+    use crate::control::request::{StateHealth, Version};
     use crate::ipc::DatapathStatus;
     use crate::telemetry::{Sample, Snapshot};
 
@@ -184,6 +191,7 @@ mod tests {
                 circuit: Circuit::Open { seconds_left: 9 },
                 latency_ms: Some(14),
             }],
+            state: StateHealth { memory_only: Some("disk full\x1b[2J".to_owned()), dropped: 2 },
         };
         insta::assert_snapshot!(describe(&status, false), @r"
         gateway    0.1.0 gw.example, process 4711, up 3m07s
@@ -193,6 +201,7 @@ mod tests {
         bytes      20.0M from clients, 0 from servers
         limits hit 4 sessions
         scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
+        state      in memory only: disk full\x1b[2J; 2 changes lost
         datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
         draining   1 process, 12 sessions
         packets    17 assigned

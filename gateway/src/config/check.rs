@@ -11,6 +11,7 @@ mod limits;
 mod network;
 mod origin;
 mod process;
+mod quotas;
 mod scan;
 
 use super::file::Config;
@@ -29,6 +30,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     clients::check(config, &mut findings);
     scan::check(config, &mut findings);
     process::check(config, &mut findings);
+    quotas::check(config, &mut findings);
     for finding in findings.list {
         problems.add(finding.severity, text, finding.place, &finding.message);
     }

@@ -4,6 +4,7 @@
 //! are written for the operator.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ mod nat_header;
 mod operator;
 mod process;
 mod proxy_protocol;
+mod quotas;
 mod scan;
 mod spam;
 mod spf;
@@ -47,6 +49,7 @@ pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::Control;
 pub use process::Process;
 pub use proxy_protocol::ProxyProtocol;
+pub use quotas::{MOST_DESTINATIONS, QuotaLimits, QuotaNetworks, Quotas};
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
@@ -106,9 +109,14 @@ pub struct Config {
     pub limits: Limits,
     /// What the kernel counts of each client, and what a client may have. Needs `origin: assign`.
     pub clients: Clients,
+    /// What clients may use up in a period.
+    pub quotas: Quotas,
     /// Deadlines of each step of a session, as a client or server has them by RFC 5321 section
     /// 4.5.3.2 where that names one.
     pub timeouts: Timeouts,
+    /// Folder of the file in which quotas outlive the gateway; it must belong to the account `user`
+    /// alone. Where it cannot be used, they are kept in memory only. Takes effect at start.
+    pub state_directory: PathBuf,
     /// The copy of a message that the scanners see.
     pub spool: Spool,
     /// The scanners.
@@ -151,7 +159,9 @@ impl Default for Config {
             splice: Splice::default(),
             limits: Limits::default(),
             clients: Clients::default(),
+            quotas: Quotas::default(),
             timeouts: Timeouts::default(),
+            state_directory: PathBuf::from("/var/lib/gateway"),
             spool: Spool::default(),
             scan: Scan::default(),
             control: Control::default(),

@@ -15,7 +15,9 @@ use super::theme::Theme;
 use super::update::{Answer, Effect, Event, update};
 use super::view;
 use crate::clock;
-use crate::control::request::{Circuit, Log, ScannerHealth, ScannerState, Sessions, Status, Version};
+use crate::control::request::{
+    Circuit, Log, ScannerHealth, ScannerState, Sessions, StateHealth, Status, Version,
+};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{ClientList, ClientSort, ClientView, PeriodView};
@@ -83,6 +85,7 @@ fn status() -> Status {
             draining_processes: 0,
             draining_sessions: 0,
         },
+        state: StateHealth::default(),
         scanners: vec![ScannerHealth {
             name: "clamd".to_owned(),
             address: "unix:/run/clamav/clamd.ctl".to_owned(),

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::request::{
-    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, Problem, Reloaded, Sessions, Status, Stopping,
-    Unlocked, VERSION, Version,
+    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, OwnQuotas, Problem, QuotaList, QuotaQuery,
+    QuotasReset, Reloaded, ResetQuotas, Sessions, Status, Stopping, Unlocked, VERSION, Version,
 };
 use crate::intercept::flow::SessionId;
 use crate::ipc::Upgraded;
@@ -189,6 +189,38 @@ impl Client {
     /// [`Error::Refused`] when there is none or the user may not.
     pub async fn unlock(&self, lock: OldLock) -> Result<Unlocked, Error> {
         self.tell("/v1/locks/remove", &lock, TIME).await
+    }
+
+    /// How clients stand with their quotas.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what the operator can do.
+    pub async fn quotas(&self, of: &QuotaQuery) -> Result<QuotaList, Error> {
+        let address = of.client.map(|client| format!("client={client}"));
+        // An identity has no octets that would need more than this.
+        let encode = |text: &str| text.replace('%', "%25").replace('+', "%2B");
+        let identity = of.identity.as_deref().map(|identity| format!("identity={}", encode(identity)));
+        let query: Vec<_> = address.into_iter().chain(identity).collect();
+        self.ask(Method::GET, &format!("/v1/quotas?{}", query.join("&")), TIME).await
+    }
+
+    /// Gives a client limits of its own, or the configured ones again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when nothing is limited or the user may not.
+    pub async fn set_quotas(&self, own: &OwnQuotas) -> Result<QuotaList, Error> {
+        self.tell("/v1/quotas/set", own, TIME).await
+    }
+
+    /// Forgets what a client has used, or what all have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when the client is not known or the user may not.
+    pub async fn reset_quotas(&self, of: &ResetQuotas) -> Result<QuotasReset, Error> {
+        self.tell("/v1/quotas/reset", of, TIME).await
     }
 
     /// The lines of the log behind number `since`.

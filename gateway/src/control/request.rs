@@ -2,7 +2,9 @@
 //!
 //! Fields may be added within a version; anything else takes a new one.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::file::{LockAction, Network};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{self, ClientSort};
+use crate::policy::quota::{Client, Quota};
 use crate::session::table::SessionView;
 use crate::telemetry::{Line, Snapshot};
 
@@ -58,6 +61,18 @@ pub struct Status {
     pub datapath: DatapathStatus,
     /// The scanners.
     pub scanners: Vec<ScannerHealth>,
+    /// The state store.
+    #[serde(default)]
+    pub state: StateHealth,
+}
+
+/// Whether what is known of clients outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHealth {
+    /// Why it does not; absent: it does.
+    pub memory_only: Option<String>,
+    /// Changes that will never be kept, since too many waited.
+    pub dropped: u64,
 }
 
 /// One scanner as operators see it.
@@ -223,6 +238,83 @@ impl Default for ClientsQuery {
     fn default() -> Self {
         Self { sort: ClientSort::default(), most: client::LISTED }
     }
+}
+
+/// Query of `GET /v1/quotas`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuotaQuery {
+    /// Only the client that this address belongs to; left out: those seen last.
+    pub client: Option<IpAddr>,
+    /// The identity behind the address.
+    pub identity: Option<String>,
+}
+
+/// Body of `POST /v1/quotas/set`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnQuotas {
+    /// An address of the client.
+    pub client: IpAddr,
+    /// The identity behind the address.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// New limits by the names of `quotas.limits`, 0 for none; others stay. Left out: the client has
+    /// the configured ones again.
+    #[serde(default)]
+    pub limits: Option<BTreeMap<Quota, u64>>,
+}
+
+/// Body of `POST /v1/quotas/reset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResetQuotas {
+    /// An address of the client; left out: all clients.
+    pub client: Option<IpAddr>,
+    /// The identity behind the address.
+    pub identity: Option<String>,
+}
+
+/// Answer to `POST /v1/quotas/reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotasReset {
+    /// How many clients begin anew.
+    pub reset: usize,
+}
+
+/// How one client stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// The client.
+    pub client: Client,
+    /// What it has used of each quota.
+    pub quotas: Vec<UsedQuota>,
+    /// The servers it was connected to; only of one client, and where they are limited.
+    pub destinations: Vec<IpAddr>,
+    /// Times it was refused for a quota.
+    pub refused: u64,
+    /// It has limits of its own, which an operator has set.
+    pub own: bool,
+}
+
+/// What a client has used of one quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedQuota {
+    /// Which.
+    pub quota: Quota,
+    /// In the period that ends now.
+    pub used: u64,
+    /// What it may; 0: no limit.
+    pub limit: u64,
+}
+
+/// Answer to `GET /v1/quotas`, and to `POST /v1/quotas/set` with the one that was set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaList {
+    /// How many clients are kept in mind; more than are listed when there are very many.
+    pub held: usize,
+    /// The clients, those seen last first.
+    pub clients: Vec<QuotaView>,
 }
 
 /// Query of `GET /v1/log`.

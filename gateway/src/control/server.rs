@@ -26,19 +26,21 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info};
 
-use super::locks;
 use super::peer::Peer;
 use super::request::{
     AskedUpgrade, Circuit, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED,
-    ScannerHealth, ScannerState, Sessions, Status, Stopping, VERSION, Version,
+    ScannerHealth, ScannerState, Sessions, StateHealth, Status, Stopping, VERSION, Version,
 };
+use super::{locks, quotas};
 use crate::clock;
 use crate::config::file as config;
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::SessionId;
 use crate::ipc::{DatapathStatus, Upgraded};
 use crate::locks::Locks;
+use crate::quota::Quotas;
 use crate::session::table::{SessionTable, Stage};
+use crate::store::{Health, Store};
 use crate::telemetry::scrape::Gauge;
 use crate::telemetry::{Telemetry, Trouble};
 use crate::under_way::Place;
@@ -87,6 +89,10 @@ pub struct Control {
     pub sessions: Arc<SessionTable>,
     /// The locks.
     pub locks: Arc<Locks>,
+    /// What clients may use and have used.
+    pub quotas: Arc<Quotas>,
+    /// Where that is kept.
+    pub store: Store,
     /// What is configured for locks.
     pub lock_defaults: AskLockDefaults,
     /// Counters, rates and recent lines.
@@ -193,6 +199,8 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/locks", post(locks::add))
         .route("/v1/locks/remove", post(locks::remove))
+        .route("/v1/quotas/set", post(quotas::set))
+        .route("/v1/quotas/reset", post(quotas::reset))
         .route("/v1/upgrade", post(upgrade))
         .route("/v1/stop/keep-flows", post(stop_and_keep))
         .route("/v1/stop/drop-flows", post(stop_and_drop))
@@ -204,6 +212,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/clients", get(clients))
         .route("/v1/log", get(log))
         .route("/v1/locks", get(locks::list))
+        .route("/v1/quotas", get(quotas::list))
         .route("/metrics", get(metrics))
         .merge(changes)
         .fallback(unknown)
@@ -347,7 +356,7 @@ async fn unknown(uri: Uri) -> Response {
             "use the client of the release that runs, or restart the gateway after an upgrade",
         ),
         Some(_) | None => {
-            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/clients, /v1/locks, /v1/log, /metrics";
+            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/clients, /v1/locks, /v1/quotas, /v1/log, /metrics";
             problem(StatusCode::NOT_FOUND, "no such request".to_owned(), hint)
         }
     }
@@ -383,7 +392,16 @@ impl Control {
             telemetry: self.telemetry.snapshot(now),
             datapath: self.datapath.borrow().clone(),
             scanners: (self.scanners)(),
+            state: self.state(),
         }
+    }
+
+    fn state(&self) -> StateHealth {
+        let reason = match self.store.health() {
+            Health::Kept => None,
+            Health::MemoryOnly { reason } => Some(reason),
+        };
+        StateHealth { memory_only: reason, dropped: self.store.dropped() }
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -409,6 +427,24 @@ impl Control {
                     .by_action()
                     .map(|(action, count)| (vec![("action", action.name().to_owned())], count))
                     .to_vec(),
+            },
+            Gauge {
+                name: "gateway_state_store_up",
+                help: "1 while what is known of clients outlives the process.",
+                kind: "gauge",
+                values: vec![(vec![], u64::from(self.store.health() == Health::Kept))],
+            },
+            Gauge {
+                name: "gateway_quota_clients",
+                help: "Clients whose use is kept in mind.",
+                kind: "gauge",
+                values: vec![(vec![], count(self.quotas.len()))],
+            },
+            Gauge {
+                name: "gateway_quota_clients_forgotten_total",
+                help: "Clients whose use was forgotten for want of room: quotas.table-size.",
+                kind: "counter",
+                values: vec![(vec![], self.quotas.evicted())],
             },
             Gauge {
                 name: "gateway_scanner_up",

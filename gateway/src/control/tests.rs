@@ -66,9 +66,13 @@ impl Served {
             circuit: Circuit::HalfOpen,
             latency_ms: None,
         };
+        let (store, mut contents, _) = crate::store::Store::open(&folder.path().join("state"));
+        let quotas = serde_json::from_str(r#"{"limits":{"messages":5,"bytes":"1MiB"}}"#).unwrap();
         let (requests, _) = tokio::sync::mpsc::channel(16);
         let control = Control {
             locks: Arc::new(crate::locks::Locks::open(None, requests)),
+            quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), &mut contents)),
+            store,
             lock_defaults: Box::new(crate::config::file::Locks::default),
             name: "gw.example".to_owned(),
             sessions: Arc::clone(&table),

@@ -14,9 +14,11 @@ use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::locks::{self, Locks};
 use crate::policy::lane::Lanes;
+use crate::quota::Quotas;
 use crate::scan::Scanners;
 use crate::session::Settings;
 use crate::session::checks::dnsbl::BlockLists;
+use crate::session::checks::quota::Quota;
 use crate::session::checks::spf::SenderPolicy;
 use crate::session::checks::{Check, Checks};
 use crate::session::direct::Journal;
@@ -45,10 +47,14 @@ pub(super) fn name(config: &Config) -> String {
 }
 
 /// Makes the settings of `config`; only inside a runtime, since scanners are watched.
-pub(super) fn make(config: Config, telemetry: &Arc<Telemetry>) -> Result<Settings, Error> {
+pub(super) fn make(
+    config: Config,
+    telemetry: &Arc<Telemetry>,
+    quotas: &Arc<Quotas>,
+) -> Result<Settings, Error> {
     let scans = !config.scan.scanners().is_empty();
     let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
-    let checks = Checks::new(checks(&config, telemetry)?, config.timeouts.checks.duration());
+    let checks = Checks::new(checks(&config, telemetry, quotas)?, config.timeouts.checks.duration());
     Ok(Settings {
         rules: Arc::new(Rules { asks: checks.steps(), ..Rules::new(&config, name(&config)) }),
         checks,
@@ -60,9 +66,16 @@ pub(super) fn make(config: Config, telemetry: &Arc<Telemetry>) -> Result<Setting
 }
 
 /// The checks that are configured. Without any there is no resolver, and nothing is asked.
-fn checks(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Box<dyn Check>>, dns::SetupError> {
+fn checks(
+    config: &Config,
+    telemetry: &Arc<Telemetry>,
+    quotas: &Arc<Quotas>,
+) -> Result<Vec<Box<dyn Check>>, dns::SetupError> {
     let (lists, policy) = (!config.dnsbl.zones.is_empty(), config.spf.check != SpfCheck::None);
     let mut checks: Vec<Box<dyn Check>> = Vec::new();
+    if config.quotas.is_on() {
+        checks.push(Box::new(Quota::new(Arc::clone(quotas), Arc::clone(telemetry))));
+    }
     if !lists && !policy {
         return Ok(checks);
     }

@@ -262,13 +262,13 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes the folder of message copies for `account` where it is missing: the account itself may
-/// not be allowed to. A folder that is there is left as it is; the proxy checks it.
+/// Makes a folder of the proxy's for `account` where it is missing: the account itself may not be
+/// allowed to. A folder that is there is left as it is; the proxy checks it.
 ///
 /// # Errors
 ///
 /// When it can be neither found nor made.
-pub fn make_spool(folder: &Path, account: &Account) -> io::Result<()> {
+pub fn make_folder_for(folder: &Path, account: &Account) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => chown(folder, Some(account.uid()), Some(account.gid())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

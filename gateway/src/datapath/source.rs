@@ -138,6 +138,7 @@ fn fixed_key(old: &Config, new: &Config) -> Option<&'static str> {
         ("origin", old.origin != new.origin),
         ("listen", old.listen != new.listen),
         ("user", old.user != new.user),
+        ("state-directory", old.state_directory != new.state_directory),
         ("source-address", keep(old) != keep(new)),
         ("control", old.control != new.control),
         ("process", old.process != new.process),

@@ -18,6 +18,7 @@ use crate::policy::ruling;
 use crate::smtp::exchange::{Question, Ruling, Steps};
 
 pub mod dnsbl;
+pub mod quota;
 pub mod spf;
 
 /// The session in which a question comes up.

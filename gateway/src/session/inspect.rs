@@ -20,6 +20,7 @@ use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::nat_header::nat_header;
+use crate::policy::quota::Quota;
 use crate::scan::{Envelope, Exempt};
 use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Step, Terms, Unread};
 use crate::smtp::refusal::Refusal;
@@ -277,6 +278,9 @@ impl Driver<'_> {
             Action::Splice(why) => self.splice = Some(why),
             Action::Note(note) => {
                 self.taken_over |= note == Note::Takeover;
+                if let Note::Rejected(rejected) = note {
+                    self.context.quotas.spend(self.live.flow(), Quota::of(rejected), 1);
+                }
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
@@ -341,6 +345,7 @@ impl Driver<'_> {
 
     async fn message_done(&mut self, done: MessageDone, now: Instant) {
         let flow = self.live.flow();
+        self.context.quotas.spend(flow, Quota::Bytes, done.size);
         let (number, (verdict, scan_time)) = match &self.message {
             Some(message) => (message.number, message.outcome()),
             None => (self.live.messages(), (Verdict::default(), std::time::Duration::ZERO)),

@@ -138,6 +138,14 @@ pub enum Refusal {
     /// Whether it does cannot be found out now, and the configuration asks for a new try.
     #[error("the SPF policy cannot be looked up")]
     SpfTempError,
+    /// The client has used up a quota.
+    #[error("quota used up: {quota}")]
+    OverQuota {
+        /// Its name.
+        quota: &'static str,
+        /// The session ends with it.
+        closing: bool,
+    },
     /// The client spoke before the greeting.
     #[error("the client spoke before the greeting")]
     EarlyTalk,
@@ -245,6 +253,9 @@ impl Refusal {
         if let Self::Spam { score } = self {
             return Some(score.to_string());
         }
+        if let Self::OverQuota { quota, .. } = self {
+            return Some((*quota).to_owned());
+        }
         if let Self::Filtered(cause) = self { Some(cause.what().to_owned()) } else { None }
     }
 
@@ -330,6 +341,8 @@ impl Refusal {
             Self::SpfTempError => {
                 (451, "4.7.24", Words::Fixed("The SPF policy cannot be looked up, try again later"))
             }
+            Self::OverQuota { closing: true, .. } => (421, "4.7.0", Words::Key(|texts| &texts.over_quota)),
+            Self::OverQuota { closing: false, .. } => (450, "4.7.1", Words::Key(|texts| &texts.over_quota)),
             Self::EarlyTalk => (554, "5.5.1", Words::Key(|texts| &texts.early_talk)),
             Self::TakeoverEnds => (554, "5.5.0", Words::Key(|texts| &texts.transaction_failed)),
             Self::ConnectTimeout => (421, "4.4.1", Words::Key(|texts| &texts.connect_timeout)),
@@ -379,6 +392,8 @@ mod tests {
     #[test]
     fn trouble_that_passes_is_temporary_and_verdicts_are_not() {
         for refusal in [
+            Refusal::OverQuota { quota: "messages", closing: false },
+            Refusal::OverQuota { quota: "messages", closing: true },
             Refusal::ScannerFailed,
             Refusal::SpamSuspected,
             Refusal::Greylisted,

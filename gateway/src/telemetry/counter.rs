@@ -127,10 +127,12 @@ pub enum Limit {
     TakeoverCommands,
     /// `spool.min-free`.
     SpoolSpace,
+    /// `quotas`.
+    Quota,
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Sessions,
         Self::SessionsPerClient,
         Self::SessionsPerIdentity,
@@ -141,6 +143,7 @@ impl Limit {
         Self::Errors,
         Self::TakeoverCommands,
         Self::SpoolSpace,
+        Self::Quota,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -155,6 +158,7 @@ impl Limit {
             Self::Errors => "hard-errors",
             Self::TakeoverCommands => "takeover-commands",
             Self::SpoolSpace => "spool-min-free",
+            Self::Quota => "quotas",
         }
     }
 }

@@ -112,6 +112,8 @@ messages! {
     max_per_host = "Too many connections from your host, try again later";
     /// 421 beyond `limits.sessions-per-identity`.
     max_per_ident = "Too many connections from you, try again later";
+    /// To a client that has used up a quota: 421 when it connects, else 450; the quota's name is appended.
+    over_quota = "Too much mail from you, try again later";
     /// 554 to a client that speaks before the greeting.
     early_talk = "Wait for the greeting";
     /// 530 to MAIL without the AUTH that `auth.require` asks for.

@@ -1,0 +1,257 @@
+//! Quotas: what a client has used up, counted across sessions, restarts and upgrades.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use anyhow::ensure;
+use gateway_tests::client::Client;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::message::END;
+use gateway_tests::recorder::{Manners, Recorder};
+use gateway_tests::wait;
+use nix::sys::signal::{Signal, kill};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Quotas by a period that no test outlives; it slides, so that nothing comes back meanwhile.
+fn settings(limits: &str) -> Settings {
+    Settings { more: format!("quotas:\n  period: 31d\n  limits: {limits}\n"), ..Settings::default() }
+}
+
+fn start(limits: &str) -> anyhow::Result<(Gateway, Recorder, Lab)> {
+    let lab = Lab::new()?;
+    let manners = Manners { refuses: Some("nobody".to_owned()), ..Manners::default() };
+    let server = Recorder::start(lab.server(), Family::V4.smtp(), manners)?;
+    let gateway = Gateway::start(&lab, &settings(limits))?;
+    Ok((gateway, server, lab))
+}
+
+fn greeted(lab: &Lab) -> anyhow::Result<Client> {
+    Client::greeted(lab.client(), Family::V4.smtp()).map(|(client, _)| client)
+}
+
+/// Sends commands one after the other, each with the code that is expected.
+fn commands(client: &mut Client, dialogue: &[(&str, u16)]) -> anyhow::Result<()> {
+    for (line, code) in dialogue {
+        client.send(format!("{line}\r\n").as_bytes())?;
+        client.expect(*code)?;
+    }
+    Ok(())
+}
+
+fn send(client: &mut Client, text: &[u8]) -> anyhow::Result<()> {
+    client.begin_data()?;
+    client.send(&[text, END].concat())?;
+    client.expect(250).map(drop)
+}
+
+/// The reply that a new connection begins with.
+fn first_reply(lab: &Lab) -> anyhow::Result<String> {
+    let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
+    Ok(client.reply_within(PATIENCE)?.to_string())
+}
+
+/// A line of `gateway quota show`, of the lab's client.
+fn shown(gateway: &Gateway, quota: &str) -> anyhow::Result<Vec<String>> {
+    let (done, said) = gateway.control_command_with("quota show", &[&Family::V4.client().to_string()])?;
+    ensure!(done, "{said}");
+    let line = said.lines().find(|line| line.contains(quota)).unwrap_or_default();
+    Ok(line.split_whitespace().skip_while(|word| *word != quota).skip(1).map(str::to_owned).collect())
+}
+
+#[test]
+fn who_has_sent_his_share_is_refused_for_the_time_being() -> anyhow::Result<()> {
+    let (gateway, server, lab) = start("{messages: 2, recipients: 4}")?;
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"Subject: one\r\n\r\nfirst")?;
+    commands(
+        &mut client,
+        &[
+            ("MAIL FROM:<a@client.example>", 250),
+            ("RCPT TO:<b@server.example>", 250),
+            ("RCPT TO:<c@server.example>", 250),
+            ("RCPT TO:<d@server.example>", 250),
+        ],
+    )?;
+    client.send(b"RCPT TO:<e@server.example>\r\n")?;
+    let reply = client.expect(450)?;
+    assert!(
+        reply.contains("4.7.1 gateway.example Too much mail from you, try again later (recipients)"),
+        "{reply}"
+    );
+    // The message goes on with those that it has.
+    client.send(b"DATA\r\n")?;
+    client.expect(354)?;
+    client.send(&[b"Subject: two\r\n\r\nsecond", END].concat())?;
+    client.expect(250)?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450), ("QUIT", 221)])?;
+    let refused = first_reply(&lab)?;
+    assert!(refused.starts_with("421 4.7.0 ") && refused.contains("(messages)"), "{refused}");
+    // Another client has its own.
+    let _server = Recorder::start(lab.server(), Family::V6.smtp(), Manners::default())?;
+    let (mut other, _) = Client::greeted(lab.client(), Family::V6.smtp())?;
+    commands(&mut other, &[("QUIT", 221)])?;
+    assert_eq!(server.messages().len(), 2);
+    assert_eq!(shown(&gateway, "messages")?, ["2", "2"]);
+    assert_eq!(shown(&gateway, "recipients")?, ["4", "4"]);
+    assert_eq!(gateway.log().matches("quota used up").count(), 1, "one line for a client, not for each try");
+    Ok(())
+}
+
+#[test]
+fn operators_give_limits_and_forget_what_was_used() -> anyhow::Result<()> {
+    let (gateway, _server, lab) = start("{messages: 1}")?;
+    let address = Family::V4.client().to_string();
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"one")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    let (done, said) = gateway.control_command_with("quota set", &[&address, "messages=2", "bytes=1GiB"])?;
+    assert!(done && said.contains("has limits of its own"), "{said}");
+    send(&mut client, b"two")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    let (done, said) = gateway.control_command_with("quota reset", &[&address])?;
+    assert!(done && said.contains("1 client begin anew"), "{said}");
+    assert_eq!(shown(&gateway, "messages")?, ["0", "2"]);
+    send(&mut client, b"three")?;
+    let (done, said) = gateway.control_command_with("quota set", &[&address, "--configured"])?;
+    assert!(done && !said.contains("limits of its own"), "{said}");
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    for wrong in [&["bytes=5"][..], &["mail=5"], &[]] {
+        let (done, said) =
+            gateway.control_command_with("quota set", &[&[address.as_str()], wrong].concat())?;
+        assert!(!done, "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn octets_and_announced_sizes_count() -> anyhow::Result<()> {
+    let (gateway, _server, lab) = start("{bytes: 100KiB}")?;
+    let mut client = greeted(&lab)?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example> SIZE=102401", 450)])?;
+    send(&mut client, &b"0123456789abcdef\r\n".repeat(4_000))?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example> SIZE=50000", 450)])?;
+    // Without a size the message that goes beyond is the last one.
+    send(&mut client, &b"0123456789abcdef\r\n".repeat(4_000))?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    assert!(first_reply(&lab)?.starts_with("421 "));
+    assert_eq!(shown(&gateway, "connections")?, ["1", "none"]);
+    Ok(())
+}
+
+#[test]
+fn who_guesses_recipients_is_cut_off() -> anyhow::Result<()> {
+    let (_gateway, server, lab) = start("{rcpt-rejects: 3}")?;
+    let mut client = greeted(&lab)?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 250)])?;
+    for guess in 0..3 {
+        commands(&mut client, &[(&format!("RCPT TO:<nobody{guess}@server.example>"), 550)])?;
+    }
+    commands(&mut client, &[("RCPT TO:<b@server.example>", 421)])?;
+    assert!(client.rest(PATIENCE)?.is_empty(), "the session is over");
+    assert!(first_reply(&lab)?.contains("(rcpt-rejects)"));
+    assert_eq!(server.wait_closed(PATIENCE)?[0].commands("RCPT"), 3);
+    Ok(())
+}
+
+#[test]
+fn connections_and_servers_are_counted() -> anyhow::Result<()> {
+    let (gateway, _server, lab) = start("{connections: 4, destinations: 1}")?;
+    let _second = Recorder::start(lab.server(), Family::V4.second_smtp(), Manners::default())?;
+    drop(greeted(&lab)?);
+    let mut client = Client::connect(lab.client(), Family::V4.second_smtp())?;
+    assert!(client.reply_within(PATIENCE)?.to_string().contains("(destinations)"));
+    for _ in 0..3 {
+        drop(greeted(&lab)?);
+    }
+    assert!(first_reply(&lab)?.contains("(connections)"), "those that were refused do not count");
+    let (_, said) = gateway.control_command_with("quota show", &[&Family::V4.client().to_string()])?;
+    assert!(said.contains(&format!("servers {}", Family::V4.server())), "{said}");
+    assert!(said.contains("refused 2 times"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_was_used_outlives_a_restart_and_a_kill() -> anyhow::Result<()> {
+    let (mut gateway, _server, lab) = start("{messages: 4}")?;
+    let address = Family::V4.client().to_string();
+    send(&mut greeted(&lab)?, b"one")?;
+    gateway.restart(&lab, &settings("{messages: 4}"))?;
+    assert_eq!(shown(&gateway, "messages")?, ["1", "4"]);
+    send(&mut greeted(&lab)?, b"two")?;
+    let (done, said) = gateway.control_command_with("quota set", &[&address, "messages=3"])?;
+    assert!(done, "{said}");
+    // What an operator has said is written when he reads the answer; what was counted, soon.
+    let proxy = gateway.proxy()?;
+    kill(proxy, Signal::SIGKILL)?;
+    wait::until(PATIENCE, "another proxy", || Ok(gateway.proxy().ok().filter(|other| *other != proxy)))?;
+    wait::until(PATIENCE, "its answer", || Ok(shown(&gateway, "messages").ok()))?;
+    assert_eq!(shown(&gateway, "messages")?, ["2", "3"]);
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"three")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])
+}
+
+#[test]
+fn both_processes_of_an_upgrade_count_for_the_same_quota() -> anyhow::Result<()> {
+    let (mut gateway, _server, lab) = start("{messages: 4}")?;
+    let mut old = greeted(&lab)?;
+    send(&mut old, b"one")?;
+    gateway.upgrade(&[])?;
+    send(&mut old, b"two")?;
+    commands(&mut old, &[("QUIT", 221)])?;
+    wait::until(PATIENCE, "the end of the old process", || Ok((gateway.alive().len() == 1).then_some(())))?;
+    // What the old process has written since, the new one learns when it writes itself.
+    let mut new = greeted(&lab)?;
+    send(&mut new, b"three")?;
+    wait::until(PATIENCE, "all three", || Ok((shown(&gateway, "messages")?[0] == "3").then_some(())))?;
+    send(&mut new, b"four")?;
+    commands(&mut new, &[("MAIL FROM:<a@client.example>", 450)])
+}
+
+#[test]
+fn without_its_file_mail_passes_and_is_counted_in_memory() -> anyhow::Result<()> {
+    let (mut gateway, _server, lab) = start("{messages: 1}")?;
+    let (_, said) = gateway.control_command("status")?;
+    assert!(!said.contains("in memory only"), "{said}");
+    gateway.stop()?;
+    // Others may read it: not the gateway's own any more.
+    fs::set_permissions(gateway.state(), fs::Permissions::from_mode(0o755))?;
+    gateway.restart(&lab, &settings("{messages: 1}"))?;
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"one")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    let (_, said) = gateway.control_command("status")?;
+    assert!(said.contains("state      in memory only: ") && said.contains("chmod 0700"), "{said}");
+    assert_eq!(gateway.log().matches("state store cannot be used").count(), 1);
+    commands(&mut client, &[("QUIT", 221)])?;
+    // It is taken up again without a restart.
+    fs::set_permissions(gateway.state(), fs::Permissions::from_mode(0o700))?;
+    gateway.wait_for_log("state store is written again")?;
+    gateway.restart(&lab, &settings("{messages: 1}"))?;
+    assert!(first_reply(&lab)?.starts_with("421 "));
+    Ok(())
+}
+
+#[test]
+fn a_reload_changes_limits_and_a_generation_keeps_them() -> anyhow::Result<()> {
+    let (gateway, _server, lab) = start("{messages: 1}")?;
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"one")?;
+    let reload = |limits: &str| -> anyhow::Result<()> {
+        gateway.write_settings(&settings(limits))?;
+        let (done, said) = gateway.control_command("reload")?;
+        ensure!(done, "{said}");
+        Ok(())
+    };
+    reload("{messages: 2}")?;
+    send(&mut client, b"two")?;
+    reload("{messages: 2}\n  generation: 1")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    reload("{messages: 9}\n  generation: 1")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    reload("{messages: 3}\n  generation: 2")?;
+    send(&mut client, b"three")
+}
