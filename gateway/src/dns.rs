@@ -10,8 +10,9 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use tokio::sync::Semaphore;
@@ -45,6 +46,34 @@ pub enum LookupError {
     /// No server gave an answer, or the answer was SERVFAIL, REFUSED and the like.
     #[error("{0}")]
     Failed(NetError),
+}
+
+/// What a failed lookup means for who asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It may succeed later.
+    Temporary,
+    /// The servers answer such questions with an error.
+    Permanent,
+    /// Question or answer make no sense.
+    Malformed,
+}
+
+impl LookupError {
+    /// What it means for who asks again. A server that does not serve the asker (REFUSED), or not in this
+    /// way (NOTIMP), is as good as none, which may change.
+    #[must_use]
+    pub const fn trouble(&self) -> Trouble {
+        match self {
+            Self::Name | Self::Failed(NetError::Proto(_)) => Trouble::Malformed,
+            Self::Failed(NetError::Dns(DnsError::ResponseCode(code)))
+                if !matches!(code, ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp) =>
+            {
+                Trouble::Permanent
+            }
+            Self::Deadline | Self::Failed(_) => Trouble::Temporary,
+        }
+    }
 }
 
 /// How a lookup ended.
@@ -161,18 +190,23 @@ impl Resolver {
         self.records(parse(name)?, RecordType::TXT, deadline, text).await
     }
 
-    /// The hosts that take mail for `name`, the most wanted first (MX, RFC 5321 section 5.1).
+    /// The hosts that take mail for `name` with their preferences, the most wanted first (MX, RFC 5321
+    /// section 5.1).
     ///
     /// # Errors
     ///
     /// As [`Self::ipv4`].
-    pub async fn mail_hosts(&self, name: &str, deadline: Duration) -> Result<Vec<String>, LookupError> {
+    pub async fn mail_hosts(
+        &self,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Vec<(u16, String)>, LookupError> {
         let host = |data: RData| {
             if let RData::MX(mx) = data { Some((mx.preference, mx.exchange.to_ascii())) } else { None }
         };
         let mut hosts = self.records(parse(name)?, RecordType::MX, deadline, host).await?;
         hosts.sort();
-        Ok(hosts.into_iter().map(|(_, host)| host).collect())
+        Ok(hosts)
     }
 
     /// The names that `address` says it has (PTR, RFC 1035 section 3.3.12).

@@ -14,6 +14,7 @@
 //! | [`tls`] | what a client says of itself before its octets pass unread |
 //! | [`handoff`] | the splice lane |
 //! | [`queue`] | mail that the gateway has taken and not yet handed on |
+//! | [`delivery`] | where mail in the queue goes, and what is said of it |
 //! | [`outcome`] | one record for each message and session |
 //!
 //! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`table`], [`store`], [`locks`] and [`quota`],
@@ -30,6 +31,7 @@ pub mod control;
 mod crockford;
 pub mod daemon;
 pub mod datapath;
+pub mod delivery;
 pub mod dns;
 pub mod folder;
 pub mod handoff;

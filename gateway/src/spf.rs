@@ -201,7 +201,7 @@ impl Evaluation<'_> {
                 if hosts.len() > NAMES {
                     return Err(Stop::permanent(format!("{name} has more than {NAMES} mail hosts")));
                 }
-                for host in hosts {
+                for (_, host) in hosts {
                     if self.is_address_of(&host, *ip4_mask, *ip6_mask, Void::Counted).await? {
                         return Ok(true);
                     }
