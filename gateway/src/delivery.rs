@@ -6,6 +6,8 @@
 
 pub mod attempt;
 pub mod destination;
+pub mod dsn;
 pub mod failure;
 pub mod lookup;
+pub mod record;
 pub mod route;
