@@ -5,9 +5,12 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod attempt;
+pub mod checks;
 pub mod destination;
 pub mod dsn;
 pub mod failure;
+pub mod generic;
 pub mod lookup;
 pub mod record;
+pub mod rewrite;
 pub mod route;

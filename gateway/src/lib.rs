@@ -17,7 +17,7 @@
 //! | [`delivery`] | where mail in the queue goes, and what is said of it |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`table`], [`store`], [`locks`] and [`quota`],
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`],
 //! [`ipc`] between the two processes, [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`],
 //! [`under_way`], and [`daemon`], which wires all of it.
 
@@ -39,6 +39,7 @@ pub mod import;
 pub mod intercept;
 pub mod ipc;
 pub mod locks;
+pub mod mime;
 pub mod outcome;
 pub mod policy;
 pub mod privilege;

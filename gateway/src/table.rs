@@ -88,14 +88,14 @@ impl Maps {
         self.find(key.as_bytes()).map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 
-    /// The first value for the first of `keys` that has one. Tables of patterns, networks and static
-    /// tables are asked for `keys[0]` only.
+    /// The first of `keys` that has a value, by its place, and the value. Tables of patterns, networks and
+    /// static tables are asked for the first key only.
     #[must_use]
-    pub fn first_of(&self, keys: &[&str]) -> Option<String> {
+    pub fn first_of(&self, keys: &[&str]) -> Option<(usize, String)> {
         keys.iter().enumerate().find_map(|(number, key)| {
-            let asked = self.0.iter().filter(|table| number == 0 || table.is_exact());
-            let found = asked.filter_map(|table| table.find(key.as_bytes())).next();
-            found.map(|value| String::from_utf8_lossy(&value).into_owned())
+            let mut asked = self.0.iter().filter(|table| number == 0 || table.is_exact());
+            let found = asked.find_map(|table| table.find(key.as_bytes()));
+            found.map(|value| (number, String::from_utf8_lossy(&value).into_owned()))
         })
     }
 }
