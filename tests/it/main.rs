@@ -8,6 +8,7 @@ mod bridge;
 mod clients;
 mod condemned;
 mod deadlines;
+mod delivery;
 mod direct;
 mod dnsbl;
 mod flood;

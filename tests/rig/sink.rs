@@ -35,6 +35,20 @@ impl Sink {
     ///
     /// When it does not listen within 60 s.
     pub fn at(netns: &Netns, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
+        Self::with(netns, address, directory, &[])
+    }
+
+    /// The same with options of `smtp-sink`'s, for one that refuses, or leaves.
+    ///
+    /// # Errors
+    ///
+    /// When it does not listen within 10 s.
+    pub fn with(
+        netns: &Netns,
+        address: SocketAddr,
+        directory: &Path,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
         let name = format!("sink-{}-{}", address.ip().to_string().replace(':', "."), address.port());
         let folder = directory.join(&name);
         fs::create_dir(&folder)?;
@@ -43,7 +57,11 @@ impl Sink {
         chown(&folder, Some(user), None)?;
         let mut command = netns.command("smtp-sink");
         // -d: every message into a file of its own; -u is asked for when started as root.
-        command.args(["-c", "-u", "nobody", "-d", "message."]).arg(address.to_string()).arg("512");
+        command
+            .args(["-c", "-u", "nobody", "-d", "message."])
+            .args(options)
+            .arg(address.to_string())
+            .arg("512");
         command.current_dir(&folder);
         let mut daemon = Daemon::start(&name, directory, &mut command)?;
         daemon.wait_until(Duration::from_secs(60), |_| listens(netns, address))?;

@@ -17,7 +17,7 @@ pub enum Protocol {
 }
 
 /// How much TLS is wanted, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsLevel {
     /// STARTTLS is never used.
     None,
