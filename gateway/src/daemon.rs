@@ -250,7 +250,7 @@ fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), St
     let settings =
         settings::make(config, &context.telemetry, &context.quotas).map_err(|error| error.to_string())?;
     logging.reload(&log).map_err(|error| error.to_string())?;
-    context.locks.set_exempt(settings.config.locks.exempt.iter().map(|network| network.0).collect());
+    context.locks.set_rules(settings.config.locks.clone());
     context.quotas.set_rules(quotas);
     context.settings.store(Arc::new(settings));
     context.telemetry.set_log(&log);

@@ -4,58 +4,38 @@
 //! written to the file soon, so that it outlives both processes. Decides nothing: that is
 //! [`crate::policy::lock`].
 
-use std::io::{self, Write as _};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock;
-use crate::config::file::LockAction;
-use crate::ipc::lock::{BATCH, CHANGES, Enforced, Hits, LockChange, LockOrder};
-use crate::policy::lock::{Lock, LockTable, Refused};
+use crate::config::file::{self as config, LockAction};
+use crate::intercept::flow::Flow;
+use crate::ipc::lock::{BATCH, Hits, LockOrder};
+use crate::policy::lock::{Cause, Lock, LockTable, Offence, Outcome, Refused, Who};
 
+mod file;
+mod inheritance;
+mod kernel;
 mod recent;
+#[cfg(test)]
+mod tests;
 
-use recent::Recent;
+pub use file::FILE;
+pub use kernel::Request;
 
-/// The file's name in the spool folder.
-pub const FILE: &str = "locks.json";
+use kernel::enforced;
+use recent::{Recent, Subject};
 
 /// How often what is over is removed, and what has changed is written.
 const TICK: Duration = Duration::from_secs(1);
 /// Locks that are removed in one tick.
 const EXPIRED: usize = 2_000;
-/// How long an older process may take to tell of its last changes.
-const REST: Duration = Duration::from_secs(5);
-/// How long the datapath process may take to say what it has counted.
-const COUNTED: Duration = Duration::from_secs(2);
-
-/// What the datapath process is to be told.
-#[derive(Debug)]
-pub enum Request {
-    /// An order.
-    Order(LockOrder),
-    /// A question for what was counted of at most [`BATCH`] locks.
-    Hits {
-        /// Their networks.
-        nets: Vec<IpNet>,
-        /// Where the answer goes.
-        answer: oneshot::Sender<Vec<Hits>>,
-    },
-    /// Changes for the process that has the table from here on.
-    Bequeath {
-        /// At most [`CHANGES`].
-        changes: Vec<LockChange>,
-        /// Whether these are the last of those that it may not have found in the file.
-        whole: bool,
-    },
-}
 
 /// The locks of this gateway.
 #[derive(Debug)]
@@ -64,6 +44,8 @@ pub struct Locks {
     requests: mpsc::Sender<Request>,
     file: Option<PathBuf>,
     changed: AtomicBool,
+    /// An order found no room: the datapath process is to be told of all.
+    untold: AtomicBool,
     recent: Mutex<Recent>,
     /// Whether all is known that another process has changed.
     whole: watch::Sender<bool>,
@@ -72,30 +54,29 @@ pub struct Locks {
 impl Locks {
     /// Reads what was written to `file`, if there is one; `requests` lead to the datapath process.
     #[must_use]
-    pub fn open(file: Option<PathBuf>, requests: mpsc::Sender<Request>) -> Self {
+    pub fn open(file: Option<PathBuf>, rules: config::Locks, requests: mpsc::Sender<Request>) -> Self {
         let now = seconds(clock::wall());
         let mut table = LockTable::default();
-        for lock in file.as_deref().map(read).unwrap_or_default() {
+        table.set_rules(rules);
+        let kept = file.as_deref().map(file::read).unwrap_or_default();
+        for net in kept.exempt {
+            if let Err(refused) = table.exempt(net) {
+                tracing::debug!(%refused, "an exemption of the file");
+            }
+        }
+        for lock in kept.locks {
             if let Err(refused) = table.add(lock, now) {
                 tracing::debug!(%refused, "a lock of the file");
             }
         }
-        let (changed, recent) = (AtomicBool::new(false), Mutex::default());
-        let whole = watch::Sender::new(true);
-        Self { table: Mutex::new(table), requests, file, changed, recent, whole }
-    }
-
-    /// Another process has changes that are not in the file yet, and tells of them soon.
-    pub fn await_rest(&mut self) {
-        self.whole.send_replace(false);
-    }
-
-    /// Waits until all is known that another process has changed. One that has died tells nothing.
-    async fn whole(&self) {
-        let mut seen = self.whole.subscribe();
-        if timeout(REST, seen.wait_for(|whole| *whole)).await.is_err() {
-            tracing::warn!("locks that were changed in the last second before the upgrade may be lost");
-            self.whole.send_replace(true);
+        Self {
+            table: Mutex::new(table),
+            requests,
+            file,
+            changed: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
+            recent: Mutex::default(),
+            whole: watch::Sender::new(true),
         }
     }
 
@@ -103,21 +84,55 @@ impl Locks {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on no lock touches these networks.
-    pub fn set_exempt(&self, exempt: Vec<IpNet>) {
-        self.lock().set_exempt(exempt);
+    /// From here on these rules hold.
+    pub fn set_rules(&self, rules: config::Locks) {
+        self.lock().set_rules(rules);
     }
 
     /// Networks that no lock touches.
     #[must_use]
     pub fn exempt(&self) -> Vec<IpNet> {
-        self.lock().exempt().to_vec()
+        self.lock().all_exempt().collect()
     }
 
-    /// The lock that holds `client`.
+    /// The lock that holds off `flow`, which is new and counts as refused.
     #[must_use]
-    pub fn find(&self, client: IpAddr) -> Option<Lock> {
-        self.lock().find(client, seconds(clock::wall())).cloned()
+    pub fn meet(&self, flow: &Flow) -> Option<Lock> {
+        let now = seconds(clock::wall());
+        self.lock().meet(flow.client.ip(), flow.identity.as_ref(), now).cloned()
+    }
+
+    /// The lock that holds the client of `flow`.
+    #[must_use]
+    pub fn find(&self, flow: &Flow) -> Option<Lock> {
+        let now = seconds(clock::wall());
+        self.lock().find(flow.client.ip(), flow.identity.as_ref(), now).cloned()
+    }
+
+    /// The client of `flow` has offended: it is locked, if the configuration has it so. Never waits.
+    pub fn offend(&self, flow: &Flow, offence: &Offence) -> Outcome {
+        let now = seconds(clock::wall());
+        let outcome = self.lock().offend(flow, offence, now);
+        if let Outcome::Created(lock) | Outcome::Renewed(lock) = &outcome {
+            if let Some(enforced) = enforced(lock, now) {
+                self.tell(LockOrder::Set { locks: vec![enforced] });
+            }
+            self.note_now(Subject::Lock(lock.who.clone()));
+            log(lock);
+        }
+        outcome
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many there are of each action.
@@ -130,172 +145,101 @@ impl Locks {
         })
     }
 
-    /// The first `most` locks by network, what was counted of each, and how many there are.
+    /// The first `most` locks, what the kernel has counted of each, and how many there are.
     pub async fn list(&self, most: usize) -> (Vec<(Lock, Hits)>, usize) {
         self.whole().await;
         let (locks, all) = {
             let table = self.lock();
             (table.all().take(most).cloned().collect::<Vec<_>>(), table.len())
         };
-        let mut hits = Vec::with_capacity(locks.len());
+        let mut listed = Vec::with_capacity(locks.len());
+        // Networks come before identities, of which the kernel counts nothing.
         for some in locks.chunks(BATCH) {
-            let mut counted = self.hits(some.iter().map(|lock| lock.net).collect()).await;
+            let nets: Vec<_> = some.iter().filter_map(|lock| lock.who.in_kernel()).collect();
+            let mut counted = if nets.is_empty() { Vec::new() } else { self.hits(nets).await };
             counted.resize(some.len(), Hits::default());
-            hits.extend(counted);
+            listed.extend(some.iter().cloned().zip(counted));
         }
-        (locks.into_iter().zip(hits).collect(), all)
+        (listed, all)
     }
 
-    async fn hits(&self, nets: Vec<IpNet>) -> Vec<Hits> {
-        let (answer, counted) = oneshot::channel();
-        if self.requests.send(Request::Hits { nets, answer }).await.is_err() {
-            return Vec::new();
-        }
-        timeout(COUNTED, counted).await.ok().and_then(Result::ok).unwrap_or_default()
-    }
-
-    /// Sets a lock for `span` (`None`: for ever), in place of one of the same network; with `cut`,
-    /// flows that the kernel carries end at once.
+    /// Sets an operator's lock for `span` (`None`: for ever), in place of one of the same client;
+    /// with `cut`, flows that the kernel carries end at once.
     ///
     /// # Errors
     ///
     /// [`Refused`] says why not.
     pub async fn add(
         &self,
-        net: IpNet,
+        who: Who,
         action: LockAction,
         span: Option<Duration>,
-        cause: String,
+        detail: String,
         cut: bool,
     ) -> Result<Lock, Refused> {
         self.whole().await;
         let now = seconds(clock::wall());
-        let net = net.trunc();
+        let who = who.trunc();
         let until = span.map(|span| now.saturating_add(span.as_secs().max(1)));
-        let lock = Lock { net, action, cause, since: now, until };
+        let (cause, session) = (Cause::Operator, None);
+        let lock = Lock { who, action, cause, detail, session, since: now, until, offences: 0, refused: 0 };
         self.lock().add(lock.clone(), now)?;
-        self.order(LockOrder::Set { locks: vec![enforced(&lock, now)] }).await;
-        self.note(&[net]).await;
-        if cut {
+        if let Some(enforced) = enforced(&lock, now) {
+            self.order(LockOrder::Set { locks: vec![enforced] }).await;
+        }
+        self.note(vec![Subject::Lock(lock.who.clone())]).await;
+        if let Some(net) = lock.who.in_kernel().filter(|_| cut) {
             self.order(LockOrder::Cut { net, action }).await;
         }
-        tracing::info!(network = %net, action = action.name(), cause = lock.cause, until, "locked");
+        log(&lock);
         Ok(lock)
     }
 
-    /// Removes the lock of exactly this network; says whether there was one.
-    pub async fn remove(&self, net: IpNet) -> bool {
+    /// Removes the lock of exactly this network or identity; says whether there was one.
+    pub async fn remove(&self, who: &Who) -> bool {
         self.whole().await;
-        let Some(lock) = self.lock().remove(net) else { return false };
-        self.order(LockOrder::Remove { nets: vec![lock.net] }).await;
-        self.note(&[lock.net]).await;
-        tracing::info!(network = %lock.net, "unlocked");
+        let Some(lock) = self.lock().remove(who) else { return false };
+        if let Some(net) = lock.who.in_kernel() {
+            self.order(LockOrder::Remove { nets: vec![net] }).await;
+        }
+        tracing::info!(who = %lock.who, "unlocked");
+        self.note(vec![Subject::Lock(lock.who)]).await;
         true
     }
 
     /// Removes all locks; says how many there were.
     pub async fn clear(&self) -> usize {
         self.whole().await;
-        let nets: Vec<IpNet> = {
+        let removed: Vec<Subject> = {
             let mut table = self.lock();
-            let nets: Vec<_> = table.all().map(|lock| lock.net).collect();
-            for net in &nets {
-                table.remove(*net);
-            }
-            nets
+            let all: Vec<_> = table.all().map(|lock| lock.who.clone()).collect();
+            all.iter().filter_map(|who| table.remove(who)).map(|lock| Subject::Lock(lock.who)).collect()
         };
-        for order in self.snapshot() {
-            self.order(order).await;
+        let count = removed.len();
+        self.tell_all().await;
+        self.note(removed).await;
+        tracing::info!(locks = count, "all locks removed");
+        count
+    }
+
+    /// Lets no lock touch `net` any more, or (`false`) takes that back; says whether it changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says why not.
+    pub async fn set_exempt(&self, net: IpNet, exempt: bool) -> Result<bool, Refused> {
+        self.whole().await;
+        let (changed, nets) = {
+            let mut table = self.lock();
+            let changed = if exempt { table.exempt(net)? } else { table.unexempt(net) };
+            (changed, table.exempted().iter().copied().collect())
+        };
+        if changed {
+            self.order(LockOrder::Exempt { nets }).await;
+            self.note(vec![Subject::Exempt(net.trunc())]).await;
+            tracing::info!(network = %net, exempt, "exemption from locks");
         }
-        self.note(&nets).await;
-        tracing::info!(locks = nets.len(), "all locks removed");
-        nets.len()
-    }
-
-    /// Waits until the datapath process has done what it was told so far, but not for ever: an operator
-    /// who reads that a lock is set or removed may rely on it.
-    pub async fn settled(&self) {
-        // Orders and questions are one queue.
-        self.hits(Vec::new()).await;
-    }
-
-    /// The locks of these networks have changed.
-    async fn note(&self, nets: &[IpNet]) {
-        self.changed.store(true, Ordering::Release);
-        let at = seconds(clock::wall());
-        let kept = self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(nets, at, clock::now());
-        if !kept {
-            for changes in self.changes(nets.iter().map(|net| (*net, at))).chunks(CHANGES) {
-                self.pass_on(changes, false).await;
-            }
-        }
-    }
-
-    /// Another process has the table from here on: it is told what it may not have found in the file,
-    /// and of each change that sessions which are still open here make.
-    pub async fn bequeath(&self) {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).bequeath();
-        for changes in self.changes(recent.into_iter()).chunks(CHANGES) {
-            self.pass_on(changes, false).await;
-        }
-        self.pass_on(&[], true).await;
-    }
-
-    fn changes(&self, changed: impl Iterator<Item = (IpNet, u64)>) -> Vec<LockChange> {
-        let table = self.lock();
-        changed.map(|(net, at)| LockChange { net, at, lock: table.get(net).cloned() }).collect()
-    }
-
-    async fn pass_on(&self, changes: &[LockChange], whole: bool) {
-        let changes = changes.to_vec();
-        if self.requests.send(Request::Bequeath { changes, whole }).await.is_err() {
-            tracing::debug!("the gateway is stopping");
-        }
-    }
-
-    /// Takes over what another process has changed; `whole`: there is no more of it. Returns the orders
-    /// that make the kernel's locks the same.
-    #[must_use]
-    pub fn inherit(&self, changes: Vec<LockChange>, whole: bool) -> Vec<LockOrder> {
-        let now = seconds(clock::wall());
-        let (mut set, mut removed) = (Vec::new(), Vec::new());
-        let nets: Vec<IpNet> = changes.iter().map(|change| change.net).collect();
-        let mut table = self.lock();
-        for LockChange { net, at, lock } in changes {
-            // What was changed here since then holds.
-            if table.get(net).is_some_and(|own| own.since > at) {
-                continue;
-            }
-            match lock {
-                Some(lock) if table.add(lock.clone(), now).is_ok() => set.push(enforced(&lock, now)),
-                Some(_) => {}
-                None => removed.extend(table.remove(net).map(|lock| lock.net)),
-            }
-        }
-        drop(table);
-        self.changed.store(true, Ordering::Release);
-        // They are not in the file yet, and this process may have a successor soon.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(&nets, now, clock::now());
-        if whole {
-            self.whole.send_replace(true);
-        }
-        vec![LockOrder::Set { locks: set }, LockOrder::Remove { nets: removed }]
-    }
-
-    async fn order(&self, order: LockOrder) {
-        if self.requests.send(Request::Order(order)).await.is_err() {
-            tracing::debug!("the gateway is stopping");
-        }
-    }
-
-    /// The orders that make the kernel's locks the same as these.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<LockOrder> {
-        let now = seconds(clock::wall());
-        let locks: Vec<Enforced> =
-            self.lock().all().filter(|lock| lock.holds(now)).map(|lock| enforced(lock, now)).collect();
-        let set = locks.chunks(BATCH).map(|some| LockOrder::Set { locks: some.to_vec() });
-        std::iter::once(LockOrder::Begin).chain(set).chain([LockOrder::Complete]).collect()
+        Ok(changed)
     }
 
     /// Removes what is over and keeps the file up to date, until it is dropped.
@@ -304,8 +248,12 @@ impl Locks {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            if self.untold.swap(false, Ordering::AcqRel) {
+                self.tell_all().await;
+            }
             let over = self.lock().expire(seconds(clock::wall()), EXPIRED);
-            for nets in over.chunks(BATCH) {
+            let nets: Vec<_> = over.iter().filter_map(Who::in_kernel).collect();
+            for nets in nets.chunks(BATCH) {
                 self.order(LockOrder::Remove { nets: nets.to_vec() }).await;
             }
             if !over.is_empty() || self.changed.load(Ordering::Acquire) {
@@ -324,9 +272,13 @@ impl Locks {
     /// Writes the file.
     async fn save(&self) {
         self.changed.store(false, Ordering::Release);
-        let Some(file) = self.file.clone() else { return };
-        let locks: Vec<Lock> = self.lock().all().cloned().collect();
-        let written = tokio::task::spawn_blocking(move || write(&file, &locks)).await;
+        let Some(path) = self.file.clone() else { return };
+        let kept = {
+            let table = self.lock();
+            let exempt = table.exempted().iter().copied().collect();
+            file::Kept { locks: table.all().cloned().collect(), exempt }
+        };
+        let written = tokio::task::spawn_blocking(move || file::write(&path, &kept)).await;
         if let Ok(Err(error)) = written {
             // The next tick tries again; what is locked is locked all the same.
             self.changed.store(true, Ordering::Release);
@@ -335,134 +287,20 @@ impl Locks {
     }
 }
 
+fn log(lock: &Lock) {
+    tracing::info!(
+        who = %lock.who,
+        action = lock.action.name(),
+        cause = lock.cause.name(),
+        detail = lock.detail,
+        session = lock.session.map(tracing::field::display),
+        until = lock.until,
+        offences = lock.offences,
+        "locked"
+    );
+}
+
 /// Seconds since 1970.
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn enforced(lock: &Lock, now: u64) -> Enforced {
-    let left = lock.until.map(|until| Duration::from_secs(until.saturating_sub(now)));
-    Enforced { net: lock.net, action: lock.action, left }
-}
-
-/// A file that cannot be read is told of, and no reason not to start.
-fn read(file: &Path) -> Vec<Lock> {
-    let text = match std::fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "locks cannot be read; none are in force");
-            return Vec::new();
-        }
-    };
-    serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::warn!(file = %file.display(), %error, "locks cannot be understood; none are in force");
-        Vec::new()
-    })
-}
-
-/// Replaces the file in one step: whoever reads it finds all locks or those of before.
-fn write(file: &Path, locks: &[Lock]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::Builder::new().prefix(".locks-").tempfile_in(folder)?;
-    serde_json::to_writer(io::BufWriter::new(&mut new), locks)?;
-    new.flush()?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn locks_are_told_to_the_kernel_and_outlive_the_process() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(FILE);
-        let (requests, mut told) = mpsc::channel(16);
-        let locks = Locks::open(Some(file.clone()), requests.clone());
-        let net: IpNet = "10.1.2.3/8".parse().unwrap();
-        locks.add(net, LockAction::Reject, None, "spam".to_owned(), true).await.unwrap();
-        let hour = Some(Duration::from_secs(3600));
-        locks
-            .add("2001:db8::/32".parse().unwrap(), LockAction::Drop, hour, String::new(), false)
-            .await
-            .unwrap();
-        let Some(Request::Order(LockOrder::Set { locks: set })) = told.recv().await else {
-            unreachable!("a lock is set")
-        };
-        assert_eq!(set[0].net.to_string(), "10.0.0.0/8");
-        assert!(matches!(told.recv().await, Some(Request::Order(LockOrder::Cut { .. }))));
-        locks.save().await;
-
-        let again = Locks::open(Some(file), requests);
-        let found = again.find("10.9.9.9".parse().unwrap()).unwrap();
-        assert_eq!((found.action, found.until, found.cause.as_str()), (LockAction::Reject, None, "spam"));
-        assert_eq!(again.snapshot().len(), 3);
-        assert_eq!(again.clear().await, 2);
-        assert!(again.find("10.9.9.9".parse().unwrap()).is_none());
-    }
-
-    /// Locks without a file, whose requests are not carried out.
-    fn idle() -> (Locks, mpsc::Receiver<Request>) {
-        let (requests, told) = mpsc::channel(64);
-        (Locks::open(None, requests), told)
-    }
-
-    /// All changes that a process has passed on.
-    fn passed_on(told: &mut mpsc::Receiver<Request>) -> Vec<LockChange> {
-        let requests = std::iter::from_fn(|| told.try_recv().ok());
-        let changes = requests.filter_map(|request| match request {
-            Request::Bequeath { changes, .. } => Some(changes),
-            Request::Order(_) | Request::Hits { .. } => None,
-        });
-        changes.flatten().collect()
-    }
-
-    #[tokio::test]
-    async fn a_process_that_takes_over_learns_what_it_did_not_find_in_the_file() {
-        let ((old, mut told), (mut new, _requests)) = (idle(), idle());
-        let [first, second, third]: [IpNet; 3] =
-            ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"].map(|net| net.parse().unwrap());
-        // The new one has found the first in the file, and not that it is removed.
-        for locks in [&old, &new] {
-            locks.add(first, LockAction::Drop, None, "spam".to_owned(), false).await.unwrap();
-        }
-        new.await_rest();
-        assert!(timeout(Duration::from_millis(1), new.remove(second)).await.is_err(), "not known yet");
-        old.remove(first).await;
-        old.add(second, LockAction::Reset, None, "virus".to_owned(), false).await.unwrap();
-        assert!(passed_on(&mut told).is_empty(), "nobody has taken over");
-        old.bequeath().await;
-        let orders = new.inherit(passed_on(&mut told), true);
-        let LockOrder::Set { locks } = &orders[0] else { unreachable!("a lock is set") };
-        assert_eq!((locks.len(), locks[0].net), (1, second));
-        assert_eq!(orders[1], LockOrder::Remove { nets: vec![first] });
-        // What a session finds that is still open in the old one.
-        old.add(third, LockAction::Reject, None, "virus".to_owned(), false).await.unwrap();
-        assert_eq!(new.inherit(passed_on(&mut told), true).len(), 2);
-        let held: Vec<Lock> = new.lock().all().cloned().collect();
-        assert_eq!(held.iter().map(|lock| lock.net).collect::<Vec<_>>(), [second, third]);
-        assert!(held.iter().all(|lock| lock.cause == "virus"));
-    }
-
-    #[tokio::test]
-    async fn what_was_changed_since_by_the_process_that_took_over_holds() {
-        let (new, _requests) = idle();
-        let net: IpNet = "10.0.0.0/8".parse().unwrap();
-        new.add(net, LockAction::Drop, None, String::new(), false).await.unwrap();
-        let orders = new.inherit(vec![LockChange { net, at: 1, lock: None }], true);
-        assert_eq!(orders[1], LockOrder::Remove { nets: Vec::new() });
-        assert!(new.find("10.1.1.1".parse().unwrap()).is_some());
-    }
-
-    #[test]
-    fn a_file_that_is_no_list_of_locks_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(FILE);
-        std::fs::write(&file, b"[{\"net\":\"no\"}]").unwrap();
-        let (requests, _) = mpsc::channel(1);
-        assert_eq!(Locks::open(Some(file), requests).snapshot().len(), 2);
-    }
 }

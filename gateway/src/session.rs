@@ -18,7 +18,7 @@ use crate::intercept::facts::Facts;
 use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
-use crate::policy::lock::Lock;
+use crate::policy::lock::{Lock, Offence};
 use crate::quota::Quotas;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
@@ -33,6 +33,7 @@ mod copy;
 pub mod direct;
 mod inspect;
 mod linger;
+mod offence;
 mod preamble;
 mod record;
 pub mod table;
@@ -120,10 +121,15 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         Err(Lost::Full) => return Box::pin(turn_away(stream, Full::Gateway, &settings, &context)).await,
         Err(Lost::Unknown) => return,
     };
-    let opened = context.table.open(flow, clock::now(), Ceilings::of(&config.limits));
+    let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(&config.limits));
     let live = match opened {
         Ok(live) => live,
-        Err(full) => return Box::pin(turn_away(stream, full, &settings, &context)).await,
+        Err(full) => {
+            if let Some(offence) = full.offence() {
+                offence::report(&context, &flow, &offence);
+            }
+            return Box::pin(turn_away(stream, full, &settings, &context)).await;
+        }
     };
     let ending = run(stream, &live, &settings, &context).await;
     let Ending { lane, end, conduct, engine, upstream } = ending;
@@ -140,7 +146,7 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
 /// costs the memory of the lane it is in.
 async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context: &Context) -> Ending {
     let flow = live.flow();
-    if let Some(lock) = context.locks.find(flow.client.ip()) {
+    if let Some(lock) = context.locks.meet(flow) {
         return hold_off(stream, &lock, settings).await;
     }
     let refuses = settings.config.clients.on_excess == OnExcess::Refuse;
@@ -150,7 +156,12 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
         live.set_facts(facts);
     }
     let facts = live.facts();
-    if refuses && facts.as_ref().and_then(|facts| facts.client).is_some_and(|client| client.refused) {
+    let client = facts.as_ref().and_then(|facts| facts.client);
+    if let Some(client) = client.filter(|client| refuses && client.refused) {
+        let allowed = settings.config.clients.limits_of(flow.client.ip()).destinations;
+        if allowed != 0 && client.fan_out >= allowed {
+            offence::report(context, flow, &Offence::FanOut { servers: Some(client.fan_out) });
+        }
         let refusal = Refusal::TooManySessionsOfClient;
         context.telemetry.count(Counter::Limit(Limit::Client));
         Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.voice))).await;

@@ -178,7 +178,8 @@ impl Player {
     /// * `envelope`: MAIL, one RCPT and DATA up to the go-ahead; silent;
     /// * `client closes`, `client resets`, `server closes`;
     /// * `wait 5m`: time passes;
-    /// * `clean`, `infected NAME`, `scanner fails`, `no space`: the decision on the message;
+    /// * `clean`, `infected NAME`, `scanner fails`, `no space`, `locked`, `locked for-ever`: the
+    ///   decision on the message;
     /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question, with
     ///   `quota` behind it because a quota is used up;
     /// * `operator`: the session is ended;
@@ -198,6 +199,7 @@ impl Player {
             ("clean", _) => self.exchange.decided(Decision::Pass, self.now),
             ("infected", name) => self.refuse(Refusal::Virus { signature: name.to_owned() }),
             ("scanner", "fails") => self.refuse(Refusal::ScannerFailed),
+            ("locked", span) => self.refuse(Refusal::Locked { for_ever: span == "for-ever" }),
             ("no", "space") => self.refuse(Refusal::NoSpace),
             ("ruling", ruling) => self.exchange.answered(ruled(ruling), self.now),
             ("operator", _) => self.exchange.end(SessionEnd::Operator, self.now),

@@ -17,6 +17,7 @@ mod handoff;
 mod infected;
 mod lanes;
 mod lifecycle;
+mod locks;
 mod logging;
 mod neighbours;
 mod netfilter;

@@ -21,7 +21,7 @@ use crate::router::{self, FAMILIES, Router, on_router};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How an attempt of the client to connect ends; `Ok`: it does connect.
-fn attempt(lab: &Lab, server: SocketAddr) -> anyhow::Result<Result<TcpStream, ErrorKind>> {
+pub(crate) fn attempt(lab: &Lab, server: SocketAddr) -> anyhow::Result<Result<TcpStream, ErrorKind>> {
     let tried = lab.client().enter(|| TcpStream::connect_timeout(&server, Duration::from_millis(700)))?;
     Ok(tried.map_err(|error| error.kind()))
 }
@@ -108,11 +108,12 @@ fn no_lock_touches_what_is_exempt() -> anyhow::Result<()> {
         let lab = router.lab;
         set(&mut router, "0.0.0.0/0", LockAction::Drop, None)?;
         set(&mut router, "2001:db8:1::2/128", LockAction::Drop, None)?;
-        router.kernel.quarantine().set_exempt(&[net("192.0.2.0/24"), net("2001:db8:1::/64")])?;
+        router.kernel.quarantine().set_exempt(vec![net("192.0.2.0/24")])?;
+        router.kernel.quarantine().exempt_too(vec![net("2001:db8:1::/64")])?;
         for family in FAMILIES {
             ensure!(attempt(lab, family.smtp())?.is_ok(), "{family:?}");
         }
-        router.kernel.quarantine().set_exempt(&[])?;
+        router.kernel.quarantine().set_exempt(Vec::new())?;
         ensure!(attempt(lab, Family::V4.smtp())?.err() == Some(ErrorKind::TimedOut));
         Ok(())
     })
@@ -134,14 +135,14 @@ fn what_is_told_anew_replaces_all_locks() -> anyhow::Result<()> {
 }
 
 /// Runs `gateway lock …`.
-fn lock(gateway: &Gateway, arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn lock(gateway: &Gateway, arguments: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new(binary()?);
     command.arg("lock").args(arguments).arg("--socket").arg(gateway.control());
     process::done(&mut command)
 }
 
 /// What the client reads first.
-fn greeting(lab: &Lab, server: SocketAddr) -> anyhow::Result<String> {
+pub(crate) fn greeting(lab: &Lab, server: SocketAddr) -> anyhow::Result<String> {
     let stream = attempt(lab, server)?.map_err(|error| anyhow::anyhow!("{error}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();

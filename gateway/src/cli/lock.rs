@@ -8,7 +8,8 @@ use super::socket::{SocketArg, block_on, say, say_json};
 use crate::config::file::{LockAction, Network};
 use crate::config::units::Span;
 use crate::console::text::{number, plural, safe, span};
-use crate::control::request::{LockList, NewLock, OldLock};
+use crate::control::request::{Exemption, LockList, NewLock, OldLock};
+use crate::policy::lock::Who;
 
 /// Arguments of `gateway lock`.
 #[derive(Debug, clap::Args)]
@@ -24,29 +25,36 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Hold off the new flows of a network.
+    /// Hold off the new flows of a network or of an identity.
     Add(Add),
     /// List the locks.
     List,
     /// Remove a lock.
     #[command(group = clap::ArgGroup::new("which").required(true))]
     Remove {
-        /// The network, as the list shows it.
-        #[arg(value_name = "PREFIX", group = "which", value_parser = network)]
-        net: Option<Network>,
+        /// Who is locked, as the list shows it.
+        #[arg(value_name = "WHO", group = "which", value_parser = who)]
+        who: Option<Who>,
         /// All of them.
         #[arg(long, group = "which")]
         all: bool,
     },
-    /// List the networks that no lock touches: `locks.exempt` in the configuration.
-    Exempt,
+    /// Let no lock touch a network; without one, list all such networks.
+    Exempt {
+        /// The network. Those of `locks.exempt` in the configuration are exempt beside it.
+        #[arg(value_name = "PREFIX", value_parser = network)]
+        net: Option<Network>,
+        /// Take back that it is exempt.
+        #[arg(long, requires = "net")]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct Add {
-    /// The clients: an address or a network.
-    #[arg(value_name = "PREFIX", value_parser = network)]
-    net: Network,
+    /// The clients: an address, a network, or `ADDRESS-IDENTITY`.
+    #[arg(value_name = "WHO", value_parser = who)]
+    who: Who,
     /// How long it holds, such as `1h`; else as configured.
     #[arg(long = "for", value_name = "SPAN", conflicts_with = "forever")]
     span: Option<Span>,
@@ -68,6 +76,10 @@ fn network(text: &str) -> Result<Network, String> {
     Network::try_from(text.to_owned())
 }
 
+fn who(text: &str) -> Result<Who, String> {
+    Who::try_from(text.to_owned())
+}
+
 /// Sets, lists or removes locks.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let client = args.socket.client()?;
@@ -75,7 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         match &args.action {
             Action::Add(add) => {
                 let new = NewLock {
-                    net: add.net,
+                    who: add.who.clone(),
                     action: add.action,
                     seconds: add.span.map(|span| span.duration().as_secs().max(1)),
                     forever: add.forever,
@@ -83,20 +95,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     cut: add.cut,
                 };
                 let set = client.lock(&new).await?;
-                if args.json { say_json(&set) } else { say(&format!("{} is locked\n", add.net)) }?;
+                if args.json { say_json(&set) } else { say(&format!("{} is locked\n", add.who)) }?;
             }
             Action::List => {
                 let list = client.locks().await?;
                 if args.json { say_json(&list) } else { say(&table(&list)) }?;
             }
-            Action::Remove { net, all: _ } => {
-                let removed = client.unlock(OldLock { net: *net }).await?;
+            Action::Remove { who, all: _ } => {
+                let removed = client.unlock(&OldLock { who: who.clone() }).await?;
                 let count = u64::try_from(removed.removed).unwrap_or(u64::MAX);
                 let told = format!("{} removed\n", plural(count, "lock"));
                 if args.json { say_json(&removed) } else { say(&told) }?;
             }
-            Action::Exempt => {
-                let list = client.locks().await?;
+            Action::Exempt { net, remove } => {
+                let list = match net {
+                    Some(net) => client.exempt(Exemption { net: *net, exempt: !remove }).await?,
+                    None => client.locks().await?,
+                };
                 let told: String = list.exempt.iter().map(|net| format!("{net}\n")).collect();
                 if args.json { say_json(&list.exempt) } else { say(&told) }?;
             }
@@ -109,12 +124,12 @@ fn table(list: &LockList) -> String {
     let left = |left: Option<u64>| {
         left.map_or_else(|| "for ever".to_owned(), |left| span(Duration::from_secs(left)))
     };
-    let mut out = format!("{:<24}  {:<6}  {:>9}  {:>9}  CAUSE\n", "NETWORK", "ACTION", "LEFT", "HITS");
+    let mut out = format!("{:<24}  {:<6}  {:>9}  {:>9}  CAUSE\n", "WHO", "ACTION", "LEFT", "HITS");
     for lock in &list.locks {
-        let (net, action, hits) = (lock.net.to_string(), lock.action.name(), number(lock.hits));
-        let (left, cause) = (left(lock.left), safe(&lock.cause));
+        let (who, action, hits) = (lock.who.to_string(), lock.action.name(), number(lock.hits));
+        let (left, cause, detail) = (left(lock.left), lock.cause.name(), safe(&lock.detail));
         // Writing to a `String` cannot fail.
-        let line = format!("{net:<24}  {action:<6}  {left:>9}  {hits:>9}  {cause}");
+        let line = format!("{who:<24}  {action:<6}  {left:>9}  {hits:>9}  {cause:<10}  {detail}");
         writeln!(out, "{}", line.trim_end()).unwrap_or_default();
     }
     if list.locks.len() < list.held {
@@ -127,25 +142,34 @@ fn table(list: &LockList) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::file::LockCause;
     use crate::control::request::LockView;
 
     #[test]
     fn a_list_is_aligned_and_holds_no_raw_bytes() {
-        let lock = |net: &str, left, cause: &str| LockView {
-            net: network(net).unwrap(),
+        let lock = |text: &str, left, cause, detail: &str| LockView {
+            who: who(text).unwrap(),
             action: LockAction::Reset,
-            cause: cause.to_owned(),
+            cause,
+            detail: detail.to_owned(),
+            session: None,
             age: 5,
             left,
+            offences: 1,
             hits: 12,
             last: None,
         };
-        let locks = vec![lock("192.0.2.7", Some(187), "spam\x1b[2J"), lock("2001:db8::/32", None, "")];
-        let list = LockList { held: 3, locks, exempt: Vec::new() };
+        let locks = vec![
+            lock("192.0.2.7", Some(187), LockCause::Virus, "Eicar\x1b[2J"),
+            lock("2001:db8::/32", None, LockCause::Operator, ""),
+            lock("192.0.2.7-10.0.0.5", Some(3_600), LockCause::EarlyTalk, ""),
+        ];
+        let list = LockList { held: 4, locks, exempt: Vec::new() };
         insta::assert_snapshot!(table(&list), @r"
-        NETWORK                   ACTION       LEFT       HITS  CAUSE
-        192.0.2.7                 reset       3m07s         12  spam\x1b[2J
-        2001:db8::/32             reset    for ever         12
+        WHO                       ACTION       LEFT       HITS  CAUSE
+        192.0.2.7                 reset       3m07s         12  virus       Eicar\x1b[2J
+        2001:db8::/32             reset    for ever         12  operator
+        192.0.2.7-10.0.0.5        reset       1h00m         12  early-talk
         and 1 lock more
         ");
     }

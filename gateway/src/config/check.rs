@@ -8,6 +8,7 @@ mod dialogue;
 mod dns;
 mod lanes;
 mod limits;
+mod locks;
 mod network;
 mod origin;
 mod process;
@@ -28,6 +29,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     dns::check(config, &mut findings);
     limits::check(config, &mut findings);
     clients::check(config, &mut findings);
+    locks::check(config, &mut findings);
     scan::check(config, &mut findings);
     process::check(config, &mut findings);
     quotas::check(config, &mut findings);

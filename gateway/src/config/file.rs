@@ -42,7 +42,7 @@ pub use inspect::{
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
 pub use lanes::{ClientReached, Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
-pub use locks::{LockAction, Locks};
+pub use locks::{CauseRule, LockAction, LockCause, LockKey, LockSpan, Locks, Repeat};
 pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logged};
 pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
@@ -97,7 +97,8 @@ pub struct Config {
     pub spf: Spf,
     /// A header that names the client to the server.
     pub nat_header: NatHeader,
-    /// Locks: networks whose new flows are held off for a time, set with `gateway lock`.
+    /// Locks: clients whose new flows are held off for a time, set with `gateway lock` or for what
+    /// they have done.
     pub locks: Locks,
     /// Texts of the gateway's own replies, behind code, status and name. Where one begins with a
     /// status code of its own, such as `5.7.9` (RFC 3463), of the same class as the reply, that is

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::request::{
-    AskedUpgrade, Killed, LockList, Log, NewLock, OldLock, OwnQuotas, Problem, QuotaList, QuotaQuery,
-    QuotasReset, Reloaded, ResetQuotas, Sessions, Status, Stopping, Unlocked, VERSION, Version,
+    AskedUpgrade, Exemption, Killed, LockList, Log, NewLock, OldLock, OwnQuotas, Problem, QuotaList,
+    QuotaQuery, QuotasReset, Reloaded, ResetQuotas, Sessions, Status, Stopping, Unlocked, VERSION, Version,
 };
 use crate::intercept::flow::SessionId;
 use crate::ipc::Upgraded;
@@ -187,8 +187,17 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Refused`] when there is none or the user may not.
-    pub async fn unlock(&self, lock: OldLock) -> Result<Unlocked, Error> {
-        self.tell("/v1/locks/remove", &lock, TIME).await
+    pub async fn unlock(&self, lock: &OldLock) -> Result<Unlocked, Error> {
+        self.tell("/v1/locks/remove", lock, TIME).await
+    }
+
+    /// Exempts a network from locks, or takes that back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there are too many, when there is none, or when the user may not.
+    pub async fn exempt(&self, exemption: Exemption) -> Result<LockList, Error> {
+        self.tell("/v1/locks/exempt", &exemption, TIME).await
     }
 
     /// How clients stand with their quotas.

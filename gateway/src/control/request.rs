@@ -9,9 +9,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::file::{LockAction, Network};
+use crate::config::file::{LockAction, LockCause, Network};
+use crate::intercept::flow::SessionId;
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{self, ClientSort};
+use crate::policy::lock::Who;
 use crate::policy::quota::{Client, Quota};
 use crate::session::table::SessionView;
 use crate::telemetry::{Line, Snapshot};
@@ -160,8 +162,8 @@ pub struct Killed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewLock {
-    /// The clients: an address or a network.
-    pub net: Network,
+    /// Who: an address, a network, or an identity behind an address.
+    pub who: Who,
     /// What becomes of their new flows.
     #[serde(default)]
     pub action: Option<LockAction>,
@@ -171,7 +173,7 @@ pub struct NewLock {
     /// It holds until it is removed.
     #[serde(default)]
     pub forever: bool,
-    /// Why.
+    /// Why, in the operator's words.
     #[serde(default)]
     pub cause: String,
     /// Flows that are open end at once.
@@ -180,11 +182,21 @@ pub struct NewLock {
 }
 
 /// Body of `POST /v1/locks/remove`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OldLock {
-    /// The clients; left out: all locks.
-    pub net: Option<Network>,
+    /// Who is locked; left out: all locks.
+    pub who: Option<Who>,
+}
+
+/// Body of `POST /v1/locks/exempt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exemption {
+    /// The clients.
+    pub net: Network,
+    /// Whether locks leave them alone; `false` takes that back.
+    pub exempt: bool,
 }
 
 /// Answer to `POST /v1/locks/remove`.
@@ -197,17 +209,23 @@ pub struct Unlocked {
 /// A lock as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockView {
-    /// The clients.
-    pub net: Network,
+    /// Who.
+    pub who: Who,
     /// What becomes of their new flows.
     pub action: LockAction,
     /// Why.
-    pub cause: String,
+    pub cause: LockCause,
+    /// What more is known of the cause; octets from the network may be among it.
+    pub detail: String,
+    /// The session that it was set in.
+    pub session: Option<SessionId>,
     /// Seconds since it was set.
     pub age: u64,
     /// Seconds for which it still holds; absent: for ever.
     pub left: Option<u64>,
-    /// New flows that met it, where the kernel program counts them.
+    /// Offences while it held, and the one it was set for.
+    pub offences: u64,
+    /// New flows that met it.
     pub hits: u64,
     /// Seconds since the last of them.
     pub last: Option<u64>,
@@ -218,7 +236,7 @@ pub struct LockView {
 pub struct LockList {
     /// How many there are; more than are listed when there are very many.
     pub held: usize,
-    /// The locks, by network.
+    /// The locks: networks in their order, then identities.
     pub locks: Vec<LockView>,
     /// Networks that no lock touches.
     pub exempt: Vec<Network>,

@@ -199,6 +199,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/locks", post(locks::add))
         .route("/v1/locks/remove", post(locks::remove))
+        .route("/v1/locks/exempt", post(locks::exempt))
         .route("/v1/quotas/set", post(quotas::set))
         .route("/v1/quotas/reset", post(quotas::reset))
         .route("/v1/upgrade", post(upgrade))
@@ -420,7 +421,7 @@ impl Control {
             },
             Gauge {
                 name: "gateway_locks",
-                help: "Networks that are held off, by what becomes of their new flows.",
+                help: "Networks and identities that are held off, by what becomes of their new flows.",
                 kind: "gauge",
                 values: self
                     .locks

@@ -70,7 +70,7 @@ impl Served {
         let quotas = serde_json::from_str(r#"{"limits":{"messages":5,"bytes":"1MiB"}}"#).unwrap();
         let (requests, _) = tokio::sync::mpsc::channel(16);
         let control = Control {
-            locks: Arc::new(crate::locks::Locks::open(None, requests)),
+            locks: Arc::new(crate::locks::Locks::open(None, crate::config::file::Locks::default(), requests)),
             quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), &mut contents)),
             store,
             lock_defaults: Box::new(crate::config::file::Locks::default),

@@ -114,11 +114,11 @@ fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
 
 /// The locks, with their file in the spool folder; an `heir` waits for those that are not in it yet.
 pub(super) fn locks(config: &Config, heir: bool, requests: mpsc::Sender<locks::Request>) -> Locks {
-    let mut locks = Locks::open(Some(config.spool.directory.join(locks::FILE)), requests);
+    let mut locks =
+        Locks::open(Some(config.spool.directory.join(locks::FILE)), config.locks.clone(), requests);
     if heir {
         locks.await_rest();
     }
-    locks.set_exempt(config.locks.exempt.iter().map(|network| network.0).collect());
     locks
 }
 

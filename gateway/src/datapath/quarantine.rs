@@ -24,6 +24,10 @@ use crate::ipc::lock::{Enforced, Hits};
 pub struct Quarantine {
     locks: LpmTrie<MapData, Address, Lock>,
     exempt: LpmTrie<MapData, Address, u32>,
+    /// Networks in it that the configuration names.
+    configured: Vec<IpNet>,
+    /// Networks in it that operators have named.
+    named: Vec<IpNet>,
     /// What was told since [`Self::begin`].
     told: Option<HashSet<(u32, Address)>>,
 }
@@ -33,6 +37,8 @@ impl Quarantine {
         Ok(Self {
             locks: maps::take(ebpf, name::LOCKS)?,
             exempt: maps::take(ebpf, name::EXEMPT)?,
+            configured: Vec::new(),
+            named: Vec::new(),
             told: None,
         })
     }
@@ -88,13 +94,29 @@ impl Quarantine {
         stale.iter().try_for_each(|key| absent_is_fine(self.locks.remove(key)).map_err(of(name::LOCKS)))
     }
 
-    /// Lets no lock touch these networks, and all others none but these.
+    /// Lets no lock touch these networks of the configuration, in place of those of before.
     ///
     /// # Errors
     ///
     /// There are more than the kernel has room for.
-    pub fn set_exempt(&mut self, nets: &[IpNet]) -> Result<(), Error> {
-        let wanted: HashSet<(u32, Address)> = nets.iter().map(|net| prefix(*net)).collect();
+    pub fn set_exempt(&mut self, nets: Vec<IpNet>) -> Result<(), Error> {
+        self.configured = nets;
+        self.publish_exempt()
+    }
+
+    /// Lets no lock touch these networks either, in place of those of before.
+    ///
+    /// # Errors
+    ///
+    /// There are more than the kernel has room for.
+    pub fn exempt_too(&mut self, nets: Vec<IpNet>) -> Result<(), Error> {
+        self.named = nets;
+        self.publish_exempt()
+    }
+
+    fn publish_exempt(&mut self) -> Result<(), Error> {
+        let nets = self.configured.iter().chain(&self.named);
+        let wanted: HashSet<(u32, Address)> = nets.map(|net| prefix(*net)).collect();
         for (length, address) in &wanted {
             self.exempt.insert(&Key::new(*length, *address), 1, 0).map_err(of(name::EXEMPT))?;
         }

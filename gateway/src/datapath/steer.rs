@@ -217,8 +217,8 @@ impl Steering {
         self.kernel.configure(&Settings::from(&config.intercept))?;
         self.kernel.set_client_lanes(&tries.client)?;
         self.kernel.set_server_lanes(&tries.server)?;
-        let exempt: Vec<_> = config.locks.exempt.iter().map(|network| network.0).collect();
-        self.kernel.quarantine().set_exempt(&exempt)?;
+        let exempt = config.locks.exempt.iter().map(|network| network.0).collect();
+        self.kernel.quarantine().set_exempt(exempt)?;
         self.configure_clients(config)?;
         self.kernel.set_ports(&config.intercept.ports)?;
         let routing = &config.intercept.routing;
@@ -266,6 +266,7 @@ impl Steering {
             LockOrder::Set { locks } => locks.iter().try_for_each(|lock| quarantine.set(lock)),
             LockOrder::Complete => quarantine.complete(),
             LockOrder::Remove { nets } => nets.iter().try_for_each(|net| quarantine.remove(*net)),
+            LockOrder::Exempt { nets } => quarantine.exempt_too(nets.clone()),
             LockOrder::Cut { net, action } => {
                 let cut = if *action == LockAction::Drop { Cut::Drop } else { Cut::Reset };
                 self.order(Order::Condemn { whose: Whose::Clients(*net), cut, end: FlowEnd::Locked });

@@ -6,23 +6,34 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::LockAction;
-use crate::policy::lock::Lock;
+use crate::policy::lock::{Lock, Who};
 
 /// Locks in one message, or networks.
 pub const BATCH: usize = 200;
 
-/// Changes in one message: each may carry a cause, written with escapes.
+/// Changes in one message: each may carry what is known of a cause, written with escapes.
 pub const CHANGES: usize = 50;
 
-/// What has become of the lock of a network, for a process that takes the table over.
+/// What has become of a lock or of an exemption, for a process that takes the table over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockChange {
-    /// The network.
-    pub net: IpNet,
-    /// When it was changed: seconds since 1970.
-    pub at: u64,
-    /// Its lock; `None`: it was removed.
-    pub lock: Option<Lock>,
+#[serde(rename_all = "kebab-case", tag = "what")]
+pub enum LockChange {
+    /// The lock of a network or of an identity.
+    Lock {
+        /// Whose.
+        who: Who,
+        /// When it was changed: seconds since 1970.
+        at: u64,
+        /// It; `None`: it was removed.
+        lock: Option<Lock>,
+    },
+    /// An operator has exempted a network, or has taken that back.
+    Exempt {
+        /// The network.
+        net: IpNet,
+        /// Whether it is exempt.
+        exempt: bool,
+    },
 }
 
 /// A lock to be enforced.
@@ -52,6 +63,11 @@ pub enum LockOrder {
     /// These are over.
     Remove {
         /// Their networks.
+        nets: Vec<IpNet>,
+    },
+    /// No lock touches these networks, beside those of the configuration.
+    Exempt {
+        /// All of them.
         nets: Vec<IpNet>,
     },
     /// End the flows of these clients that the kernel carries.

@@ -7,12 +7,23 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use crate::policy::lock::Who;
+
 /// How long a change is kept in mind: longer than a new process may take from reading the file to
 /// serving, and than the file may be behind.
 const KEPT: Duration = Duration::from_secs(90);
 /// Changes kept in mind at most. The file is behind by a second, so that the last of them are the
 /// ones that count.
 const MOST: usize = 65_536;
+
+/// What has changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// The lock of a network or of an identity.
+    Lock(Who),
+    /// An operator's exemption.
+    Exempt(IpNet),
+}
 
 /// The last changes.
 #[derive(Debug, Default)]
@@ -27,32 +38,32 @@ struct Change {
     until: Instant,
     /// Seconds since 1970.
     at: u64,
-    net: IpNet,
+    subject: Subject,
 }
 
 impl Recent {
-    /// Keeps in mind that the locks of these networks were changed `at` so many seconds since 1970;
-    /// false: another process has the table, and is to be told at once.
-    pub(super) fn note(&mut self, nets: &[IpNet], at: u64, now: Instant) -> bool {
+    /// Keeps in mind that these were changed `at` so many seconds since 1970; false: another process
+    /// has the table, and is to be told at once.
+    pub(super) fn note(&mut self, subjects: &[Subject], at: u64, now: Instant) -> bool {
         if self.bequeathed {
             return false;
         }
         let old = self.changes.iter().take_while(|change| change.until <= now).count();
         self.changes.drain(..old);
-        for net in nets {
+        for subject in subjects {
             if self.changes.len() >= MOST {
                 self.changes.pop_front();
             }
-            self.changes.push_back(Change { until: now + KEPT, at, net: *net });
+            self.changes.push_back(Change { until: now + KEPT, at, subject: subject.clone() });
         }
         true
     }
 
-    /// The networks with the time of the last change of each; from here on, nothing is kept.
-    pub(super) fn bequeath(&mut self) -> Vec<(IpNet, u64)> {
+    /// What has changed, with the time of the last change of each; from here on, nothing is kept.
+    pub(super) fn bequeath(&mut self) -> Vec<(Subject, u64)> {
         self.bequeathed = true;
-        let last: BTreeMap<IpNet, u64> =
-            self.changes.drain(..).map(|change| (change.net, change.at)).collect();
+        let last: BTreeMap<Subject, u64> =
+            self.changes.drain(..).map(|change| (change.subject, change.at)).collect();
         last.into_iter().collect()
     }
 }
@@ -62,8 +73,9 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn nets(number: u32) -> Vec<IpNet> {
-        (0..number).map(|place| IpNet::from(std::net::IpAddr::from(place.to_be_bytes()))).collect()
+    fn nets(number: u32) -> Vec<Subject> {
+        let net = |place: u32| IpNet::from(std::net::IpAddr::from(place.to_be_bytes()));
+        (0..number).map(|place| Subject::Lock(Who::Net(net(place)))).collect()
     }
 
     #[test]
@@ -83,6 +95,6 @@ mod tests {
         let number = u32::try_from(MOST).unwrap() + 10;
         recent.note(&nets(number), 1, clock::now());
         let kept = recent.bequeath();
-        assert_eq!((kept.len(), kept[0].0), (MOST, nets(11)[10]));
+        assert_eq!((kept.len(), kept[0].0.clone()), (MOST, nets(11).remove(10)));
     }
 }

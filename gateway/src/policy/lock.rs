@@ -3,32 +3,147 @@
 //! Pure: times are seconds of the wall clock, passed in, so that a lock outlives the machine's
 //! restart. The kernel program enforces what stands here; what reaches the proxy is asked here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::file::LockAction;
+use crate::config::file::{LockAction, LockKey, Locks, Network};
+use crate::intercept::flow::{Flow, SessionId};
+use crate::intercept::identity::Identity;
 
-/// Locks at most: what the kernel's table holds.
-pub const MOST: usize = 1_000_000;
-/// Octets of a cause.
-pub const CAUSE_LENGTH: usize = 200;
+mod offence;
+mod table;
 
-/// A network that is held off.
+pub use crate::config::file::LockCause as Cause;
+pub use offence::Offence;
+pub use table::{LockTable, MOST, MOST_EXEMPT, Outcome, Refused};
+
+/// Octets of what is said of a cause.
+pub const DETAIL_LENGTH: usize = 200;
+
+/// Who is held off: `192.0.2.7`, `2001:db8::/64`, or `192.0.2.7-NAME` for an identity behind an
+/// address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Who {
+    /// Every client of a network.
+    Net(IpNet),
+    /// One identity behind an address.
+    Identity(IpAddr, Identity),
+}
+
+impl Who {
+    /// Whom a lock for an offence in `flow` holds off.
+    #[must_use]
+    pub fn of(flow: &Flow, rules: &Locks) -> Self {
+        let client = flow.client.ip();
+        match &flow.identity {
+            Some(identity) if rules.key == LockKey::Identity => Self::Identity(client, identity.clone()),
+            Some(_) | None => Self::Net(network(client, rules.ipv6_prefix)),
+        }
+    }
+
+    /// Whether `flow` is one of theirs.
+    #[must_use]
+    pub fn is(&self, flow: &Flow) -> bool {
+        match self {
+            Self::Net(net) => net.contains(&flow.client.ip()),
+            Self::Identity(client, identity) => {
+                *client == flow.client.ip() && flow.identity.as_ref() == Some(identity)
+            }
+        }
+    }
+
+    /// The network, or that of the address alone.
+    #[must_use]
+    pub fn net(&self) -> IpNet {
+        match self {
+            Self::Net(net) => *net,
+            Self::Identity(client, _) => IpNet::from(*client),
+        }
+    }
+
+    /// The network, where the kernel can tell its flows from others.
+    #[must_use]
+    pub const fn in_kernel(&self) -> Option<IpNet> {
+        match self {
+            Self::Net(net) => Some(*net),
+            Self::Identity(..) => None,
+        }
+    }
+
+    /// The same without host bits.
+    #[must_use]
+    pub fn trunc(self) -> Self {
+        match self {
+            Self::Net(net) => Self::Net(net.trunc()),
+            Self::Identity(..) => self,
+        }
+    }
+}
+
+/// The network that is locked with `client`.
+fn network(client: IpAddr, ipv6_prefix: u8) -> IpNet {
+    let whole = IpNet::from(client);
+    let length = if client.is_ipv6() { ipv6_prefix.min(128) } else { 32 };
+    IpNet::new(client, length).unwrap_or(whole).trunc()
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(net) => Network(*net).fmt(f),
+            Self::Identity(client, identity) => write!(f, "{client}-{identity}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Who {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let Some((client, identity)) = text.split_once('-') else {
+            return Network::try_from(text).map(|network| Self::Net(network.0));
+        };
+        let client = client.parse().ok();
+        let identity = Identity::new(identity.as_bytes());
+        client.zip(identity).map(|(client, identity)| Self::Identity(client, identity)).ok_or_else(|| {
+            format!(
+                "`{text}` is nobody; write for example `192.0.2.0/24`, or `192.0.2.7-NAME` for an identity"
+            )
+        })
+    }
+}
+
+impl From<Who> for String {
+    fn from(who: Who) -> Self {
+        who.to_string()
+    }
+}
+
+/// Somebody who is held off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    /// The clients.
-    pub net: IpNet,
+    /// Who.
+    pub who: Who,
     /// What becomes of their new flows.
     pub action: LockAction,
-    /// Why, in the words of whoever set it.
-    pub cause: String,
+    /// Why.
+    pub cause: Cause,
+    /// What more is known of the cause: a signature, a score, an operator's words.
+    pub detail: String,
+    /// The session that it was set in; `None`: an operator set it.
+    pub session: Option<SessionId>,
     /// When it was set: seconds since 1970.
     pub since: u64,
     /// When it ends: seconds since 1970; `None`: never by itself.
     pub until: Option<u64>,
+    /// Offences while it held.
+    pub offences: u64,
+    /// New flows that the proxy refused for it.
+    pub refused: u64,
 }
 
 impl Lock {
@@ -39,161 +154,41 @@ impl Lock {
     }
 }
 
-/// Why a lock is not set.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The configuration exempts its network.
-    #[error("{0} is exempt from locks by `locks.exempt` in the configuration")]
-    Exempt(IpNet),
-    /// The table is full.
-    #[error("there are {MOST} locks already; remove some")]
-    Full,
-    /// It would be over before it began.
-    #[error("the lock would be over at once")]
-    Over,
-}
-
-/// All locks.
-#[derive(Clone, Debug, Default)]
-pub struct LockTable {
-    locks: BTreeMap<IpNet, Lock>,
-    ends: BTreeSet<(u64, IpNet)>,
-    exempt: Vec<IpNet>,
-}
-
-impl LockTable {
-    /// From now on no lock touches these networks.
-    pub fn set_exempt(&mut self, exempt: Vec<IpNet>) {
-        self.exempt = exempt;
-    }
-
-    /// Networks that no lock touches.
-    #[must_use]
-    pub fn exempt(&self) -> &[IpNet] {
-        &self.exempt
-    }
-
-    /// Sets a lock, in place of one of the same network.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`] says why not.
-    pub fn add(&mut self, lock: Lock, now: u64) -> Result<(), Refused> {
-        let net = lock.net.trunc();
-        if let Some(exempt) = self.exempt.iter().find(|exempt| exempt.contains(&net)) {
-            return Err(Refused::Exempt(*exempt));
-        }
-        if !lock.holds(now) {
-            return Err(Refused::Over);
-        }
-        if self.locks.len() >= MOST && !self.locks.contains_key(&net) {
-            return Err(Refused::Full);
-        }
-        self.remove(net);
-        if let Some(until) = lock.until {
-            self.ends.insert((until, net));
-        }
-        self.locks.insert(net, Lock { net, ..lock });
-        Ok(())
-    }
-
-    /// Removes a lock of exactly this network.
-    pub fn remove(&mut self, net: IpNet) -> Option<Lock> {
-        let lock = self.locks.remove(&net.trunc())?;
-        if let Some(until) = lock.until {
-            self.ends.remove(&(until, lock.net));
-        }
-        Some(lock)
-    }
-
-    /// Removes locks that are over, at most so many of them; those that ended first come first.
-    pub fn expire(&mut self, now: u64, most: usize) -> Vec<IpNet> {
-        let over: Vec<(u64, IpNet)> =
-            self.ends.iter().take_while(|(until, _)| *until <= now).take(most).copied().collect();
-        for (_, net) in &over {
-            self.remove(*net);
-        }
-        over.into_iter().map(|(_, net)| net).collect()
-    }
-
-    /// The lock that holds `client`: that of the smallest network.
-    #[must_use]
-    pub fn find(&self, client: IpAddr, now: u64) -> Option<&Lock> {
-        if self.locks.is_empty() || self.exempt.iter().any(|exempt| exempt.contains(&client)) {
-            return None;
-        }
-        let around = std::iter::successors(Some(IpNet::from(client)), IpNet::supernet);
-        around.filter_map(|net| self.locks.get(&net.trunc())).find(|lock| lock.holds(now))
-    }
-
-    /// The lock of exactly this network.
-    #[must_use]
-    pub fn get(&self, net: IpNet) -> Option<&Lock> {
-        self.locks.get(&net.trunc())
-    }
-
-    /// All of them, by network.
-    pub fn all(&self) -> impl Iterator<Item = &Lock> {
-        self.locks.values()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.locks.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.locks.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
+    use crate::intercept::address::{ClientAddr, OriginalDst};
 
-    fn lock(net: &str, until: Option<u64>) -> Lock {
-        let net = net.parse().unwrap();
-        Lock { net, action: LockAction::Drop, cause: "test".to_owned(), since: 0, until }
-    }
-
-    fn found(table: &LockTable, client: &str, now: u64) -> Option<String> {
-        table.find(client.parse().unwrap(), now).map(|lock| lock.net.to_string())
-    }
-
-    #[test]
-    fn the_smallest_network_whose_lock_still_holds_counts() {
-        let mut table = LockTable::default();
-        table.add(lock("10.0.0.0/8", None), 0).unwrap();
-        table.add(lock("10.1.2.3/32", Some(100)), 0).unwrap();
-        table.add(lock("2001:db8::/32", Some(50)), 0).unwrap();
-        assert_eq!(found(&table, "10.1.2.3", 99).as_deref(), Some("10.1.2.3/32"));
-        assert_eq!(found(&table, "10.1.2.3", 100).as_deref(), Some("10.0.0.0/8"));
-        assert_eq!(found(&table, "2001:db8::7", 49).as_deref(), Some("2001:db8::/32"));
-        assert_eq!(found(&table, "11.0.0.1", 0), None);
-        assert_eq!(table.expire(200, 1).len(), 1);
-        assert_eq!(table.expire(200, 9), ["10.1.2.3/32".parse::<IpNet>().unwrap()]);
-        assert_eq!(table.len(), 1);
+    pub(super) fn flow(client: &str, identity: Option<&str>) -> Flow {
+        let client = ClientAddr::new(client.parse().unwrap());
+        let destination = OriginalDst::new("198.51.100.1:25".parse().unwrap());
+        let identity = identity.and_then(|text| Identity::new(text.as_bytes()));
+        Flow { identity, ..Flow::new(SessionId::next(clock::wall()), client, destination) }
     }
 
     #[test]
-    fn what_is_exempt_is_never_held_off() {
-        let mut table = LockTable::default();
-        table.set_exempt(vec!["10.1.0.0/16".parse().unwrap()]);
-        assert!(matches!(table.add(lock("10.1.2.0/24", None), 0), Err(Refused::Exempt(_))));
-        table.add(lock("10.0.0.0/8", None), 0).unwrap();
-        assert_eq!(found(&table, "10.1.2.3", 0), None);
-        assert!(found(&table, "10.2.2.3", 0).is_some());
+    fn a_lock_is_keyed_by_address_prefix_or_identity() {
+        let who = |client: &str, identity: Option<&str>, rules: &Locks| {
+            Who::of(&flow(client, identity), rules).to_string()
+        };
+        let rules = Locks::default();
+        assert_eq!(who("192.0.2.7:1025", None, &rules), "192.0.2.7");
+        assert_eq!(who("[2001:db8:1:2:3::7]:1025", None, &rules), "2001:db8:1:2::/64");
+        assert_eq!(who("192.0.2.7:1025", Some("10.0.0.5"), &rules), "192.0.2.7-10.0.0.5");
+        let wide = Locks { ipv6_prefix: 48, key: LockKey::Address, ..Locks::default() };
+        assert_eq!(who("[2001:db8:1:2:3::7]:1025", Some("bob"), &wide), "2001:db8:1::/48");
+        let narrow = Locks { ipv6_prefix: 128, ..Locks::default() };
+        assert_eq!(who("[2001:db8::7]:1025", None, &narrow), "2001:db8::7");
     }
 
     #[test]
-    fn a_new_lock_of_a_network_replaces_the_old_one_and_its_end() {
-        let mut table = LockTable::default();
-        table.add(lock("10.0.0.0/8", Some(5)), 0).unwrap();
-        table.add(lock("10.0.0.0/8", Some(500)), 1).unwrap();
-        assert_eq!(table.expire(6, 9), []);
-        assert_eq!(table.add(lock("11.0.0.0/8", Some(5)), 5), Err(Refused::Over));
+    fn who_reads_back_as_it_prints() {
+        for text in ["192.0.2.7", "192.0.2.0/24", "2001:db8::/64", "192.0.2.7-10.0.0.5", "2001:db8::1-a-b"] {
+            assert_eq!(Who::try_from(text.to_owned()).unwrap().to_string(), text);
+        }
+        for text in ["", "bob", "192.0.2.7-", "-bob", "192.0.2.0/24-bob"] {
+            assert!(Who::try_from(text.to_owned()).is_err(), "{text}");
+        }
     }
 }

@@ -14,11 +14,12 @@ use super::carry::{self, Past};
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::{Context, Ending, Settings, linger, record, upstream};
+use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
 use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
+use crate::policy::lock::Offence;
 use crate::policy::nat_header::nat_header;
 use crate::policy::quota::Quota;
 use crate::scan::{Envelope, Exempt};
@@ -187,6 +188,9 @@ impl Driver<'_> {
                         Found::Spf(spf) => self.spf = Some(spf),
                     }
                 }
+                if let Some(refusal) = ruling.refusal() {
+                    offence::refused(self.context, self.live.flow(), refusal);
+                }
                 self.exchange.answered(ruling, now);
             }
             Event::Deadline => self.exchange.timeout(now),
@@ -281,6 +285,11 @@ impl Driver<'_> {
                 if let Note::Rejected(rejected) = note {
                     self.context.quotas.spend(self.live.flow(), Quota::of(rejected), 1);
                 }
+                if let Note::Offence(cause) = note
+                    && let Some(offence) = Offence::noted(cause)
+                {
+                    offence::report(self.context, self.live.flow(), &offence);
+                }
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
@@ -338,9 +347,19 @@ impl Driver<'_> {
             }
         }
         let Some(message) = &mut self.message else { return };
-        if let Some(decision) = message.decide(judged, self.settings, now) {
-            self.exchange.decided(decision, now);
-        }
+        let Some(decision) = message.decide(judged, self.settings, now) else { return };
+        let flow = self.live.flow();
+        let decision = match decision {
+            // The client may have been locked since, for what it did in another session.
+            Decision::Pass => self.context.locks.find(flow).map_or(Decision::Pass, |lock| {
+                Decision::Refuse(Refusal::Locked { for_ever: lock.until.is_none() })
+            }),
+            Decision::Refuse(refusal) => {
+                offence::refused(self.context, flow, &refusal);
+                Decision::Refuse(refusal)
+            }
+        };
+        self.exchange.decided(decision, now);
     }
 
     async fn message_done(&mut self, done: MessageDone, now: Instant) {

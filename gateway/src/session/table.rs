@@ -20,6 +20,7 @@ use crate::intercept::address::{ClientAddr, LocalAddr};
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
 use crate::ipc::client::ClientCount;
+use crate::policy::lock::{Offence, Who};
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
 
@@ -220,6 +221,18 @@ pub enum Full {
     Identity,
 }
 
+impl Full {
+    /// What the client has done.
+    #[must_use]
+    pub const fn offence(self) -> Option<Offence> {
+        match self {
+            Self::Gateway => None,
+            Self::Client => Some(Offence::MaxHost),
+            Self::Identity => Some(Offence::MaxIdent),
+        }
+    }
+}
+
 /// How many sessions may be open at the same time; 0: any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
@@ -370,14 +383,15 @@ impl SessionTable {
         })
     }
 
-    /// Ends the sessions of these clients, but for those that the kernel carries.
-    pub fn end_clients(&self, net: IpNet) {
+    /// Ends the sessions of these clients, but for those that the kernel carries and can tell from
+    /// others: the datapath process cuts them all at once.
+    pub fn end_clients(&self, who: &Who) {
+        let cut = who.in_kernel().is_some();
         let live: Vec<_> = {
             let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            let theirs = |session: &&Arc<LiveSession>| net.contains(&session.flow.client.ip());
-            inner.sessions.values().filter(theirs).cloned().collect()
+            inner.sessions.values().filter(|session| who.is(&session.flow)).cloned().collect()
         };
-        live.iter().filter(|session| session.ender.get().is_none()).for_each(|session| session.end());
+        live.iter().filter(|session| !cut || session.ender.get().is_none()).for_each(|session| session.end());
     }
 
     /// Notes that a connection to a server failed.

@@ -3,6 +3,7 @@
 //! Owns the list; `metrics` owns the numbers and their names outside.
 
 use super::trouble::Trouble;
+use crate::config::file::LockCause;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
 use crate::outcome::SpfResult;
@@ -54,6 +55,8 @@ pub enum Counter {
     Spf(SpfResult),
     /// A ceiling was reached.
     Limit(Limit),
+    /// A client was locked for what it has done.
+    Locked(LockCause),
     /// A configuration was put in force.
     Reload,
     /// A changed configuration was refused.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
+use crate::config::file::LockCause;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
@@ -99,6 +100,7 @@ pub(super) struct Metrics {
     lookups: [AtomicU64; Outcome::ALL.len()],
     spf: [AtomicU64; SpfResult::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
+    locked: [AtomicU64; LockCause::ALL.len()],
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
     log_dropped: AtomicU64,
@@ -145,6 +147,7 @@ impl Metrics {
             Counter::Takeover => &self.takeovers,
             Counter::Splice => &self.splices,
             Counter::HandedOff => &self.handoffs,
+            Counter::Locked(cause) => &self.locked[cause as usize],
             Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
             Counter::Lookup(outcome) => &self.lookups[outcome as usize],
             Counter::Spf(result) => &self.spf[result as usize],
@@ -257,6 +260,11 @@ impl Metrics {
         let cells =
             Limit::ALL.iter().map(|limit| (limit.name(), self.cell(Counter::Limit(*limit)))).collect();
         visit(Family::new(name, "Ceilings reached, by setting.", labelled(name, "limit", cells)));
+        let name = "gateway_offenders_locked_total";
+        let causes = LockCause::ALL.iter().filter(|cause| **cause != LockCause::Operator);
+        let cells = causes.map(|cause| (cause.name(), self.cell(Counter::Locked(*cause)))).collect();
+        let help = "Clients locked for what they have done, by cause.";
+        visit(Family::new(name, help, labelled(name, "cause", cells)));
         let name = "gateway_auth_total";
         let cells = vec![("succeeded", &self.authenticated), ("failed", &self.auth_failed)];
         visit(Family::new(name, "AUTH exchanges, by outcome.", labelled(name, "outcome", cells)));

@@ -32,7 +32,7 @@ fn network(number: u16) -> String {
 fn locked(control: &Path) -> anyhow::Result<BTreeSet<String>> {
     let list: serde_json::Value = serde_json::from_str(&lock(control, &["list", "--json"])?)?;
     let locks = list.get("locks").and_then(serde_json::Value::as_array).context("no list")?;
-    Ok(locks.iter().filter_map(|lock| Some(lock.get("net")?.as_str()?.to_owned())).collect())
+    Ok(locks.iter().filter_map(|lock| Some(lock.get("who")?.as_str()?.to_owned())).collect())
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What clients may have: `clients`.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,15 @@ impl Default for Clients {
             on_excess: OnExcess::Drop,
             networks: Vec::new(),
         }
+    }
+}
+
+impl Clients {
+    /// What this client may have.
+    #[must_use]
+    pub fn limits_of(&self, client: IpAddr) -> &ClientLimits {
+        let theirs = |entry: &&ClientNetworks| entry.client.iter().any(|network| network.0.contains(&client));
+        self.networks.iter().find(theirs).map_or(&self.limits, |entry| &entry.limits)
     }
 }
 

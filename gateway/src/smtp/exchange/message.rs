@@ -91,7 +91,8 @@ impl Exchange {
         self.message_refused(refusal);
         let reply = refusal.reply(&self.rules.voice);
         if reply.is_closing() {
-            self.answer_last(reply, SessionEnd::Server);
+            let locked = matches!(refusal, Refusal::Locked { .. });
+            self.answer_last(reply, if locked { SessionEnd::Locked } else { SessionEnd::Server });
         } else {
             self.queue.push_own(reply);
         }
