@@ -1,5 +1,7 @@
 //! Configurations of other systems, converted.
 
+use std::time::Duration;
+
 use gateway::config;
 use gateway::import::Imported;
 use gateway::import::smtp_gated::{import, table};
@@ -84,6 +86,21 @@ fn older_names_count_as_the_newer_ones() -> anyhow::Result<()> {
     assert_eq!(config.gateway_addresses.ipv4, Some("192.0.2.9".parse()?));
     assert_eq!(config.inspect.early_talk, config::file::EarlyTalk::Hold);
     assert_eq!(config.log.level, config::file::LogLevel::Error);
+    Ok(())
+}
+
+#[test]
+fn clients_are_locked_for_what_they_were_locked_for_and_as_long() -> anyhow::Result<()> {
+    use gateway::config::file::{LockAction, LockCause};
+    let locks = |text: &str| anyhow::Ok(config::parse(&good(text)?.yaml, "gateway.yaml")?.locks);
+    let chosen = locks("lock_on virus,spam,maxhost,earlytalker\nlock_duration 600\n")?;
+    assert_eq!(chosen.lock_on, [LockCause::Virus, LockCause::Spam, LockCause::MaxHost, LockCause::EarlyTalk]);
+    assert_eq!(chosen.on(LockCause::Virus), (LockAction::Reject, Some(Duration::from_secs(600))));
+    let all = locks("lock_duration -1\n")?;
+    assert_eq!(all.lock_on.len(), 9, "everything that smtp-gated looks for");
+    assert_eq!(all.on(LockCause::Spf).1, None, "for ever");
+    assert!(locks("lock_on virus\nlock_duration 0\n")?.lock_on.is_empty());
+    assert!(locks("lock_on never\n")?.lock_on.is_empty());
     Ok(())
 }
 

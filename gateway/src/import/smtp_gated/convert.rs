@@ -28,6 +28,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.scan();
     conversion.filters();
     conversion.block_lists();
+    conversion.locks();
     conversion.spf();
     conversion.nat_header();
     conversion.messages();

@@ -70,6 +70,35 @@ impl Conversion<'_> {
         }
     }
 
+    /// Without `lock_on`, smtp-gated locks for everything that it finds.
+    pub(super) fn locks(&mut self) {
+        let given = self.given.contains_key("lock_on").then(|| self.words("lock_on"));
+        let duration = self.number("lock_duration");
+        let wants = |names: &[&str]| {
+            duration != 0
+                && given.as_ref().is_none_or(|given| {
+                    !given.contains(&"never") && names.iter().any(|name| given.contains(name))
+                })
+        };
+        let causes = [
+            ("virus", &["virus"][..]),
+            ("spam", &["spam"]),
+            ("max-host", &["maxhost"]),
+            ("max-ident", &["maxident"]),
+            ("dnsbl", &["dnsbl"]),
+            ("regex", &["regex"]),
+            ("spf", &["spf"]),
+            ("early-talk", &["earlytalk", "earlytalker"]),
+            ("rate-limit", &["ratelimit"]),
+        ];
+        let causes: Vec<_> =
+            causes.into_iter().filter(|(_, names)| wants(names)).map(|(cause, _)| cause).collect();
+        self.set("locks.lock-on", &yaml::list(causes), "lock_on");
+        self.set("locks.action", "reject", "as smtp-gated; `reset` has the kernel answer");
+        let span = if duration < 0 { "forever".to_owned() } else { format!("{}s", duration.max(1)) };
+        self.set("locks.for", &span, "lock_duration");
+    }
+
     pub(super) fn nat_header(&mut self) {
         let kind = match self.words("nat_header_type").first().copied() {
             Some("none") => "none",
