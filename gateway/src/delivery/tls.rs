@@ -23,8 +23,10 @@ use crate::smtp::client::TlsLevel;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod versions;
 
 use verifier::Verifier;
+pub use versions::Versions;
 
 /// Demands for which settings are kept ready.
 const MOST_CONFIGS: usize = 1_024;
@@ -51,6 +53,9 @@ pub enum TlsError {
     /// No certificate could be what is demanded.
     #[error("at the level {0} nothing is listed that a certificate could match")]
     NothingMatches(&'static str),
+    /// A word in a list of versions means nothing.
+    #[error("`{0}` is not a TLS version; write for example `>=TLSv1.2`")]
+    Version(String),
     /// Neither TLS 1.2 nor TLS 1.3 may be used.
     #[error("no TLS version that may be used")]
     NoVersion,
