@@ -9,35 +9,25 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use gateway_common::interface::Interface;
-use gateway_common::name;
 use netlink_packet_route::link::LinkLayerType;
 use nix::libc;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::maps::Maps;
 use super::object::Error;
 use super::pin::{Pins, Way};
-use super::qdisc::Filter;
 use super::{netlink, qdisc};
 use crate::config::file::Attach;
 
-/// Major part of our filters' handles.
-const HANDLE: u16 = 0x2525;
-/// Minor part where the qdisc was there before us.
-const FOUND_QDISC: u16 = 1;
-/// Minor part where we made the qdisc.
-const MADE_QDISC: u16 = 2;
+mod filter;
+mod link;
 
-/// How often, and after what time, a link is tried again whose predecessor has not gone yet.
-const RELINKS: u32 = 20;
-const RELINK: Duration = Duration::from_millis(5);
+pub use filter::sweep;
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -158,22 +148,6 @@ impl Drop for Attached {
     }
 }
 
-/// Whether the kernel refused because the interface, or the filter on it, is there no more.
-fn is_gone(error: &ProgramError) -> bool {
-    matches!(errno(error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL))
-}
-
-fn errno(error: &ProgramError) -> Option<i32> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other failure has no errno of interest")]
-    match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
-            error.raw_os_error()
-        }
-        _ => None,
-    }
-}
-
 /// All interfaces the program is attached to.
 #[derive(Debug)]
 pub(super) struct Attachments {
@@ -222,9 +196,9 @@ impl Attachments {
         let linked = match attached.hook {
             Hook::Tcx => {
                 let pin = self.pins.as_ref().map(|pins| pins.link(index, Way::Egress));
-                link(program, name, TcAttachType::Egress, pin.as_deref())
+                link::attach(program, name, TcAttachType::Egress, pin.as_deref())
             }
-            Hook::Clsact => filter(program, name, index, TcAttachType::Egress, attached.made_qdisc)
+            Hook::Clsact => filter::attach(program, name, index, TcAttachType::Egress, attached.made_qdisc)
                 .map_err(|error| refused(name, error)),
         };
         attached.egress = Some(linked?);
@@ -244,7 +218,7 @@ impl Attachments {
             attached.map(Attached::index).collect::<Vec<_>>()
         };
         let links = self.pins.as_ref().map_or(Ok(0), |pins| pins.remove_links_except(&by(Hook::Tcx)))?;
-        Ok(links + sweep_except(&by(Hook::Clsact))?)
+        Ok(links + filter::sweep_except(&by(Hook::Clsact))?)
     }
 
     pub(super) fn leave(self) {
@@ -273,7 +247,7 @@ impl Attachments {
             let pins = pins.map(|pins| [Way::Ingress, Way::Egress].map(|way| pins.link(index, way)));
             let pin = pins.as_ref().map(|[ingress, _]| ingress.as_path());
             // First, because a program before us that says "accept" would hide flows from us.
-            match link(program, interface, TcAttachType::Ingress, pin) {
+            match link::attach(program, interface, TcAttachType::Ingress, pin) {
                 Ok(link) => return Ok(attached(Hook::Tcx, false, link, pins)),
                 // What kernels before 6.6 say.
                 Err(Error::Attach { source, .. })
@@ -285,9 +259,9 @@ impl Attachments {
             }
         }
         let failed = |source| Error::TrafficControl { interface: interface.to_owned(), source };
-        let made_qdisc =
-            qdisc::create(interface).map_err(failed)? || made_by_predecessor(index).map_err(failed)?;
-        match filter(program, interface, index, TcAttachType::Ingress, made_qdisc) {
+        let made_qdisc = qdisc::create(interface).map_err(failed)?
+            || filter::made_by_predecessor(index).map_err(failed)?;
+        match filter::attach(program, interface, index, TcAttachType::Ingress, made_qdisc) {
             Ok(link) => Ok(attached(Hook::Clsact, made_qdisc, link, None)),
             Err(error) => {
                 if made_qdisc {
@@ -297,105 +271,6 @@ impl Attachments {
             }
         }
     }
-}
-
-/// Whether the qdisc is there because a predecessor made it.
-fn made_by_predecessor(index: u32) -> io::Result<bool> {
-    let filters = qdisc::all_filters(index)?;
-    Ok(filters.iter().any(|filter| is_ours(filter) && filter.handle & 0xffff == u32::from(MADE_QDISC)))
-}
-
-/// Attaches by a filter in the clsact qdisc, in the place of a predecessor's if there is one.
-fn filter(
-    program: &mut SchedClassifier,
-    interface: &str,
-    index: u32,
-    way: TcAttachType,
-    made_qdisc: bool,
-) -> Result<SchedClassifierLink, ProgramError> {
-    let minor = if made_qdisc { MADE_QDISC } else { FOUND_QDISC };
-    let handle = || TcHandle::new(HANDLE, minor);
-    let left = qdisc::all_filters(index).unwrap_or_default();
-    let left = left.iter().find(|filter| {
-        is_ours(filter)
-            && filter.is_egress() == (way == TcAttachType::Egress)
-            && filter.handle & 0xffff == u32::from(minor)
-    });
-    if let Some(left) = left {
-        let left = SchedClassifierLink::attached(interface, way, left.priority(), handle(), None);
-        let id = program.attach_to_link(left.map_err(TcError::IoError)?)?;
-        return program.take_link(id);
-    }
-    let options =
-        |priority| TcAttachOptions::Netlink(NlOptions { priority, handle: handle(), classid: None });
-    // Priority 1 may belong to a filter of another kind, which the kernel refuses to share: then
-    // the kernel chooses.
-    attach_by(program, interface, way, options(1)).or_else(|_| attach_by(program, interface, way, options(0)))
-}
-
-/// Attaches by a TCX link, in the place of a predecessor's if `pin` names one.
-fn link(
-    program: &mut SchedClassifier,
-    interface: &str,
-    way: TcAttachType,
-    pin: Option<&Path>,
-) -> Result<SchedClassifierLink, Error> {
-    if let Some(link) = pin.and_then(|pin| replace(program, pin)) {
-        return Ok(link);
-    }
-    let mut tries = 0..RELINKS;
-    let linked = loop {
-        let linked = attach_by(program, interface, way, TcAttachOptions::TcxOrder(LinkOrder::first()));
-        match linked {
-            // A link goes with its last descriptor, and a process that is about to be started has
-            // copies of all of them for a moment.
-            Err(error) if errno(&error) == Some(libc::EEXIST) && tries.next().is_some() => {
-                std::thread::sleep(RELINK);
-            }
-            linked => break linked.map_err(|error| refused(interface, error))?,
-        }
-    };
-    let Some(pin) = pin else { return Ok(linked) };
-    name_link(linked, pin).map_err(|source| Error::Link { path: pin.to_owned(), source })
-}
-
-/// Puts the program into the place of the one whose link has this name. A link that holds no
-/// interface any more loses its name.
-fn replace(program: &mut SchedClassifier, pin: &Path) -> Option<SchedClassifierLink> {
-    let left = FdLink::from(PinnedLink::from_pin(pin).ok()?);
-    let replaced = SchedClassifierLink::try_from(left)
-        .map_err(io::Error::other)
-        .and_then(|left| program.attach_to_link(left).map_err(io::Error::other))
-        .and_then(|id| program.take_link(id).map_err(io::Error::other));
-    match replaced {
-        Ok(link) => Some(link),
-        Err(error) => {
-            debug!(pin = %pin.display(), %error, "a link that cannot be taken over");
-            // Should that fail, the new link says so: it cannot have this name.
-            fs::remove_file(pin).ok();
-            None
-        }
-    }
-}
-
-fn name_link(link: SchedClassifierLink, pin: &Path) -> io::Result<SchedClassifierLink> {
-    let link = FdLink::try_from(link).map_err(io::Error::other)?;
-    let link = link.pin(pin).map_err(io::Error::other)?;
-    SchedClassifierLink::try_from(FdLink::from(link)).map_err(io::Error::other)
-}
-
-fn attach_by(
-    program: &mut SchedClassifier,
-    interface: &str,
-    way: TcAttachType,
-    options: TcAttachOptions,
-) -> Result<SchedClassifierLink, ProgramError> {
-    let id = program.attach_with_options(interface, way, options)?;
-    program.take_link(id)
-}
-
-fn refused(interface: &str, error: ProgramError) -> Error {
-    Error::Attach { interface: interface.to_owned(), source: Box::new(error) }
 }
 
 /// The interface's number, and what the program must know of it.
@@ -424,46 +299,32 @@ fn describe(interface: &str, role: Role) -> Result<(u32, Interface), Error> {
     Ok((index, role.bridge_mac.map_or(shared, |mac| shared.bridged(mac))))
 }
 
-/// Whether a filter is one of the gateway's.
-fn is_ours(filter: &Filter) -> bool {
-    // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel whether
-    // it knows names with a program of a kind that takes this capability.
-    let named =
-        |program: &str| program.is_empty() || [name::PROGRAM, name::EGRESS_PROGRAM].contains(&program);
-    filter.handle >> 16 == u32::from(HANDLE) && filter.program.as_deref().is_some_and(named)
+/// Whether the kernel refused because the interface, or the filter on it, is there no more.
+fn is_gone(error: &ProgramError) -> bool {
+    matches!(errno(error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL))
 }
 
-/// Removes the filters that a predecessor left, and the qdiscs it had made for them.
-///
-/// TCX links need none of this: they vanish with their process, or with their names. Returns how
-/// many filters there were.
-///
-/// # Errors
-///
-/// The kernel's tables cannot be read or changed.
-pub fn sweep() -> Result<usize, Error> {
-    sweep_except(&[])
-}
-
-/// The same, but those of the interfaces with these numbers stay.
-fn sweep_except(kept: &[u32]) -> Result<usize, Error> {
-    let mut swept = 0;
-    let interfaces = nix::net::if_::if_nameindex()
-        .map_err(|errno| Error::TrafficControl { interface: "*".to_owned(), source: errno.into() })?;
-    for interface in interfaces.iter() {
-        let (label, index) = (interface.name().to_string_lossy(), interface.index());
-        let failed = |source| Error::TrafficControl { interface: label.clone().into_owned(), source };
-        if kept.contains(&index) {
-            continue;
+fn errno(error: &ProgramError) -> Option<i32> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other failure has no errno of interest")]
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
+            error.raw_os_error()
         }
-        for filter in qdisc::all_filters(index).map_err(failed)?.into_iter().filter(is_ours) {
-            qdisc::remove_filter(index, &filter).map_err(failed)?;
-            if filter.handle & 0xffff == u32::from(MADE_QDISC) {
-                qdisc::remove_if_unused(index).map_err(failed)?;
-            }
-            info!(interface = %label, "removed a filter that a predecessor left");
-            swept += 1;
-        }
+        _ => None,
     }
-    Ok(swept)
+}
+
+fn attach_by(
+    program: &mut SchedClassifier,
+    interface: &str,
+    way: TcAttachType,
+    options: TcAttachOptions,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let id = program.attach_with_options(interface, way, options)?;
+    program.take_link(id)
+}
+
+fn refused(interface: &str, error: ProgramError) -> Error {
+    Error::Attach { interface: interface.to_owned(), source: Box::new(error) }
 }

@@ -4,15 +4,13 @@
 //! attachments; dropping it takes all of them out of the kernel, but for pinned state. It never
 //! decides which interface, port or prefix is meant: it is told.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use aya::maps::{Array, MapError};
-use aya::programs::{ProgramError, SchedClassifier};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::maps::Array;
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
 use gateway_common::{ABI_VERSION, name};
 
 use super::accounts::{Accounts, Reader};
@@ -20,19 +18,17 @@ use super::attach::{Attached, Attachments, Role};
 use super::events::{CaughtPackets, Events, Log};
 use super::flow_table::FlowTable;
 use super::maps::Maps;
-use super::pin::{self, Pins};
+use super::pin::Pins;
 use super::quarantine::Quarantine;
 use super::selftest::{self, Verdict};
-use super::source;
 use super::verified::Verified;
 use crate::config::file::{Attach, Clients, Intercept, WhenDown};
 
-/// Names another object file than the installed one.
-pub const OBJECT_VARIABLE: &str = "GATEWAY_EBPF_OBJECT";
-/// The object file's name beside the executable.
-const BESIDE_EXECUTABLE: &str = "gateway-ebpf.o";
-/// Where packages put it.
-const INSTALLED: &str = "/usr/lib/gateway/gateway-ebpf.o";
+mod error;
+mod file;
+
+pub use error::Error;
+pub use file::OBJECT_VARIABLE;
 
 /// What the kernel program is loaded with.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,130 +77,6 @@ impl Settings {
     }
 }
 
-/// Why the kernel side cannot be had. Each is for the operator, who can act on it.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no object file.
-    #[error(
-        "no eBPF object at {}: build it with `cargo xtask build-ebpf`, or name it in ${OBJECT_VARIABLE}",
-        join(.looked)
-    )]
-    Absent {
-        /// Where it was looked for.
-        looked: Vec<PathBuf>,
-    },
-    /// The object file cannot be read.
-    #[error("cannot read the eBPF object {}", path.display())]
-    Read {
-        /// The object file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Others could have root load what they like.
-    #[error(
-        "{} can be written by others than its owner (mode {mode:04o}), and root loads it: run `chmod go-w {}`",
-        path.display(), path.display()
-    )]
-    Writable {
-        /// The object file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The object file is not one, or the kernel refuses its maps.
-    #[error("cannot load the eBPF object {}", path.display())]
-    Load {
-        /// The object file.
-        path: PathBuf,
-        /// What the loader said.
-        source: Box<EbpfError>,
-    },
-    /// The object file was built from other sources than this program.
-    #[error(
-        "{} speaks version {found} of the kernel interface, this program speaks {ABI_VERSION}: \
-         build both from the same sources", path.display()
-    )]
-    Version {
-        /// The object file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// The object file lacks a part.
-    #[error("the eBPF object has no {0}: build it from the same sources as this program")]
-    Incomplete(&'static str),
-    /// The kernel refuses the program.
-    #[error("the kernel refuses the eBPF program")]
-    Program(#[source] Box<ProgramError>),
-    /// A map cannot be read or written.
-    #[error("the eBPF map {map} cannot be used")]
-    Map {
-        /// The map.
-        map: &'static str,
-        /// What the kernel said.
-        source: MapError,
-    },
-    /// The listener cannot be marked as the gateway's.
-    #[error("cannot set the own mark on the listener")]
-    Mark(#[source] io::Error),
-    /// The program judged a packet wrongly.
-    #[error("self-test: {packet}: expected {expected}, the program said {found}")]
-    SelfTest {
-        /// The packet.
-        packet: &'static str,
-        /// What is right.
-        expected: String,
-        /// What came out.
-        found: String,
-    },
-    /// An interface is not there, or of a kind the program cannot read.
-    #[error("interface {interface}")]
-    Interface {
-        /// Its name.
-        interface: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The program cannot be attached to an interface or detached from it.
-    #[error("cannot attach to interface {interface}")]
-    Attach {
-        /// Its name.
-        interface: String,
-        /// What the kernel said.
-        source: Box<ProgramError>,
-    },
-    /// What outlives the process.
-    #[error(transparent)]
-    Pins(#[from] pin::Error),
-    /// A link cannot be pinned, or what is pinned is no link.
-    #[error("cannot use {} as the name of a link", path.display())]
-    Link {
-        /// The name.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The kernel's table of queueing disciplines and filters cannot be read or changed.
-    #[error("traffic control on interface {interface}")]
-    TrafficControl {
-        /// Its name.
-        interface: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl From<ProgramError> for Error {
-    fn from(source: ProgramError) -> Self {
-        Self::Program(Box::new(source))
-    }
-}
-
-fn join(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
 /// The program in the kernel, its maps and its attachments.
 pub struct Kernel {
     attachments: Attachments,
@@ -242,7 +114,7 @@ impl Kernel {
     }
 
     fn load_with(settings: &Settings, pins: Option<Pins>) -> Result<Self, Error> {
-        let path = find()?;
+        let path = file::find()?;
         let level = log_level(settings.debug);
         let mut loader = EbpfLoader::new();
         loader
@@ -256,7 +128,7 @@ impl Kernel {
             }
         }
         let mut ebpf = loader
-            .load(&read(&path)?)
+            .load(&file::read(&path)?)
             .map_err(|source| Error::Load { path: path.clone(), source: Box::new(source) })?;
         check_version(&mut ebpf, &path)?;
         let mut maps = Maps::take(&mut ebpf)?;
@@ -445,33 +317,6 @@ fn egress_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
     Ok(program.try_into()?)
 }
 
-fn find() -> Result<PathBuf, Error> {
-    let mut looked = Vec::new();
-    if let Some(named) = std::env::var_os(OBJECT_VARIABLE) {
-        looked.push(PathBuf::from(named));
-    } else {
-        let executable = std::env::current_exe().ok();
-        looked.extend(executable.and_then(|path| Some(path.parent()?.join(BESIDE_EXECUTABLE))));
-        looked.push(PathBuf::from(INSTALLED));
-    }
-    match looked.iter().find(|path| path.is_file()) {
-        Some(found) => Ok(found.clone()),
-        None => Err(Error::Absent { looked }),
-    }
-}
-
-/// Reads an object file that nobody but its owner may have written.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
-    if let Some(mode) = source::lets_others_write(&file).map_err(failed)? {
-        return Err(Error::Writable { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
 /// `aya-log` levels: 0 none, 4 debug.
 const fn log_level(debug: bool) -> &'static u8 {
     if debug { &4 } else { &0 }
@@ -482,25 +327,4 @@ fn check_version(ebpf: &mut Ebpf, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Map { map: name::ABI, source };
     let found = Array::<_, u32>::try_from(map).map_err(failed)?.get(&0, 0).map_err(failed)?;
     if found == ABI_VERSION { Ok(()) } else { Err(Error::Version { path: path.to_owned(), found }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::privilege::user;
-
-    #[test]
-    fn an_object_that_others_may_write_is_refused_to_root() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(BESIDE_EXECUTABLE);
-        fs::write(&path, "an object").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o646)).unwrap();
-        assert_eq!(matches!(read(&path), Err(Error::Writable { mode: 0o646, .. })), user::is_root());
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(read(&path).unwrap(), b"an object");
-        assert!(matches!(read(&folder.path().join("absent")), Err(Error::Read { .. })));
-    }
 }

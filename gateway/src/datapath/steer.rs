@@ -6,42 +6,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
-use super::attach::{self, Role};
+use super::attach;
 use super::carrier::{Carrier, Order, Word};
 use super::events::Events;
-use super::interfaces::{self, Link, Watch};
+use super::interfaces::Watch;
 use super::listener::Listener;
 use super::namespace::NamespaceLock;
 use super::object::{self, Kernel, Settings};
 use super::pin::Pins;
-use super::probe::{self, State};
 use super::reset::{Cut, Whose};
-use super::{lanes, route, source};
+use super::{lanes, route};
 use crate::config::file::{Config, LockAction, LogLevel};
-use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::intercept::flow::FlowFacts;
-use crate::ipc::DatapathStatus;
 use crate::ipc::flow::FlowEnd;
 use crate::ipc::lock::{BATCH, Hits, LockOrder};
 
 mod clients;
+mod follow;
+mod report;
 
 use clients::Book;
-
-/// Interfaces that a status names; further ones are left out, so that it fits into a message.
-const SHOWN: usize = 1_000;
-
-/// Events written in one go; the rest waits for the next time.
-const EVENTS: usize = 100;
-
-/// Between two lines about the same kind of event.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// Why flows cannot be steered.
 #[derive(Debug, thiserror::Error)]
@@ -295,145 +284,6 @@ impl Steering {
             () = self.watch.changed() => None,
             Some(word) = carrier.word() => Some(word),
             Some(word) = book.word() => Some(word),
-        }
-    }
-
-    /// Attaches to the interfaces that are meant and detaches from all others. What one interface
-    /// refuses keeps none of the others waiting; it is told once.
-    ///
-    /// # Errors
-    ///
-    /// When the list of interfaces cannot be had.
-    pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
-        let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
-        // A flow that the kernel carries is seen from both sides.
-        let direct = config.splice.engine.hands_off();
-        let answers = direct || source::servers_answer_clients(config);
-        let wanted = interfaces::wanted(&links, &config.intercept, answers);
-        let present: BTreeMap<u32, (String, Role)> = self
-            .kernel
-            .attached()
-            .map(|attached| (attached.index(), (attached.name().to_owned(), attached.role())))
-            .collect();
-        for (index, (name, _)) in &present {
-            if wanted.contains_key(index) {
-                continue;
-            }
-            match self.kernel.detach(*index) {
-                Ok(()) => info!(interface = %name, "detached"),
-                Err(error) => warn!(interface = %name, %error, "cannot detach"),
-            }
-        }
-        let news: Vec<_> = wanted.iter().filter(|(index, meant)| present.get(index) != Some(meant)).collect();
-        for (index, (name, role)) in &news {
-            self.attach(**index, name, *role);
-        }
-        if !news.is_empty() {
-            self.tell_settings(&links, config);
-        }
-        if !self.took_over {
-            self.took_over = true;
-            let left = self.kernel.take_over()?;
-            if left > 0 {
-                info!(attachments = left, "removed what a predecessor left");
-            }
-        }
-        self.refused.retain(|(index, _)| wanted.contains_key(index));
-        self.tell_idle(&links, config);
-        self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
-        Ok(())
-    }
-
-    fn attach(&mut self, index: u32, name: &str, role: Role) {
-        match self.kernel.attach(name, role) {
-            Ok(attached) => {
-                let hook = attached.hook().name();
-                info!(interface = %name, hook, clients = role.client, "attached");
-                self.refused.retain(|(refused, _)| *refused != index);
-            }
-            Err(error) => {
-                let reason = super::chain(&error);
-                if self.refused.insert((index, reason.clone())) {
-                    warn!(interface = %name, error = reason, "cannot attach");
-                }
-            }
-        }
-    }
-
-    /// Tells once what of the kernel's settings keeps flows from getting through.
-    fn tell_settings(&mut self, links: &[Link], config: &Config) {
-        for finding in probe::settings(links, config) {
-            if finding.state != State::Fine && self.told.insert(finding.what.clone()) {
-                warn!(setting = finding.what, advice = finding.advice, "kernel setting");
-            }
-        }
-    }
-
-    /// Tells of patterns that came to mean no interface.
-    fn tell_idle(&mut self, links: &[Link], config: &Config) {
-        let idle: BTreeSet<String> =
-            interfaces::idle_patterns(links, &config.intercept).iter().map(ToString::to_string).collect();
-        for pattern in idle.difference(&self.idle) {
-            warn!(%pattern, "no interface matches; flows are intercepted when one appears");
-        }
-        self.idle = idle;
-    }
-
-    /// What the kernel noted of a flow.
-    #[must_use]
-    pub fn facts(&self, client: ClientAddr, destination: OriginalDst) -> Option<FlowFacts> {
-        let note = self.kernel.facts(client.socket(), destination.socket())?;
-        let book = self.book.as_ref();
-        Some(FlowFacts {
-            interface: self.names.get(&note.interface()).cloned().unwrap_or_default(),
-            mac: note.mac(),
-            vlan: note.vlan(),
-            ttl: note.ttl(),
-            window: note.window(),
-            mss: note.mss(),
-            window_scale: note.window_scale(),
-            sack: note.sack(),
-            timestamps: note.timestamps(),
-            client: book.and_then(|book| book.accounts.facts(client.socket(), &note)),
-        })
-    }
-
-    /// Writes what the program had to tell since the last time: each packet for whoever debugs,
-    /// and a sum for the operator, of each reason not more than one a minute.
-    pub fn tell(&mut self, now: Instant) {
-        self.kernel.flush_log();
-        let Some(events) = &mut self.events else { return };
-        let events: Vec<_> = std::iter::from_fn(|| events.pop()).take(EVENTS).collect();
-        for event in events {
-            if self.is_excess(&event) {
-                continue;
-            }
-            let interface = self.names.get(&event.interface()).map_or("?", String::as_str);
-            let reason = event.reason().map_or("unknown", |reason| reason.name());
-            debug!(reason, interface, count = event.count(), error = event.error(), "packet");
-            if self.quiet.get(reason).is_some_and(|until| *until > now) {
-                continue;
-            }
-            self.quiet.insert(reason, now + QUIET);
-            let counters = self.kernel.counters().unwrap_or_default();
-            let packets = counters.into_iter().find(|(name, _)| *name == reason).map(|(_, packets)| packets);
-            warn!(reason, packets, interface, "flows are not steered");
-        }
-    }
-
-    /// Fills in what the kernel side is.
-    pub fn report(&self, status: &mut DatapathStatus) {
-        let mut hooks: Vec<&str> = self.kernel.attached().map(|attached| attached.hook().name()).collect();
-        hooks.sort_unstable();
-        hooks.dedup();
-        status.attach = hooks.join("+");
-        status.interfaces =
-            self.kernel.attached().take(SHOWN).map(|attached| attached.name().to_owned()).collect();
-        match self.kernel.counters() {
-            Ok(counters) => {
-                status.packets = counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-            }
-            Err(error) => debug!(%error, "no counters"),
         }
     }
 
