@@ -243,3 +243,29 @@ fn an_operator_ends_a_session_that_an_earlier_gateway_left_to_the_kernel() -> an
     ensure!(records(&gateway)[0].contains("end=operator"), "{:?}", records(&gateway));
     Ok(())
 }
+
+#[test]
+fn what_is_pinned_for_a_namespace_that_is_gone_is_removed_by_the_next_gateway_anywhere() -> anyhow::Result<()>
+{
+    let gone = Lab::new()?;
+    echo(&gone, Family::V4.smtp())?;
+    let gateway = Gateway::start(&gone, &through("tcx"))?;
+    let stream = started(&gone, Family::V4.smtp())?;
+    wait_until_direct(&gone, &stream)?;
+    let pins = gone.router().pins();
+    let proxy = gateway.proxy()?;
+    kill(gateway.daemon().pid(), Signal::SIGKILL)?;
+    leave(gateway)?;
+    wait::until(PATIENCE, "end of the proxy", || {
+        Ok((!std::path::Path::new(&format!("/proc/{proxy}")).exists()).then_some(()))
+    })?;
+    let lab = Lab::new()?;
+    Gateway::start(&lab, &through("tcx"))?.stop()?;
+    ensure!(pins.exists(), "it is still there");
+    process::done(std::process::Command::new("ip").args(["netns", "del", gone.router().name()]))?;
+    // The kernel takes a namespace apart when it has the time.
+    wait::until(PATIENCE, "removal of what is pinned", || {
+        Gateway::start(&lab, &through("tcx"))?.stop()?;
+        Ok((!pins.exists()).then_some(()))
+    })
+}

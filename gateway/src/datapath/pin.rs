@@ -23,6 +23,8 @@ use nix::libc;
 use nix::mount::{MsFlags, mount as mount_at};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+mod abandoned;
+
 /// Where the BPF file system is, on every Linux.
 const FILE_SYSTEM: &str = "/sys/fs/bpf";
 /// The folder of all gateways.
@@ -145,6 +147,15 @@ impl Pins {
         }
         let links = self.folder.join(LINKS);
         DirBuilder::new().recursive(true).mode(0o700).create(&links).map_err(file(&links))
+    }
+
+    /// Removes what gateways have left in network namespaces that are gone. Returns in how many.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn remove_abandoned(&self) -> Result<usize, Error> {
+        abandoned::sweep(self.namespace.parent().unwrap_or(&self.namespace), &self.namespace)
     }
 
     /// How many flows the kernel carries, whatever the version of the program; those that cannot

@@ -93,6 +93,7 @@ impl Steering {
         let pins = Pins::find().map_err(object::Error::from)?;
         if let Some(pins) = &pins {
             pins.open().map_err(object::Error::from)?;
+            remove_abandoned(pins);
             let carried = pins.carried().map_err(object::Error::from)?;
             if carried > 0 {
                 info!(flows = carried, "taking over what the kernel carries");
@@ -361,6 +362,15 @@ pub async fn drop_flows() -> Result<usize, Error> {
     attach::sweep()?;
     route::remove(&netlink).await?;
     Ok(carried)
+}
+
+/// What others have left is no reason not to start.
+fn remove_abandoned(pins: &Pins) {
+    match pins.remove_abandoned() {
+        Ok(0) => {}
+        Ok(namespaces) => info!(namespaces, "removed what was pinned for network namespaces that are gone"),
+        Err(error) => debug!(error = super::chain(&error), "what is pinned for other network namespaces"),
+    }
 }
 
 fn load(settings: &Settings, pins: Option<Pins>) -> Result<Kernel, object::Error> {
