@@ -84,6 +84,10 @@ impl Frame {
         self
     }
 
+    pub(crate) fn is_v4(&self) -> bool {
+        self.ip[0] >> 4 == 4
+    }
+
     /// Sets an octet of the IP header, after all lengths are right.
     pub(crate) fn set(mut self, place: usize, octet: u8) -> Self {
         self.wrong.push((place, octet));
@@ -123,15 +127,45 @@ impl Frame {
         bytes
     }
 
-    /// The IPv4 packet without its frame, its TCP checksum right (RFC 9293 section 3.1).
-    pub(crate) fn checked(&self) -> Vec<u8> {
-        let mut packet = self.bytes().split_off(14 + self.tags.len());
-        let segment = u16::try_from(packet.len() - 20).expect("packets are small");
-        let pseudo = [&packet[12..20], &[0, 6], &segment.to_be_bytes(), &packet[20..]].concat();
-        let sum: u32 = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice");
-        packet[36..38].copy_from_slice(&checksum.to_be_bytes());
-        packet
+    /// The frame with its checksums right (RFC 1071, RFC 9293 section 3.1).
+    pub(crate) fn sound(&self) -> Vec<u8> {
+        let mut frame = self.bytes();
+        let (head, tcp) = (14 + self.tags.len(), 14 + self.tags.len() + self.ip.len());
+        if self.ip[0] >> 4 == 4 {
+            let checksum = !sum(&frame[head..tcp]);
+            frame[head + 10..head + 12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        let checksum = !sum(&segment(&frame[head..]));
+        frame[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
+        frame
     }
+
+    /// The IP packet of that, without its frame.
+    pub(crate) fn checked(&self) -> Vec<u8> {
+        self.sound().split_off(14 + self.tags.len())
+    }
+}
+
+/// What the TCP checksum of an IP packet without extension headers covers.
+fn segment(packet: &[u8]) -> Vec<u8> {
+    let (addresses, tcp) = match packet[0] >> 4 {
+        4 => (12..20, usize::from(packet[0] & 15) * 4),
+        _ => (8..40, 40),
+    };
+    let length = u32::try_from(packet.len() - tcp).expect("packets are small").to_be_bytes();
+    [&packet[addresses], &[0, 0, 0, 6], &length, &packet[tcp..]].concat()
+}
+
+/// The sum in one's complement of words of two octets.
+fn sum(octets: &[u8]) -> u16 {
+    let words = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice")
+}
+
+/// Whether the checksums of an IP packet are right.
+pub(crate) fn is_sound(packet: &[u8]) -> bool {
+    let header = packet[0] >> 4 != 4 || sum(&packet[..usize::from(packet[0] & 15) * 4]) == 0xffff;
+    header && sum(&segment(packet)) == 0xffff
 }

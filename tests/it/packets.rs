@@ -1,6 +1,8 @@
 //! Single packets through the kernel program, by `BPF_PROG_TEST_RUN`: what it says of each, and
 //! what it counts. Rows 159 to 162 of the attack cases are here.
 
+mod resets;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -80,7 +82,7 @@ pub(crate) fn v4() -> Frame {
     Frame::v4(Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(198, 51, 100, 2), Tcp::to(25, SYN))
 }
 
-fn v6() -> Frame {
+pub(crate) fn v6() -> Frame {
     let [client, server] = [1, 2].map(|net| Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, 2));
     Frame::v6(client, server, Tcp::to(25, SYN))
 }

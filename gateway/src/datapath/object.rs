@@ -296,6 +296,16 @@ impl Kernel {
         selftest::judge(program(&mut self.ebpf)?, packet, interface, mark)
     }
 
+    /// What the program says of one packet that came in on the interface with this number, and what
+    /// it has made of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::judge`].
+    pub fn rewrite(&mut self, packet: &[u8], interface: u32) -> Result<(Verdict, Vec<u8>), Error> {
+        selftest::rewrite(program(&mut self.ebpf)?, packet, interface)
+    }
+
     /// How long the program takes for one packet that came in on the interface with this number: the
     /// mean of so many runs over the same packet, which meet what the ones before made of it.
     ///

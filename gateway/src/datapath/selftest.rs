@@ -37,6 +37,9 @@ const SYN_ELSEWHERE: [u8; 20] = [0x9c, 0x40, 0, 26, 0, 0, 0, 1, 0, 0, 0, 0, 0x50
 /// An acknowledgement to port 25.
 const ACK: [u8; 20] = [0x9c, 0x40, 0, 25, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
 
+/// Octets by which the program may make a packet longer: a link header, at most.
+const ROOM: usize = 64;
+
 /// What the program says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -148,6 +151,24 @@ pub(super) fn judge(
     Ok(test_run(program, packet, interface, mark, 1)?.return_value.into())
 }
 
+/// The same, with what has become of the packet.
+pub(super) fn rewrite(
+    program: &SchedClassifier,
+    packet: &[u8],
+    interface: u32,
+) -> Result<(Verdict, Vec<u8>), Error> {
+    let mut rewritten = vec![0; packet.len() + ROOM];
+    let context = context(interface, 0);
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(packet),
+        data_out: Some(&mut rewritten),
+        ctx_in: Some(context.as_bytes()),
+        ..TestRunOptions::default()
+    })?;
+    rewritten.truncate(usize::try_from(result.data_size_out).unwrap_or(0));
+    Ok((result.return_value.into(), rewritten))
+}
+
 /// How long the program takes for one packet, the mean of so many runs of it over the same one.
 pub(super) fn time(
     program: &SchedClassifier,
@@ -158,6 +179,12 @@ pub(super) fn time(
     Ok(test_run(program, packet, interface, 0, runs)?.duration)
 }
 
+/// The fields of `struct __sk_buff` (linux/bpf.h) that are not zero, each four octets long: the third
+/// is the mark, the eleventh the interface.
+const fn context(interface: u32, mark: u32) -> [u32; 11] {
+    [0, 0, mark, 0, 0, 0, 0, 0, 0, 0, interface]
+}
+
 fn test_run(
     program: &SchedClassifier,
     packet: &[u8],
@@ -165,11 +192,7 @@ fn test_run(
     mark: u32,
     repeat: u32,
 ) -> Result<TestRunResult, Error> {
-    // The fields of `struct __sk_buff` (linux/bpf.h) that are not zero, each four octets long:
-    // the third is the mark, the eleventh the interface.
-    let mut context = [0u32; 11];
-    let [_, _, mark_field, _, _, _, _, _, _, _, interface_field] = &mut context;
-    (*mark_field, *interface_field) = (mark, interface);
+    let context = context(interface, mark);
     Ok(program.test_run(TestRunOptions {
         data_in: Some(packet),
         ctx_in: Some(context.as_bytes()),
