@@ -18,6 +18,7 @@ mod packages;
 mod run;
 mod say;
 mod setup;
+mod soak;
 mod stage;
 mod step;
 mod test;
@@ -54,6 +55,12 @@ enum Verb {
         #[arg(long)]
         checks_only: bool,
     },
+    /// Send gigabytes both ways through sessions that the kernel carries, over bad links.
+    Soak {
+        /// Gigabytes each way, in all.
+        #[arg(long, default_value = "8", value_parser = clap::value_parser!(u64).range(1..))]
+        gigabytes: u64,
+    },
     /// Measure the gateway beside its peers.
     Bench {
         /// What to measure.
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Demo { watch } => demo::run(watch),
         Verb::Test => test::run(),
         Verb::Ci { checks_only } => ci::run(checks_only),
+        Verb::Soak { gigabytes } => soak::run(gigabytes),
         Verb::Bench { family, quick, json } => bench::run(family, quick, json.as_deref()),
         Verb::Run { unprivileged, arguments } => run::run(unprivileged, &arguments),
     };

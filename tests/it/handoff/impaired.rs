@@ -13,8 +13,15 @@ use gateway_tests::tun::Kind;
 use super::{Router, on_router};
 use crate::router::{FAMILIES, listen_on_server};
 
-/// Octets each way.
+/// Octets each way through a session, unless `GATEWAY_SOAK_OCTETS` says how many.
 const OCTETS: usize = 4_000_000;
+
+fn octets() -> anyhow::Result<usize> {
+    match std::env::var("GATEWAY_SOAK_OCTETS") {
+        Ok(number) => number.parse().with_context(|| format!("GATEWAY_SOAK_OCTETS={number}")),
+        Err(_) => Ok(OCTETS),
+    }
+}
 
 #[test]
 fn lost_segments_that_stand_for_many_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
@@ -92,7 +99,7 @@ fn over(kinds: [Kind; 2]) -> anyhow::Result<()> {
                 let direct = router.direct(session)?;
                 direct.stream(100_000, 3).with_context(|| format!("sound, from {source}"))?;
                 [&near, &far].iter().for_each(|detour| detour.link.impair(true));
-                direct.stream(OCTETS, 53).with_context(|| format!("impaired, from {source}"))?;
+                direct.stream(octets()?, 53).with_context(|| format!("impaired, from {source}"))?;
                 [&near, &far].iter().for_each(|detour| detour.link.impair(false));
                 direct.close(true)?;
             }
