@@ -12,6 +12,7 @@
 //! | [`spamd`] | a real spamd, offline |
 //! | [`rspamd`] | a real rspamd, offline |
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
+//! | [`source`] | messages at a steady pace |
 //! | [`nsd`] | a real name server, with the zones of a test |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
@@ -35,6 +36,7 @@ pub mod process;
 pub mod recorder;
 pub mod rspamd;
 pub mod sink;
+pub mod source;
 pub mod spamd;
 pub mod tun;
 pub mod wait;
