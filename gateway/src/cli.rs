@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod check;
 mod clients;
 mod config;
+mod helper;
 mod import;
 mod lock;
 mod proxy;
@@ -59,6 +60,8 @@ enum Command {
     Upgrade(upgrade::Args),
     /// Stop the running gateway, and let sessions that the kernel carries go on or end.
     Stop(stop::Args),
+    /// On a router, tell gateways where the flows were meant to go that it redirects to them.
+    Helper(helper::Args),
     /// Show the configuration in force, its schema or its reference.
     Config(config::Args),
     /// Serve flows; `run` starts this.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => stop::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Upgrade(args) => upgrade::run(args),
+        Command::Helper(args) => helper::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Config(args) => config::run(&args),
     };

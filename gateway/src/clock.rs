@@ -19,6 +19,13 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// The present on the wall clock, in milliseconds since 1970.
+#[must_use]
+pub fn wall_millis() -> u64 {
+    let since = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The present in nanoseconds of `CLOCK_MONOTONIC`, by which the kernel program stamps.
 #[must_use]
 pub fn monotonic() -> u64 {

@@ -146,7 +146,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let listeners = listener::open(config)?;
     let steering = match config.origin {
         Origin::Assign => Some(Box::pin(Steering::start(config, &listeners)).await?),
-        Origin::Netfilter | Origin::Fixed | Origin::Proxy => None,
+        Origin::Netfilter | Origin::Fixed | Origin::Proxy | Origin::RemoteUdp | Origin::Remote => None,
     };
     let proxy = Proxy::new(account, source::keep(config));
     let datapath = Datapath::new(source, logging, listeners, control, steering, proxy);

@@ -6,6 +6,7 @@
 pub mod decision;
 pub mod dnsbl;
 pub mod filter;
+pub mod introduction;
 pub mod lane;
 pub mod lock;
 pub mod nat_header;

@@ -23,6 +23,8 @@ pub enum Keep {
     /// Sockets bound to foreign addresses, and packet marks: `CAP_NET_RAW`
     /// (`ip(7)`, `IP_TRANSPARENT`; `socket(7)`, `SO_MARK`).
     TransparentSockets,
+    /// Questions to connection tracking: `CAP_NET_ADMIN` (`nfnetlink.c`).
+    Conntrack,
 }
 
 /// Leaves a process that started as root no more than the datapath process needs.

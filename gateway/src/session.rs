@@ -119,7 +119,10 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     let flow = match arrival::flow(&stream, client, listener, config, &context).await {
         Ok(flow) => flow,
         Err(Lost::Full) => return Box::pin(turn_away(stream, Full::Gateway, &settings, &context)).await,
-        Err(Lost::Unknown) => return,
+        Err(Lost::Unknown(Some(refusal))) => {
+            return Box::pin(tell(stream, &refusal, &settings, &context)).await;
+        }
+        Err(Lost::Unknown(None)) => return,
     };
     let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(&config.limits));
     let live = match opened {
@@ -207,6 +210,11 @@ async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: 
     };
     context.telemetry.count(Counter::Limit(limit));
     context.telemetry.trouble(Trouble::Full, || full.to_string());
+    tell(stream, &refusal, settings, context).await;
+}
+
+/// Says to a client without a session that it may come back later.
+async fn tell(stream: TcpStream, refusal: &Refusal, settings: &Settings, context: &Context) {
     let Ok(_place) = context.turned_away.try_acquire() else { return };
     linger::say_and_close(stream, &refusal.reply(&settings.rules.voice)).await;
 }

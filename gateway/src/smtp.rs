@@ -18,3 +18,4 @@ pub mod reply;
 pub mod stage;
 pub mod verb;
 pub mod voice;
+pub mod xclient;

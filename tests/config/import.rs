@@ -67,6 +67,37 @@ fn a_fixed_server_stays_one() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_fixed_server_that_is_told_its_clients_stays_one() -> anyhow::Result<()> {
+    let imported = good("mode fixed+xclient\nfixed_server 198.51.100.7\n")?;
+    let config = config::parse(&imported.yaml, "gateway.yaml")?;
+    assert_eq!(config.fixed_server, Some("198.51.100.7:25".parse()?));
+    assert_eq!(config.inspect.xclient, config::file::Xclient::Required);
+    Ok(())
+}
+
+#[test]
+fn routers_that_are_asked_stay_so() -> anyhow::Result<()> {
+    for (mode, origin) in
+        [("remote", config::file::Origin::Remote), ("remote-udp", config::file::Origin::RemoteUdp)]
+    {
+        let imported = good(&format!(
+            "mode {mode}\nremote_port 1140\nremote_udp_retries 2\nremote_udp_secret 0x10\ntimeout_lookup 7\n\
+             max_per_ident 3\nmsg_lookup_timeout Nobody knows\n"
+        ))?;
+        assert!(imported.warnings.to_string().contains("name your routers"), "{}", imported.warnings);
+        let config = config::parse(&imported.yaml, "gateway.yaml")?;
+        assert_eq!(config.origin, origin);
+        assert_eq!((config.lookup.port, config.lookup.deadline.to_string()), (1140, "7s".to_owned()));
+        assert_eq!(config.limits.sessions_per_identity, 3);
+        assert_eq!(config.messages.lookup_timeout.to_string(), "Nobody knows");
+        if mode == "remote-udp" {
+            assert_eq!((config.lookup.tries, config.lookup.number()), (2, Some(16)));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn scanners_filters_and_headers_are_carried_over() -> anyhow::Result<()> {
     let imported = good(
         "mode netfilter\nantivirus_type clamd\nantivirus_path 127.0.0.1:3310\nantispam_type spamassassin\n\

@@ -39,6 +39,7 @@ use gateway::config::units::Span;
 use gateway::intercept::address::{ClientAddr, OriginalDst};
 use gateway::intercept::flow::{Flow, SessionId};
 use gateway::outcome::SessionEnd;
+use gateway::policy::introduction::introduction;
 use gateway::policy::nat_header::nat_header;
 use gateway::smtp::exchange::{Action, Decision, Envelope, Exchange, Rules, Ruling, Step, Terms, Unread};
 use gateway::smtp::refusal::Refusal;
@@ -72,7 +73,8 @@ fn play(text: &str, split: bool) -> String {
         OriginalDst::new("198.51.100.1:25".parse().unwrap()),
     );
     let header = nat_header(&config, &flow, &rules.voice.name);
-    let terms = Terms { starttls: rules.inspect.starttls, header };
+    let terms =
+        Terms { starttls: rules.inspect.starttls, header, introduction: introduction(&config, &flow) };
     let now = clock::now();
     let mut player = Player {
         exchange: Exchange::on_terms(Arc::new(rules), terms, now),

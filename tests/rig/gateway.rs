@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
 
 use crate::lab::{LAN, Lab, WAN};
+use crate::netns::Netns;
 use crate::process::Daemon;
 use crate::wait;
 
@@ -138,7 +139,7 @@ fn section(yaml: &mut String, indent: &str, keys: &[(&str, &str)]) {
     }
 }
 
-/// A running gateway in the router's namespace.
+/// A running gateway, mostly in the router's namespace.
 #[derive(Debug)]
 pub struct Gateway {
     daemon: Daemon,
@@ -157,6 +158,15 @@ impl Gateway {
         Self::start_binary(&binary()?, lab, settings, &[])
     }
 
+    /// The same in another namespace of the lab than the router's.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_inside(netns: &Netns, lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
+        Self::launch(&binary()?, netns, lab, settings, &[])
+    }
+
     /// The same with another binary than the one built beside this program, and variables in its
     /// environment.
     ///
@@ -169,6 +179,16 @@ impl Gateway {
         settings: &Settings,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::launch(binary, lab.router(), lab, settings, environment)
+    }
+
+    fn launch(
+        binary: &Path,
+        netns: &Netns,
+        lab: &Lab,
+        settings: &Settings,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let home = lab.directory().join("gateway");
         fs::create_dir_all(home.join("spool"))?;
         fs::set_permissions(home.join("spool"), fs::Permissions::from_mode(0o700))?;
@@ -176,7 +196,7 @@ impl Gateway {
         chown(&home.join("spool"), Some(account.uid), Some(account.gid))?;
         fs::write(home.join("gateway.yaml"), settings.yaml(&home))?;
 
-        let mut command = lab.router().host_command(binary.to_str().context("a path that is not text")?);
+        let mut command = netns.host_command(binary.to_str().context("a path that is not text")?);
         command.envs(environment.iter().copied()).arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
         daemon.wait_until(Duration::from_secs(60), |daemon| daemon.log().contains(READY))?;

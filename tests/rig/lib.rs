@@ -26,6 +26,7 @@ pub mod clamd;
 pub mod client;
 pub mod gateway;
 pub mod haproxy;
+pub mod helper;
 pub mod impaired;
 pub mod lab;
 pub mod message;

@@ -30,13 +30,27 @@ impl Postfix {
     ///
     /// When Postfix is not installed or does not listen within 60 s.
     pub fn start(netns: &Netns, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
+        Self::start_with(netns, address, directory, "")
+    }
+
+    /// The same with further lines for its main.cf.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        netns: &Netns,
+        address: SocketAddr,
+        directory: &Path,
+        more: &str,
+    ) -> anyhow::Result<Self> {
         let home = directory.join(format!("postfix-{}", address.port()));
         let config = home.join("etc");
         make_queue(&home)?;
         fs::create_dir(&config)?;
         let certificate = make_certificate(&config)?;
         let log = home.join("log/postfix.log");
-        fs::write(config.join("main.cf"), main_cf(&home, &log))?;
+        fs::write(config.join("main.cf"), main_cf(&home, &log) + more)?;
         fs::write(config.join("master.cf"), master_cf(address))?;
 
         let mut command = netns.command("/usr/lib/postfix/sbin/master");

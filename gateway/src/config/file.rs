@@ -19,6 +19,7 @@ mod lanes;
 mod limits;
 mod locks;
 mod log;
+mod lookup;
 mod messages;
 mod nat_header;
 mod operator;
@@ -37,13 +38,14 @@ pub use dns::Dns;
 pub use dnsbl::{Dnsbl, DnsblZone, Families, OnListed};
 pub use filters::{Auth, AuthRequire, AuthSkip, Filter, Filters, OnMatch};
 pub use inspect::{
-    BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls,
+    BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls, Xclient,
 };
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
 pub use lanes::{ClientReached, Lane, LaneRule};
 pub use limits::{Limits, Timeouts};
 pub use locks::{CauseRule, LockAction, LockCause, LockKey, LockSpan, Locks, Repeat};
 pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logged};
+pub use lookup::{Helper, Lookup, LookupFormat};
 pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::Control;
@@ -73,6 +75,10 @@ pub struct Config {
     /// Load balancers that say in a header of the PROXY protocol whom they speak for: with `origin:
     /// proxy` and `origin: fixed`.
     pub proxy_protocol: ProxyProtocol,
+    /// Asking another machine where flows were meant to go: `origin: remote-udp` and `origin: remote`.
+    pub lookup: Lookup,
+    /// `gateway helper` on a router, which answers such questions. `gateway run` does not use it.
+    pub helper: Helper,
     /// The kernel side of `origin: assign`.
     pub intercept: Intercept,
     /// Whose address the server sees.
@@ -144,6 +150,8 @@ impl Default for Config {
             ],
             fixed_server: None,
             proxy_protocol: ProxyProtocol::default(),
+            lookup: Lookup::default(),
+            helper: Helper::default(),
             intercept: Intercept::default(),
             source_address: SourceAddress::Auto,
             gateway_addresses: GatewayAddresses::default(),
@@ -185,4 +193,8 @@ pub enum Origin {
     Fixed,
     /// A load balancer says in a header of the PROXY protocol where the flow went.
     Proxy,
+    /// The router that redirects flows is asked by a datagram; `gateway helper` answers there.
+    RemoteUdp,
+    /// The same by a line of the ident protocol over TCP, which nothing protects.
+    Remote,
 }

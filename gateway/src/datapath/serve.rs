@@ -403,6 +403,8 @@ const fn origin_name(origin: Origin) -> &'static str {
         Origin::Netfilter => "netfilter",
         Origin::Fixed => "fixed",
         Origin::Proxy => "proxy",
+        Origin::RemoteUdp => "remote-udp",
+        Origin::Remote => "remote",
     }
 }
 

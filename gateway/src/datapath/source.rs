@@ -118,7 +118,8 @@ pub fn keep(config: &Config) -> Keep {
     use crate::config::file::{Origin, SourceAddress};
     match (config.origin, config.source_address) {
         (Origin::Assign, SourceAddress::Preserve | SourceAddress::Auto) => Keep::TransparentSockets,
-        (Origin::Assign, SourceAddress::Gateway) | (Origin::Netfilter | Origin::Fixed | Origin::Proxy, _) => {
+        (Origin::Assign, SourceAddress::Gateway)
+        | (Origin::Netfilter | Origin::Fixed | Origin::Proxy | Origin::RemoteUdp | Origin::Remote, _) => {
             Keep::Nothing
         }
     }

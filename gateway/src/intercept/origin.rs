@@ -11,8 +11,10 @@ use super::address::{ClientAddr, OriginalDst};
 use super::identity::Identity;
 use super::proxy_header::{Header, Malformed};
 use crate::config::file::{Config, Network, Origin};
+use crate::lookup::{Answer, Question, Unusable};
 
 mod proxy;
+mod remote;
 
 /// Who opened a connection, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,35 @@ pub enum Error {
     /// A proxy that speaks for itself, where there is no server for that.
     #[error("the proxy {0} speaks for itself, and there is no fixed-server")]
     Local(IpAddr),
+    /// A client that may not be asked.
+    #[error("{0} is not one of lookup.routers")]
+    NotRouter(IpAddr),
+    /// Nobody answers.
+    #[error("{0} does not answer where a flow was meant to go; does `gateway helper` run there?")]
+    NoAnswer(IpAddr),
+    /// What is answered is no answer.
+    #[error("what {router} answers cannot be used")]
+    Unusable {
+        /// Who was asked.
+        router: IpAddr,
+        /// Why not.
+        #[source]
+        why: Unusable,
+    },
+    /// The router has not redirected the flow.
+    #[error("{router} has redirected no flow of {client}")]
+    Unknown {
+        /// Who was asked.
+        router: IpAddr,
+        /// Whose flow.
+        client: SocketAddr,
+    },
+    /// The router sends the gateway's own connections to it.
+    #[error("the gateway's own connection, from {0}, came back to it")]
+    Own(IpAddr),
+    /// `lookup.secret` does not fit; `gateway check` says so too.
+    #[error("lookup.secret does not fit lookup.format")]
+    Secret,
     /// A destination that nobody can have meant.
     #[error("{0} is no destination")]
     Impossible(SocketAddr),
@@ -64,7 +95,11 @@ pub enum Error {
 /// Whether [`find`] has to wait for others to speak.
 #[must_use]
 pub fn waits(config: &Config, peer: IpAddr) -> bool {
-    matches!(config.origin, Origin::Fixed | Origin::Proxy) && is_trusted(config, peer)
+    match config.origin {
+        Origin::Assign | Origin::Netfilter => false,
+        Origin::Fixed | Origin::Proxy => is_trusted(config, peer),
+        Origin::RemoteUdp | Origin::Remote => true,
+    }
 }
 
 /// The client and the original destination of an accepted connection. `peer` has opened it, and
@@ -103,7 +138,40 @@ pub async fn find(
         }
         Origin::Fixed => fixed(),
         Origin::Proxy => Err(Error::NotTrusted(peer.ip())),
+        Origin::RemoteUdp | Origin::Remote => ask(config, directly(own)).await,
     }
+}
+
+/// Asks the router about a flow that has come to the gateway's own address.
+async fn ask(config: &Config, arrival: Arrival) -> Result<Arrival, Error> {
+    let (client, own) = (arrival.client.socket(), arrival.destination.socket());
+    let lookup = &config.lookup;
+    let router = match lookup.server {
+        Some(router) => router,
+        None if lookup.routers.is_empty() || contains(&lookup.routers, client.ip()) => client.ip(),
+        None => return Err(Error::NotRouter(client.ip())),
+    };
+    let question = Question { client, gateway: own };
+    let answer = if config.origin == Origin::Remote {
+        remote::by_line(lookup, router, question).await?
+    } else {
+        remote::by_datagram(lookup, router, question).await?
+    };
+    let Answer::Found { destination, identity } = answer else {
+        return Err(Error::Unknown { router, client });
+    };
+    // Behind an address of the router's own, the gateway itself may have opened it.
+    let opener = identity.as_ref().and_then(|identity| identity.as_str().parse().ok());
+    if let Some(opener) = opener
+        && is_own(opener)?
+    {
+        return Err(Error::Own(opener));
+    }
+    let destination = possible(config, destination)?;
+    if destination.ip().is_loopback() {
+        return Err(Error::Impossible(destination));
+    }
+    Ok(Arrival { destination: OriginalDst::new(destination), identity, ..arrival })
 }
 
 fn is_trusted(config: &Config, peer: IpAddr) -> bool {

@@ -21,6 +21,8 @@ pub fn nat_header(config: &Config, flow: &Flow, gateway: &str) -> Option<String>
                 Origin::Netfilter => "NETFILTER",
                 Origin::Fixed => "FIXED",
                 Origin::Proxy => "PROXY",
+                Origin::RemoteUdp => "REMOTE-UDP",
+                Origin::Remote => "REMOTE",
             };
             let ident = match &flow.identity {
                 Some(identity) => format!("ident {identity}"),

@@ -20,6 +20,7 @@ impl From<Keep> for Kept {
         Self(match keep {
             Keep::Nothing => CapabilitySet::empty(),
             Keep::TransparentSockets => CapabilitySet::NET_RAW,
+            Keep::Conntrack => CapabilitySet::NET_ADMIN,
         })
     }
 }

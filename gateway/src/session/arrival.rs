@@ -1,5 +1,6 @@
 //! From an accepted connection to the flow that it is.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
@@ -10,6 +11,7 @@ use crate::config::Config;
 use crate::config::file::{Origin, SourceAddress};
 use crate::intercept::flow::{Flow, SessionId};
 use crate::intercept::origin;
+use crate::smtp::refusal::Refusal;
 use crate::telemetry::Trouble;
 
 /// Connections whose destination is asked for at the same time. Each has a deadline of its own, and
@@ -20,8 +22,8 @@ pub const ARRIVING: usize = 1024;
 pub(super) enum Lost {
     /// Too many connections wait for their destinations.
     Full,
-    /// The destination is not known; told already.
-    Unknown,
+    /// The destination is not known; told already. The client is told too where it can come back.
+    Unknown(Option<Refusal>),
 }
 
 /// Finds out who the client is and where it wants to go.
@@ -35,17 +37,45 @@ pub(super) async fn flow(
     let waits = origin::waits(config, peer.ip());
     let place = waits.then(|| context.arriving.try_acquire()).transpose().map_err(|_| Lost::Full)?;
     let arrival = origin::find(config, stream, peer, listener).await.map_err(|error| {
-        context.telemetry.trouble(Trouble::Destination, || error.to_string());
-        Lost::Unknown
+        context.telemetry.trouble(Trouble::Destination, || told(&error));
+        Lost::Unknown(refusal(&error))
     })?;
     drop(place);
     if may_come_back(config) && context.table.is_own(arrival.client) {
         let told = || format!("the gateway's own connection to {} came back to it", arrival.destination);
         context.telemetry.trouble(Trouble::Destination, told);
-        return Err(Lost::Unknown);
+        return Err(Lost::Unknown(None));
     }
     let flow = Flow::new(SessionId::next(clock::wall()), arrival.client, arrival.destination);
     Ok(Flow { identity: arrival.identity, ..flow })
+}
+
+/// The error and its cause.
+fn told(error: &origin::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// What the client is told where another machine does not know its destination. All others are cut
+/// off: nobody has redirected them, or they speak another protocol.
+fn refusal(error: &origin::Error) -> Option<Refusal> {
+    match error {
+        origin::Error::NoAnswer(_) => Some(Refusal::LookupTimeout),
+        origin::Error::Unusable { .. } => Some(Refusal::LookupMismatch),
+        origin::Error::Unknown { .. } | origin::Error::Secret => Some(Refusal::LookupFailed),
+        origin::Error::Impossible(_) => Some(Refusal::MalformedDestination),
+        origin::Error::Socket(_)
+        | origin::Error::NotRedirected(_)
+        | origin::Error::NoServer
+        | origin::Error::NotTrusted(_)
+        | origin::Error::Header { .. }
+        | origin::Error::NoHeader(_)
+        | origin::Error::Local(_)
+        | origin::Error::NotRouter(_)
+        | origin::Error::Own(_) => None,
+    }
 }
 
 /// Whether another machine may send the gateway's connections back to it. Where servers see clients'
@@ -53,7 +83,7 @@ pub(super) async fn flow(
 fn may_come_back(config: &Config) -> bool {
     let others = match config.origin {
         Origin::Assign | Origin::Netfilter => false,
-        Origin::Fixed | Origin::Proxy => true,
+        Origin::Fixed | Origin::Proxy | Origin::RemoteUdp | Origin::Remote => true,
     };
     others && config.source_address != SourceAddress::Preserve
 }

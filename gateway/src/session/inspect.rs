@@ -19,6 +19,7 @@ use crate::clock;
 use crate::config::file::{AuthSkip, StartTls};
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
+use crate::policy::introduction::introduction;
 use crate::policy::lock::Offence;
 use crate::policy::nat_header::nat_header;
 use crate::policy::quota::Quota;
@@ -51,6 +52,7 @@ pub(super) async fn run(
     let terms = Terms {
         starttls: starttls.unwrap_or(settings.rules.inspect.starttls),
         header: nat_header(&settings.config, flow, &settings.rules.voice.name),
+        introduction: introduction(&settings.config, flow),
     };
     let mut driver = Driver {
         exchange: Exchange::on_terms(settings.rules.clone(), terms, clock::now()),

@@ -96,6 +96,13 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
         Note::ServerProtocol => {
             telemetry.trouble(Trouble::ServerProtocol, || format!("server {}", flow.destination));
         }
+        Note::NotIntroduced => {
+            let told = || {
+                let name = "smtpd_authorized_xclient_hosts";
+                format!("server {}: it takes no XCLIENT from the gateway; see its {name}", flow.destination)
+            };
+            telemetry.trouble(Trouble::ServerProtocol, told);
+        }
         Note::Takeover => telemetry.count(Counter::Takeover),
         Note::BareNewline => telemetry.count(Counter::BareNewline),
         Note::Nul => telemetry.count(Counter::Nul),

@@ -43,8 +43,11 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod xclient;
 
-pub use action::{Action, Decision, EnvelopeRefused, MessageDone, Note, Rejected, Rules, Terms, Unread};
+pub use action::{
+    Action, Decision, EnvelopeRefused, Introduction, MessageDone, Note, Rejected, Rules, Terms, Unread,
+};
 use answer::Last;
 use question::Asked;
 pub use question::{Question, Ruling, Step, Steps};
@@ -53,6 +56,7 @@ use takeover::Takeover;
 pub use tally::Tally;
 pub use transaction::Envelope;
 use transaction::Transaction;
+use xclient::Introduced;
 
 /// Octets that may wait in one direction before no more are read.
 const HIGH_WATER: usize = 64 * 1024;
@@ -111,6 +115,7 @@ pub struct Exchange {
     queue: Queue,
     /// A command that waits until all earlier ones are answered.
     deferred: Option<Command>,
+    introduced: Introduced,
     /// A step that waits for a ruling.
     asked: Option<Asked>,
     /// The command in hand has been ruled on.
@@ -133,7 +138,7 @@ impl Exchange {
     /// A session that was accepted at `now` and whose server is being connected to.
     #[must_use]
     pub fn new(rules: Arc<Rules>, now: Instant) -> Self {
-        let terms = Terms { starttls: rules.inspect.starttls, header: None };
+        let terms = Terms { starttls: rules.inspect.starttls, header: None, introduction: None };
         Self::on_terms(rules, terms, now)
     }
 
@@ -143,6 +148,7 @@ impl Exchange {
         // AUTH may be this long; others are measured when they are known.
         let client_lines = LineDecoder::new(rules.limits.command_line.as_len().max(AUTH_LINE));
         let asks = rules.asks;
+        let introduced = if terms.introduction.is_some() { Introduced::Due } else { Introduced::Done };
         let mut exchange = Self {
             rules,
             terms,
@@ -161,6 +167,7 @@ impl Exchange {
             content_acted: 0,
             queue: Queue::default(),
             deferred: None,
+            introduced,
             asked: None,
             ruled: false,
             offers: Offers::default(),

@@ -170,6 +170,21 @@ pub enum Refusal {
     /// The server broke the protocol.
     #[error("the server broke the protocol")]
     ServerProtocol,
+    /// The server takes no XCLIENT from the gateway, and `inspect.xclient` requires it.
+    #[error("the server takes no XCLIENT")]
+    NotIntroduced,
+    /// Nobody says in time where the client meant to go.
+    #[error("the original destination is not told")]
+    LookupTimeout,
+    /// What is said of it cannot be read.
+    #[error("the original destination is told in another format")]
+    LookupMismatch,
+    /// Nobody knows it.
+    #[error("the original destination is not known")]
+    LookupFailed,
+    /// It is none.
+    #[error("the original destination is impossible")]
+    MalformedDestination,
     /// The server refused the message before its end.
     #[error("the server refused: {}", .0.summary())]
     Server(Reply),
@@ -355,6 +370,15 @@ impl Refusal {
             Self::ServerProtocol => {
                 (451, "4.5.0", Words::Fixed("The server broke the protocol, try again later"))
             }
+            // System incorrectly configured: the operator's affair, not the client's.
+            Self::NotIntroduced => {
+                (421, "4.3.5", Words::Fixed("The server takes no word for its clients, try again later"))
+            }
+            // Directory server failure.
+            Self::LookupTimeout => (421, "4.4.3", Words::Key(|texts| &texts.lookup_timeout)),
+            Self::LookupMismatch => (421, "4.4.3", Words::Key(|texts| &texts.lookup_mismatch)),
+            Self::LookupFailed => (421, "4.4.3", Words::Key(|texts| &texts.lookup_failed)),
+            Self::MalformedDestination => (421, "4.4.3", Words::Key(|texts| &texts.malformed_ip)),
             Self::Server(_) => (451, "4.5.0", Words::Fixed("The server refused the message")),
             Self::ClientTimeout => (421, "4.4.2", Words::Key(|texts| &texts.session_timeout)),
             Self::SessionTimeout => {

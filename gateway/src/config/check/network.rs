@@ -57,7 +57,12 @@ fn listen(config: &Config, findings: &mut Findings<'_>) {
                     addr.port()
                 ),
             ),
-            Origin::Assign | Origin::Netfilter | Origin::Fixed | Origin::Proxy => {}
+            Origin::Assign
+            | Origin::Netfilter
+            | Origin::Fixed
+            | Origin::Proxy
+            | Origin::RemoteUdp
+            | Origin::Remote => {}
         }
     }
 }
@@ -70,7 +75,7 @@ fn with_port(addr: SocketAddr, port: u16) -> String {
 fn intercept(config: &Config, findings: &mut Findings<'_>) {
     let intercept = &config.intercept;
     let assign = config.origin == Origin::Assign;
-    if assign && intercept.interfaces.is_empty() {
+    if assign && intercept.interfaces.is_empty() && config.helper.listen.is_empty() {
         findings.warn(
             &["intercept.interfaces", "intercept", "origin"],
             "no interface: nothing will be intercepted; write for example `intercept: { interfaces: [eth0] }`",

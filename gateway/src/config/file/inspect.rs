@@ -17,6 +17,10 @@ pub struct Inspect {
     pub early_talk: EarlyTalk,
     /// What is done with STARTTLS, where the lane's rule does not say.
     pub starttls: StartTls,
+    /// Whether the server is told by XCLIENT who the client is, before its first command; with
+    /// `origin: fixed` and `origin: proxy`. Postfix believes those in its
+    /// `smtpd_authorized_xclient_hosts`. A client's own XCLIENT is refused.
+    pub xclient: Xclient,
     /// Keywords of the server's EHLO reply that the client sees; the lines of all others are
     /// removed. The gateway must understand what a keyword changes in the dialogue.
     pub ehlo_keywords: Vec<String>,
@@ -31,6 +35,7 @@ impl Default for Inspect {
             nul: Nul::Reject,
             early_talk: EarlyTalk::Hold,
             starttls: StartTls::Splice,
+            xclient: Xclient::Off,
             ehlo_keywords: [
                 "8BITMIME",
                 "AUTH",
@@ -171,4 +176,16 @@ impl SpliceEngine {
     pub const fn hands_off(self) -> bool {
         matches!(self, Self::Auto | Self::Handoff)
     }
+}
+
+/// Whether servers are told by XCLIENT who their clients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Xclient {
+    /// They see the gateway.
+    Off,
+    /// Those that offer XCLIENT to the gateway; others see the gateway.
+    IfOffered,
+    /// All; a server that does not listen gets no mail, and its clients are answered with 421.
+    Required,
 }

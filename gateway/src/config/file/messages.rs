@@ -114,6 +114,14 @@ messages! {
     max_per_ident = "Too many connections from you, try again later";
     /// To a client that has used up a quota: 421 when it connects, else 450; the quota's name is appended.
     over_quota = "Too much mail from you, try again later";
+    /// 421 when the router that is asked knows no original destination.
+    lookup_failed = "Lookup failed, try again later";
+    /// 421 when it does not answer within `lookup.deadline` of the last try.
+    lookup_timeout = "Lookup timeout, try again later";
+    /// 421 when its answer cannot be used.
+    lookup_mismatch = "Lookup format mismatch, try again later";
+    /// 421 when it names no possible destination.
+    malformed_ip = "Malformed server IP, try again later";
     /// 554 to a client that speaks before the greeting.
     early_talk = "Wait for the greeting";
     /// 530 to MAIL without the AUTH that `auth.require` asks for.

@@ -1,5 +1,6 @@
 //! What goes in and comes out beside octets: rules, actions, notes, decisions.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -52,6 +53,17 @@ pub struct Terms {
     pub starttls: StartTls,
     /// Header lines on top of each message for the server, with their line ends.
     pub header: Option<String>,
+    /// As whom the server is told the client by XCLIENT, if it is.
+    pub introduction: Option<Introduction>,
+}
+
+/// What a server is told of a client by XCLIENT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// Its address and port.
+    pub client: SocketAddr,
+    /// Whether a server that does not listen gets no mail.
+    pub required: bool,
 }
 
 /// What the driver is to do.
@@ -127,6 +139,8 @@ pub enum Note {
     Nul,
     /// The server broke the protocol.
     ServerProtocol,
+    /// The server takes no XCLIENT from the gateway.
+    NotIntroduced,
     /// The gateway answered a command itself because it was malformed or out of place.
     CommandRefused,
     /// The client speaks another protocol.

@@ -62,6 +62,9 @@ impl Exchange {
         if self.barred(&command, now) {
             return;
         }
+        if self.is_stranger(&command) {
+            return self.introduce(command, now);
+        }
         match command {
             Command::Hello { extended, name } => self.hello_command(extended, name, now),
             Command::Mail { sender, parameters } => self.mail(sender, parameters, now),

@@ -8,7 +8,12 @@ use crate::smtp::reply::Reply;
 /// What a forwarded command expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    Hello { extended: bool },
+    /// The gateway's own EHLO before XCLIENT; the client does not know of either.
+    OwnHello,
+    Introduction,
+    Hello {
+        extended: bool,
+    },
     Mail,
     Rcpt(String),
     Data,
@@ -78,8 +83,11 @@ impl Queue {
         }
     }
 
-    /// Turns every expectation into the gateway's own `reply`.
+    /// Turns every expectation of the client's into the gateway's own `reply`.
     pub(super) fn give_up(&mut self, reply: &Reply) {
+        let unknown =
+            |entry: &Entry| matches!(entry, Entry::Forwarded(Expected::OwnHello | Expected::Introduction));
+        self.entries.retain(|entry| !unknown(entry));
         for entry in &mut self.entries {
             if matches!(entry, Entry::Forwarded(_)) {
                 *entry = Entry::Own(reply.clone());

@@ -35,6 +35,8 @@ impl Exchange {
         };
         self.clocks.command = now;
         match expected {
+            Expected::OwnHello => self.own_hello_answered(&reply, now),
+            Expected::Introduction => self.introduction_answered(&reply, now),
             Expected::Hello { extended } => {
                 let reply = self.hello_answered(extended, reply);
                 self.relay_reply(&reply, now);

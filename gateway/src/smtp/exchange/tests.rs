@@ -133,7 +133,8 @@ fn run_on(
     let config = config::parse(&text, "test").unwrap();
     let mut now = clock::now();
     let rules = Rules { asks, ..Rules::new(&config, "gw".to_owned()) };
-    let terms = Terms { starttls: rules.inspect.starttls, header: header.map(str::to_owned) };
+    let terms =
+        Terms { starttls: rules.inspect.starttls, header: header.map(str::to_owned), introduction: None };
     let mut exchange = Exchange::on_terms(Arc::new(rules), terms, now);
     let mut server = Server::default();
     let (mut copy, mut clean) = (Vec::new(), Vec::new());
