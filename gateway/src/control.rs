@@ -10,6 +10,7 @@ pub mod peer;
 mod quotas;
 pub mod request;
 pub mod server;
+pub mod state_file;
 #[cfg(test)]
 pub(crate) mod tests;
 

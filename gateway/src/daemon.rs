@@ -153,11 +153,14 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, answers_over) = places();
+    let view = Arc::new(control_view(&context, store.clone(), name, datapath, operator));
+    let shown = Arc::clone(&view);
+    let served = Arc::clone(&context);
+    let state = move || shown.state_text(&served.settings.load().config.state_file);
     if let Some(listener) = control {
-        let control = Arc::new(control_view(&context, store.clone(), name, datapath, operator));
         let telemetry = Arc::clone(&telemetry);
         answering.spawn(async move {
-            if let Err(error) = control::serve(listener, control, place).await {
+            if let Err(error) = control::serve(listener, view, place).await {
                 telemetry.trouble(Trouble::Internal, || format!("control socket: {error}"));
             }
         });
@@ -165,7 +168,10 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
 
     let reload = |config: Result<Config, String>| {
         let result = config.and_then(|config| reload(config, &context, &logging));
-        telemetry.count(if result.is_ok() { Counter::Reload } else { Counter::ReloadRefused });
+        match &result {
+            Ok(()) => telemetry.note_reload(clock::wall()),
+            Err(_) => telemetry.count(Counter::ReloadRefused),
+        }
         result
     };
     let bequeathed = Arc::clone(&context.locks);
@@ -191,7 +197,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         bequeathed.settled().await;
     };
     let parted = tokio::select! {
-        parted = link.serve(&config_path, reload) => Some(parted),
+        parted = link.serve(&config_path, reload, state) => Some(parted),
         () = retirement => None,
     };
     if let Some(parted) = parted {

@@ -62,6 +62,7 @@ pub mod segment;
 pub mod selftest;
 mod serve;
 pub mod source;
+mod state_file;
 pub mod steer;
 pub mod supervise;
 pub mod sweep;

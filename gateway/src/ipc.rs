@@ -113,6 +113,8 @@ pub enum ToProxy {
     },
     /// How the kernel side is, every second.
     Status(DatapathStatus),
+    /// Say how the gateway is, for the state file.
+    StateWanted,
     /// Take no more flows, let open sessions end, then leave. Flows that are still carried go on.
     Drain,
 }
@@ -203,6 +205,8 @@ pub enum ToDatapath {
         /// Those with sockets.
         sessions: u64,
     },
+    /// Answer to [`ToProxy::StateWanted`]. Descriptor: the text as a memory file.
+    State,
     /// The reload with this ticket is in force, or why not.
     Reloaded {
         /// The reload's ticket.

@@ -168,6 +168,10 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::EarlyTalk, Self::RegexHelo, Self::RegexMailFrom, Self::RegexRcptTo, Self::Dnsbl, Self::Spf];
+
     /// What the offence is in, for the client.
     #[must_use]
     pub const fn what(self) -> &'static str {

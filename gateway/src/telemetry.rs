@@ -5,6 +5,7 @@
 //! written is counted and dropped, because mail matters more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -57,6 +58,8 @@ pub struct Telemetry {
     redaction: ArcSwap<Redaction>,
     since: SystemTime,
     started: Instant,
+    /// In seconds since 1970; 0: not yet.
+    reloaded: AtomicU64,
 }
 
 impl Telemetry {
@@ -72,6 +75,7 @@ impl Telemetry {
             redaction: ArcSwap::from_pointee(Redaction::new(log)),
             since,
             started,
+            reloaded: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +204,19 @@ impl Telemetry {
     /// Changes what of names and addresses appears in records from here on.
     pub fn set_log(&self, log: &Log) {
         self.redaction.store(Arc::new(Redaction::new(log)));
+    }
+
+    /// Notes that a changed configuration is in force from `now` on.
+    pub fn note_reload(&self, now: SystemTime) {
+        self.count(Counter::Reload);
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.reloaded.store(seconds, Ordering::Relaxed);
+    }
+
+    /// When a changed configuration was put in force last, in seconds since 1970.
+    #[must_use]
+    pub fn reloaded(&self) -> Option<u64> {
+        Some(self.reloaded.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
     }
 
     /// Whether the domain of a mail address may stand in records.
@@ -411,6 +428,8 @@ mod tests {
             Counter::HandoffRefused(Refusal::Busy),
             Counter::Spf(SpfResult::SoftFail),
             Counter::Limit(Limit::SpoolSpace),
+            Counter::AuthRequired,
+            Counter::Offence(Cause::Dnsbl),
             Counter::Reload,
             Counter::ReloadRefused,
             Counter::LogDropped,

@@ -106,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::table::{SessionView, Stage};
+    use crate::session::table::{AuthState, SessionView, Stage};
 
     #[test]
     fn a_list_is_aligned_and_holds_no_raw_bytes() {
@@ -122,6 +122,8 @@ mod tests {
             age: Duration::from_secs(187),
             facts: None,
             tls: None,
+            identity: None,
+            auth: AuthState::default(),
         };
         let sessions = Sessions {
             open: 3,

@@ -5,24 +5,53 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::socket::{SocketArg, block_on, colours, say, say_json};
+use crate::clock;
+use crate::config::file::StateFormat;
 use crate::console::text::{counts, number, plural, safe, size, span};
 use crate::control::request::{Circuit, ScannerHealth, ScannerState, Status};
+use crate::control::state_file;
 
 /// Arguments of `gateway status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print JSON.
-    #[arg(long)]
+    /// Print JSON, as `--format json` does.
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Print what the state file would hold: `human` or `flat` in the words of smtp-gated, `slots` with
+    /// the open sessions, or `json`.
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
+    format: Vec<Format>,
     #[command(flatten)]
     socket: SocketArg,
+}
+
+/// A form of the status; `slots` goes with another, as in smtp-gated.conf(1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Human,
+    Flat,
+    Slots,
+    Json,
 }
 
 /// Shows how the gateway is.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let client = args.socket.client()?;
-    let status = block_on(async { Ok(client.status().await?) })?;
-    if args.json { say_json(&status) } else { say(&describe(&status, colours())) }?;
+    let slots = args.format.contains(&Format::Slots);
+    let (status, sessions) = block_on(async {
+        let sessions = if slots { Some(client.sessions().await?.sessions) } else { None };
+        Ok((client.status().await?, sessions))
+    })?;
+    let format = args.format.iter().find(|format| **format != Format::Slots);
+    let state = |format| say(&state_file::text(format, &status, sessions.as_deref(), clock::wall()));
+    match format {
+        Some(Format::Json) => say_json(&status),
+        None if args.json => say_json(&status),
+        Some(Format::Flat) => state(StateFormat::Flat),
+        Some(Format::Human | Format::Slots) => state(StateFormat::Human),
+        None if slots => state(StateFormat::Human),
+        None => say(&describe(&status, colours())),
+    }?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,6 +187,9 @@ mod tests {
             name: "gw.example".to_owned(),
             pid: 4711,
             open: 2,
+            most: 40,
+            max_rss: 30_000,
+            reloaded: None,
             stages: vec![("command".to_owned(), 1), ("splice".to_owned(), 1)],
             telemetry: Snapshot {
                 since: 0,

@@ -30,6 +30,7 @@ mod scan;
 mod spam;
 mod spf;
 mod spool;
+mod state_file;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
 pub use super::pattern::Pattern;
@@ -56,6 +57,7 @@ pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
 pub use spool::{LeaveOn, Spool};
+pub use state_file::{FileMode, StateFile, StateFormat};
 
 /// The whole of `gateway.yaml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -132,6 +134,8 @@ pub struct Config {
     pub control: Control,
     /// Where and how records are written.
     pub log: Log,
+    /// A file that says how the gateway is, for scripts; `gateway status --format` prints the same.
+    pub state_file: StateFile,
     /// Account of the process that reads the mail. Ignored when the gateway is not started as
     /// root. With `origin: fixed`, `nobody` stands in for a `gateway` that does not exist.
     pub user: String,
@@ -175,6 +179,7 @@ impl Default for Config {
             scan: Scan::default(),
             control: Control::default(),
             log: Log::default(),
+            state_file: StateFile::default(),
             user: "gateway".to_owned(),
             process: Process::default(),
         }

@@ -21,7 +21,7 @@ use crate::control::request::{
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{ClientList, ClientSort, ClientView, PeriodView};
-use crate::session::table::{SessionView, Stage};
+use crate::session::table::{AuthState, SessionView, Stage};
 use crate::telemetry::{Line, Rates, Sample, Snapshot};
 
 /// What a client may say to own a terminal that shows it (CVE-2003-0063 and its kin).
@@ -68,6 +68,9 @@ fn status() -> Status {
         name: "gw.example".to_owned(),
         pid: 4711,
         open: 39,
+        most: 40,
+        max_rss: 30_000,
+        reloaded: None,
         stages: vec![("command".to_owned(), 20), ("data".to_owned(), 10), ("splice".to_owned(), 9)],
         telemetry: telemetry(),
         datapath: DatapathStatus {
@@ -128,6 +131,8 @@ fn session(number: u64, client: &str, stage: Stage, helo: &str) -> SessionView {
             client: None,
         }),
         tls: None,
+        identity: None,
+        auth: AuthState::default(),
     }
 }
 

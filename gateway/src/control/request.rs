@@ -55,6 +55,15 @@ pub struct Status {
     pub pid: u32,
     /// Open sessions.
     pub open: usize,
+    /// The most sessions that were open at the same time.
+    #[serde(default)]
+    pub most: usize,
+    /// Most memory that the process had resident, in KiB (getrusage(2)).
+    #[serde(default)]
+    pub max_rss: u64,
+    /// When a configuration was put in force last, in seconds since 1970; absent: at the start.
+    #[serde(default)]
+    pub reloaded: Option<u64>,
     /// Open sessions by stage, in the order of the stages.
     pub stages: Vec<(String, u64)>,
     /// Counters and rates.

@@ -21,6 +21,7 @@ use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -31,7 +32,7 @@ use super::request::{
     AskedUpgrade, Circuit, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED,
     ScannerHealth, ScannerState, Sessions, StateHealth, Status, Stopping, VERSION, Version,
 };
-use super::{locks, quotas};
+use super::{locks, quotas, state_file};
 use crate::clock;
 use crate::config::file as config;
 use crate::intercept::facts::Facts;
@@ -368,11 +369,25 @@ async fn wrong_method(method: Method) -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, error, "GET looks, POST changes")
 }
 
+/// Most memory that this process had resident, in KiB.
+fn max_rss() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map(|usage| usage.max_rss());
+    usage.ok().and_then(|kib| u64::try_from(kib).ok()).unwrap_or(0)
+}
+
 pub(super) fn problem(status: StatusCode, error: String, hint: &str) -> Response {
     (status, Json(Problem { error, hint: hint.to_owned() })).into_response()
 }
 
 impl Control {
+    /// The state as `wanted`, for the state file.
+    #[must_use]
+    pub fn state_text(&self, wanted: &config::StateFile) -> String {
+        let sessions = if wanted.sessions { self.sessions.list(clock::now()) } else { Vec::new() };
+        let shown = wanted.sessions.then_some(sessions.as_slice());
+        state_file::text(wanted.format, &self.status(), shown, clock::wall())
+    }
+
     fn status(&self) -> Status {
         let now = clock::now();
         let mut stages: Vec<(Stage, u64)> = Vec::new();
@@ -389,6 +404,9 @@ impl Control {
             name: self.name.clone(),
             pid: process::id(),
             open: sessions.len(),
+            most: self.sessions.most(),
+            max_rss: max_rss(),
+            reloaded: self.telemetry.reloaded(),
             stages: stages.into_iter().map(|(stage, count)| (stage.name().to_owned(), count)).collect(),
             telemetry: self.telemetry.snapshot(now),
             datapath: self.datapath.borrow().clone(),

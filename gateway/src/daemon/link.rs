@@ -166,11 +166,12 @@ pub(super) fn make(
 
 impl Link {
     /// Speaks with the datapath process until it lets go; `reload` puts a configuration in force,
-    /// or hears why there is none.
+    /// or hears why there is none; `state` is the text of the state file.
     pub(super) async fn serve(
         mut self,
         config_path: &str,
         reload: impl Fn(Result<Config, String>) -> Result<(), String>,
+        state: impl Fn() -> String,
     ) -> Parted {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -183,6 +184,7 @@ impl Link {
             sent = tokio::select! {
                 received = self.channel.receive::<ToProxy>() => match received {
                     Ok(Some((ToProxy::Drain, _))) => return Parted::Drain,
+                    Ok(Some((ToProxy::StateWanted, _))) => self.tell_state(&state()).await,
                     Ok(Some((message, descriptors))) => {
                         self.heard(message, descriptors, config_path, &reload).await
                     }
@@ -285,7 +287,7 @@ impl Link {
                 self.retired.send_replace(true);
                 true
             }
-            ToProxy::Start { .. } | ToProxy::Drain => true,
+            ToProxy::Start { .. } | ToProxy::Drain | ToProxy::StateWanted => true,
         }
     }
 
@@ -380,6 +382,16 @@ impl Link {
         self.handing_off.insert(ticket, answer);
         let descriptors = [client.as_fd(), server.as_fd()];
         self.channel.send(&ToDatapath::HandOff { ticket }, &descriptors).await.is_ok()
+    }
+
+    async fn tell_state(&self, text: &str) -> bool {
+        match memfile::seal(text) {
+            Ok(file) => self.channel.send(&ToDatapath::State, &[file.as_fd()]).await.is_ok(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell the state");
+                true
+            }
+        }
     }
 
     fn answer_reloads(&mut self, result: &Result<(), String>) {

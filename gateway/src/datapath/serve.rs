@@ -22,7 +22,7 @@ use super::takeover::binary::Own;
 use super::takeover::elders::{Elder, Elders};
 use super::takeover::predecessor::Predecessor;
 use super::takeover::successor::Successor;
-use super::{Error, chain};
+use super::{Error, chain, state_file};
 use crate::clock;
 use crate::config::file::Origin;
 use crate::ipc::flow::FlowEnd;
@@ -70,6 +70,8 @@ pub(super) struct Datapath {
     pid_file: Option<PidFile>,
     /// What becomes of flows that the kernel carries when the gateway stops.
     carried: Carried,
+    /// An operator has asked for the state file.
+    state_wanted: bool,
     /// An operator has asked for the end.
     stopping: bool,
 }
@@ -109,6 +111,7 @@ impl Datapath {
             elders: Elders::default(),
             pid_file: None,
             carried: Carried::Keep,
+            state_wanted: false,
             stopping: false,
         }
     }
@@ -160,6 +163,7 @@ impl Datapath {
                     Request::Reload if self.is_replaced() => self.upgrade(None, false).await,
                     Request::Reload => self.reload(false).await,
                     Request::Upgrade => self.upgrade(None, false).await,
+                    Request::State => self.ask_state(),
                 },
                 result = upgraded(self.upgrade.as_mut()) => {
                     if let Some(successor) = self.upgraded(result).await {
@@ -261,6 +265,7 @@ impl Datapath {
                 self.proxy.mention(&ToProxy::Facts { ticket, facts });
             }
             ToDatapath::HandOff { ticket } => self.hand_off(ticket, descriptors),
+            ToDatapath::State => self.write_state(descriptors),
             ToDatapath::EndFlow { client, destination } => {
                 if let Some(steering) = &self.steering {
                     let whose = Whose::Flow { client, destination };
@@ -296,6 +301,24 @@ impl Datapath {
             | ToDatapath::ReloadRequest
             | ToDatapath::Reloaded { .. }
             | ToDatapath::UpgradeRequest { .. } => {}
+        }
+    }
+
+    fn ask_state(&mut self) {
+        if self.source.config.state_file.path.as_os_str().is_empty() {
+            warn!("there is no `state-file.path` to write the state to");
+        } else if self.proxy.is_ready() {
+            self.state_wanted = true;
+            self.proxy.mention(&ToProxy::StateWanted);
+        } else {
+            warn!("the state is not written: there is no proxy process at the moment");
+        }
+    }
+
+    /// Nobody but an operator has the file written.
+    fn write_state(&mut self, brought: Vec<OwnedFd>) {
+        if std::mem::take(&mut self.state_wanted) {
+            state_file::write(&self.source.config.state_file, brought);
         }
     }
 

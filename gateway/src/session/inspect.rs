@@ -142,6 +142,7 @@ impl Driver<'_> {
                 return Some(end);
             }
             self.live.set_stage(self.exchange.stage());
+            self.live.set_conduct(self.exchange.conduct());
             let patience = self.settings.config.timeouts.scan.duration();
             let deadline = self.exchange.deadline();
             let wanted = (self.exchange.wants_client(), self.exchange.wants_server());

@@ -110,10 +110,9 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
         Note::Foreign => telemetry.count(Counter::Foreign),
         Note::Authenticated => telemetry.count(Counter::Authenticated),
         Note::AuthFailed => telemetry.count(Counter::AuthFailed),
-        // It stands in the session's record.
-        Note::Offence(_) => {}
         // It is the client's quota's.
         Note::Rejected(_) => {}
+        Note::Offence(cause) => telemetry.count(Counter::Offence(cause)),
     }
     tracing::debug!(session = %flow.id, client = %flow.client, ?note, "noted");
 }
@@ -133,6 +132,7 @@ pub(super) fn tally(telemetry: &Telemetry, tally: &Tally) {
         (Counter::Limit(Limit::MessageSize), tally.large_messages),
         (Counter::Limit(Limit::Errors), tally.hard_errors),
         (Counter::Limit(Limit::TakeoverCommands), tally.takeover_ends),
+        (Counter::AuthRequired, tally.auth_required),
     ] {
         if amount != 0 {
             telemetry.add(counter, amount);

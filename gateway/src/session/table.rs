@@ -20,6 +20,7 @@ use crate::intercept::address::{ClientAddr, LocalAddr};
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
 use crate::ipc::client::ClientCount;
+use crate::outcome::Conduct;
 use crate::policy::lock::{Offence, Who};
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
@@ -36,6 +37,7 @@ pub struct LiveSession {
     helo: Mutex<String>,
     facts: Mutex<Option<FlowFacts>>,
     tls: Mutex<Option<TlsFacts>>,
+    auth: AtomicU8,
     ended: Notify,
     /// Its end is that of a client over its limit, not an operator's wish.
     limited: AtomicBool,
@@ -68,6 +70,12 @@ impl LiveSession {
     pub fn stage(&self) -> Stage {
         let index = usize::from(self.stage.load(Ordering::Relaxed));
         Stage::ALL.get(index).copied().unwrap_or(Stage::Closing)
+    }
+
+    /// Notes what the client has done about AUTH.
+    pub fn set_conduct(&self, conduct: Conduct) {
+        let auth = AuthState::of(conduct);
+        self.auth.store(auth as u8, Ordering::Relaxed);
     }
 
     /// Counts octets read from the client.
@@ -176,6 +184,11 @@ impl LiveSession {
             age: now.saturating_duration_since(self.opened),
             facts: self.facts(),
             tls: self.tls(),
+            identity: self.flow.identity.as_ref().map(|identity| identity.as_str().to_owned()),
+            auth: AuthState::ALL
+                .get(usize::from(self.auth.load(Ordering::Relaxed)))
+                .copied()
+                .unwrap_or_default(),
         }
     }
 }
@@ -205,6 +218,38 @@ pub struct SessionView {
     pub facts: Option<FlowFacts>,
     /// What the client said of itself when it began TLS; the name is bytes from the network.
     pub tls: Option<TlsFacts>,
+    /// Who it is behind an address that many share.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// How far it has come with AUTH.
+    #[serde(default)]
+    pub auth: AuthState,
+}
+
+/// How far a client has come with AUTH (RFC 4954).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum AuthState {
+    /// The server has not offered it.
+    #[default]
+    NotOffered,
+    /// The server offers it.
+    Offered,
+    /// The server has accepted it.
+    Accepted,
+}
+
+impl AuthState {
+    const ALL: [Self; 3] = [Self::NotOffered, Self::Offered, Self::Accepted];
+
+    const fn of(conduct: Conduct) -> Self {
+        match (conduct.authenticated, conduct.auth_offered) {
+            (true, _) => Self::Accepted,
+            (false, true) => Self::Offered,
+            (false, false) => Self::NotOffered,
+        }
+    }
 }
 
 /// Why a session is not taken.
@@ -268,6 +313,8 @@ pub struct SessionTable {
 #[derive(Debug, Default)]
 struct Inner {
     sessions: HashMap<SessionId, Arc<LiveSession>>,
+    /// The most that were open at once.
+    most: usize,
     per_client: HashMap<IpAddr, usize>,
     per_identity: HashMap<(IpAddr, Identity), usize>,
     /// Connections to servers that failed, by client, since they were last told.
@@ -334,6 +381,7 @@ impl SessionTable {
             helo: Mutex::default(),
             facts: Mutex::default(),
             tls: Mutex::default(),
+            auth: AtomicU8::new(AuthState::NotOffered as u8),
             ended: Notify::new(),
             limited: AtomicBool::new(false),
             upstream: OnceLock::new(),
@@ -341,6 +389,7 @@ impl SessionTable {
             flow,
         });
         inner.sessions.insert(live.flow.id, Arc::clone(&live));
+        inner.most = inner.most.max(inner.sessions.len());
         drop(inner);
         Ok(OpenSession { table: Arc::clone(self), live })
     }
@@ -356,6 +405,12 @@ impl SessionTable {
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()
+    }
+
+    /// The most sessions that were open at the same time.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).most
     }
 
     /// Whether no session is open.

@@ -6,7 +6,7 @@ use super::trouble::Trouble;
 use crate::config::file::LockCause;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
-use crate::outcome::SpfResult;
+use crate::outcome::{Cause, SpfResult};
 
 /// Something that is counted by name. Messages and sessions are counted with their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub enum Counter {
     Authenticated,
     /// AUTH failed.
     AuthFailed,
+    /// MAIL came without the AUTH that `auth.require` asks for.
+    AuthRequired,
+    /// A client has done what it may be locked out for.
+    Offence(Cause),
     /// A scanner gave no verdict.
     ScannerFailure,
     /// A message too large for the scanner.

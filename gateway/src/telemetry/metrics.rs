@@ -15,7 +15,7 @@ use super::trouble::Trouble;
 use crate::config::file::LockCause;
 use crate::dns::Outcome;
 use crate::ipc::flow::Refusal;
-use crate::outcome::{Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
+use crate::outcome::{Cause, Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
 const ENDS: [SessionEnd; 11] = [
@@ -91,6 +91,9 @@ pub(super) struct Metrics {
     foreign: AtomicU64,
     authenticated: AtomicU64,
     auth_failed: AtomicU64,
+    auth_required: AtomicU64,
+    offences: [AtomicU64; Cause::ALL.len()],
+    empty: AtomicU64,
     scanner_failures: AtomicU64,
     scanner_too_large: AtomicU64,
     takeovers: AtomicU64,
@@ -142,6 +145,8 @@ impl Metrics {
             Counter::Foreign => &self.foreign,
             Counter::Authenticated => &self.authenticated,
             Counter::AuthFailed => &self.auth_failed,
+            Counter::AuthRequired => &self.auth_required,
+            Counter::Offence(cause) => &self.offences[cause as usize],
             Counter::ScannerFailure => &self.scanner_failures,
             Counter::ScannerTooLarge => &self.scanner_too_large,
             Counter::Takeover => &self.takeovers,
@@ -176,6 +181,9 @@ impl Metrics {
     }
 
     pub(super) fn session(&self, record: &SessionRecord) {
+        if record.messages == 0 {
+            self.empty.fetch_add(1, Ordering::Relaxed);
+        }
         let lane = LANES.iter().position(|known| *known == record.lane).unwrap_or(LANES.len() - 1);
         if let Some(end) = ENDS.iter().position(|known| *known == record.end) {
             self.sessions[lane][end].fetch_add(1, Ordering::Relaxed);
@@ -204,6 +212,11 @@ impl Metrics {
         let mut plain =
             |name, help, cell| visit(Family::new(name, help, vec![Sample::new(name, &[], read(cell))]));
         plain("gateway_sessions_accepted_total", "Flows accepted.", &self.accepted);
+        plain(
+            "gateway_sessions_without_message_total",
+            "Sessions that ended without a message.",
+            &self.empty,
+        );
         plain("gateway_message_bytes_total", "Octets of messages, as scanned.", &self.message_octets);
         plain(
             "gateway_starttls_injected_bytes_total",
@@ -266,8 +279,24 @@ impl Metrics {
         let help = "Clients locked for what they have done, by cause.";
         visit(Family::new(name, help, labelled(name, "cause", cells)));
         let name = "gateway_auth_total";
-        let cells = vec![("succeeded", &self.authenticated), ("failed", &self.auth_failed)];
-        visit(Family::new(name, "AUTH exchanges, by outcome.", labelled(name, "outcome", cells)));
+        let cells = vec![
+            ("succeeded", &self.authenticated),
+            ("failed", &self.auth_failed),
+            ("required", &self.auth_required),
+        ];
+        visit(Family::new(
+            name,
+            "AUTH exchanges by outcome, and MAIL that lacked one.",
+            labelled(name, "outcome", cells),
+        ));
+        let name = "gateway_offences_total";
+        let cells =
+            Cause::ALL.iter().map(|cause| (cause.name(), self.cell(Counter::Offence(*cause)))).collect();
+        visit(Family::new(
+            name,
+            "What clients may be locked out for, by cause.",
+            labelled(name, "cause", cells),
+        ));
         let name = "gateway_handoffs_total";
         let refused =
             Refusal::ALL.iter().map(|kind| (kind.name(), self.cell(Counter::HandoffRefused(*kind))));

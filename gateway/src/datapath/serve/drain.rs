@@ -147,7 +147,7 @@ impl Datapath {
                 },
                 request = signals.next() => match request {
                     Request::Stop => return self.drain(signals).await,
-                    Request::Reload | Request::Upgrade => info!("another process serves; tell that one"),
+                    Request::Reload | Request::Upgrade | Request::State => info!("another process serves; tell that one"),
                 },
             }
         }

@@ -9,6 +9,7 @@ pub(in crate::datapath) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
     user_2: Signal,
 }
 
@@ -20,6 +21,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            user_1: listen(SignalKind::user_defined1())?,
             user_2: listen(SignalKind::user_defined2())?,
         })
     }
@@ -29,6 +31,7 @@ impl Signals {
             _ = self.terminate.recv() => Request::Stop,
             _ = self.interrupt.recv() => Request::Stop,
             _ = self.hang_up.recv() => Request::Reload,
+            _ = self.user_1.recv() => Request::State,
             _ = self.user_2.recv() => Request::Upgrade,
         }
     }
@@ -40,4 +43,6 @@ pub(super) enum Request {
     /// The configuration; or a new release, if there is one where this one was.
     Reload,
     Upgrade,
+    /// The state file.
+    State,
 }

@@ -22,16 +22,19 @@ pub struct Tally {
     pub hard_errors: u64,
     /// `limits.takeover-commands` was reached.
     pub takeover_ends: u64,
+    /// Commands refused because of `auth.require`.
+    pub auth_required: u64,
 }
 
 impl Tally {
-    /// Counts a ceiling that makes the gateway refuse a command or a message.
+    /// Counts a ceiling or a rule that makes the gateway refuse a command or a message.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         let ceiling = match refusal {
             Refusal::LineTooLong => &mut self.long_lines,
             Refusal::TooManyRecipients => &mut self.recipients,
             Refusal::MessageTooLarge => &mut self.large_messages,
             Refusal::TooManyErrors => &mut self.hard_errors,
+            Refusal::AuthRequired => &mut self.auth_required,
             _ => return,
         };
         *ceiling = ceiling.saturating_add(1);
