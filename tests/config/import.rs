@@ -149,8 +149,3 @@ fn all_wrong_lines_are_told_at_once() {
                 mode fixed\nantivirus_type mksd\nregex_reject_helo (?=x)\nspf fixed\n\u{1b}[2J x\n";
     insta::assert_snapshot!(refused(text));
 }
-
-#[test]
-fn the_shipped_table_is_the_one_of_the_program() -> anyhow::Result<()> {
-    super::shipped::generated("SMTP-GATED.md", &table())
-}

@@ -4,4 +4,5 @@
 mod hostile;
 mod import;
 mod malformed;
+mod parity;
 mod shipped;

@@ -100,6 +100,10 @@ fn ruled(words: &str) -> Ruling {
     let (word, why) = words.split_once(' ').unwrap_or((words, ""));
     let refusal = match why {
         "" => Refusal::LaneRejects,
+        "locked" => Refusal::Locked { for_ever: false },
+        "crowded" => Refusal::TooManySessionsOfIdentity,
+        "mismatch" => Refusal::LookupMismatch,
+        "malformed" => Refusal::MalformedDestination,
         "quota" => Refusal::OverQuota { quota: "recipients", closing: word == "close" },
         other => panic!("unknown refusal `{other}`"),
     };
@@ -180,11 +184,11 @@ impl Player {
     /// * `envelope`: MAIL, one RCPT and DATA up to the go-ahead; silent;
     /// * `client closes`, `client resets`, `server closes`;
     /// * `wait 5m`: time passes;
-    /// * `clean`, `infected NAME`, `scanner fails`, `no space`, `locked`, `locked for-ever`: the
-    ///   decision on the message;
-    /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question, with
-    ///   `quota` behind it because a quota is used up;
-    /// * `operator`: the session is ended;
+    /// * `clean`, `infected NAME`, `scanner fails`, `no space`, `spam POINTS`, `spool fails`, `locked`,
+    ///   `locked for-ever`: the decision on the message;
+    /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question; behind it
+    ///   may stand why: `quota`, `locked`, `crowded`, `mismatch`, `malformed`;
+    /// * `operator`, `gateway stops`: the session is ended;
     /// * `whole`: do not repeat this dialogue octet by octet.
     fn event(&mut self, text: &str) {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -202,8 +206,11 @@ impl Player {
             ("infected", name) => self.refuse(Refusal::Virus { signature: name.to_owned() }),
             ("scanner", "fails") => self.refuse(Refusal::ScannerFailed),
             ("locked", span) => self.refuse(Refusal::Locked { for_ever: span == "for-ever" }),
+            ("spam", points) => self.refuse(Refusal::Spam { score: points.parse().unwrap() }),
+            ("spool", "fails") => self.refuse(Refusal::SpoolFailed),
             ("no", "space") => self.refuse(Refusal::NoSpace),
             ("ruling", ruling) => self.exchange.answered(ruled(ruling), self.now),
+            ("gateway", "stops") => self.exchange.end(SessionEnd::Shutdown, self.now),
             ("operator", _) => self.exchange.end(SessionEnd::Operator, self.now),
             _ => panic!("unknown event `{text}`"),
         }

@@ -44,6 +44,22 @@ fn no_chunking_of_the_tcp_stream_gets_eicar_through() -> anyhow::Result<()> {
 }
 
 #[test]
+fn eicar_at_the_head_of_a_very_long_line_is_found() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let mut line = format!("Subject: long\r\n\r\n{}", message::eicar()).into_bytes();
+    line.resize(8_000, b'x');
+    let mut client = bench.up_to_data()?;
+    // Each segment is smaller than the buffer that smtp-gated had for a line, the line is larger.
+    for segment in line.chunks(1_400) {
+        client.send(segment)?;
+    }
+    client.send(message::END)?;
+    expect_refusal(&mut client)?;
+    assert!(bench.server.messages().is_empty());
+    Ok(())
+}
+
+#[test]
 fn eicar_in_chunks_never_gets_its_last_one() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let mut client = bench.greeted()?;

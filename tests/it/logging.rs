@@ -1,14 +1,10 @@
 //! What the log says and where it goes, as `log` asks for it.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use gateway_tests::gateway::{Gateway, Settings, binary};
+use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
+use gateway_tests::log_daemons::LogDaemons;
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::{message, wait};
 
@@ -110,61 +106,12 @@ fn an_envelope_that_comes_to_nothing_is_written_too() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sockets where syslog and the journal listen, for one process only: it has a `/dev` and a
-/// `/run` of its own.
-struct LogDaemons {
-    syslog: UnixDatagram,
-    journal: UnixDatagram,
-    /// Starts the gateway among them.
-    program: PathBuf,
-}
-
-impl LogDaemons {
-    fn new(directory: &Path) -> anyhow::Result<Self> {
-        let socket = |name: &str| -> anyhow::Result<UnixDatagram> {
-            let path = directory.join(name);
-            let socket = UnixDatagram::bind(&path)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
-            socket.set_read_timeout(Some(LONG))?;
-            Ok(socket)
-        };
-        let program = directory.join("gateway-among-log-daemons");
-        fs::write(&program, Self::script(directory)?)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        Ok(Self { syslog: socket("syslog")?, journal: socket("journal")?, program })
-    }
-
-    fn script(directory: &Path) -> anyhow::Result<String> {
-        let (directory, binary) = (directory.display(), binary()?);
-        let inside = format!(
-            "set -e\nmkdir {directory}/dev\nmount --rbind /dev {directory}/dev\nmount -t tmpfs tmpfs /dev\n\
-             for node in null zero random urandom; do\n  touch /dev/$node\n  mount --bind {directory}/dev/$node /dev/$node\ndone\n\
-             ln -s {directory}/syslog /dev/log\nmount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/journal\n\
-             ln -s {directory}/journal /run/systemd/journal/socket\nexec {} \"$@\"\n",
-            binary.display()
-        );
-        Ok(format!("#!/bin/sh\nexec unshare --mount --propagation private sh -c '{inside}' sh \"$@\"\n"))
-    }
-}
-
-/// The next datagram that contains `text`.
-fn receive(daemon: &UnixDatagram, text: &str) -> anyhow::Result<String> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = daemon.recv(&mut buffer).with_context(|| format!("no datagram with {text}"))?;
-        let datagram = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
-        if datagram.contains(text) {
-            return Ok(datagram);
-        }
-    }
-}
-
 #[test]
 fn syslog_and_the_journal_get_the_facility_and_no_more_than_the_level() -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let daemons = LogDaemons::new(lab.directory())?;
+    let daemons = LogDaemons::start(lab.directory())?;
     let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
-    let gateway = Gateway::start_binary(&daemons.program, &lab, &Settings::default(), &[])?;
+    let gateway = Gateway::start_binary(daemons.program(), &lab, &Settings::default(), &[])?;
     let log_to = |target: &'static str, facility: &'static str, level: &'static str| {
         let log = vec![("target", target), ("facility", facility), ("level", level)];
         gateway.write_settings(&Settings { log, ..Settings::default() })?;
@@ -181,11 +128,11 @@ fn syslog_and_the_journal_get_the_facility_and_no_more_than_the_level() -> anyho
     // Facility 19 times 8, and severity 6 (RFC 3164 section 4.1.1).
     log_to("syslog", "local3", "info")?;
     send()?;
-    let line = receive(&daemons.syslog, "msg=session")?;
+    let line = daemons.syslog("msg=session")?;
     assert!(line.starts_with("<158>"), "{line}");
     log_to("journald", "authpriv", "info")?;
     send()?;
-    let entry = receive(&daemons.journal, "MESSAGE=session")?;
+    let entry = daemons.journal("MESSAGE=session")?;
     assert!(entry.contains("SYSLOG_FACILITY=10\n"), "{entry}");
     // At `warn` a session leaves no trace; a bad configuration does.
     log_to("syslog", "mail", "warn")?;
@@ -195,7 +142,7 @@ fn syslog_and_the_journal_get_the_facility_and_no_more_than_the_level() -> anyho
     gateway.hang_up()?;
     let mut all = String::new();
     wait::until(LONG, "word of the bad configuration", || {
-        all.push_str(&receive(&daemons.syslog, "")?);
+        all.push_str(&daemons.syslog("")?);
         all.push('\n');
         Ok(all.contains("no-such-key").then_some(()))
     })?;

@@ -11,6 +11,7 @@
 //! | [`clamd`] | a real clamd with one signature |
 //! | [`spamd`] | a real spamd, offline |
 //! | [`rspamd`] | a real rspamd, offline |
+//! | [`log_daemons`] | syslog and the journal, for one gateway |
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
 //! | [`source`] | messages at a steady pace |
 //! | [`nsd`] | a real name server, with the zones of a test |
@@ -29,6 +30,7 @@ pub mod haproxy;
 pub mod helper;
 pub mod impaired;
 pub mod lab;
+pub mod log_daemons;
 pub mod message;
 pub mod netns;
 pub mod nsd;

@@ -33,6 +33,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.nat_header();
     conversion.messages();
     conversion.log();
+    conversion.state_file();
     conversion.process();
     conversion.document.finish()
 }

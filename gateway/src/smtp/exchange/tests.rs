@@ -7,6 +7,43 @@ use super::*;
 use crate::clock;
 use crate::config;
 
+/// More than one read brings, so that commands wait in the gateway's buffer, too.
+const LINES: usize = 1_000;
+
+#[test]
+fn a_client_that_pipelines_without_end_is_read_no_further() {
+    let now = clock::now();
+    let mut exchange = Exchange::new(Arc::new(Rules::new(&config::Config::default(), "gw".to_owned())), now);
+    exchange.connected(now);
+    exchange.server_buffer().extend_from_slice(b"220 server\r\n");
+    exchange.server_received(now);
+    exchange.client_buffer().extend_from_slice(b"EHLO client\r\n");
+    exchange.client_received(now);
+    exchange.server_sent(exchange.to_server().len(), now);
+    exchange.server_buffer().extend_from_slice(b"250-server\r\n250 PIPELINING\r\n");
+    exchange.server_received(now);
+    exchange.client_sent(exchange.to_client().len(), now);
+
+    let mut commands = 0;
+    while exchange.wants_client() {
+        exchange.client_buffer().extend_from_slice(&b"RSET\r\n".repeat(LINES));
+        exchange.client_received(now);
+        commands += LINES;
+        assert!(commands <= 20 * LINES, "the gateway reads on without a reply");
+    }
+    let mut replies = 0;
+    while replies < commands {
+        let asked = exchange.to_server().len() / b"RSET\r\n".len();
+        assert!((1..=MAX_PENDING).contains(&asked), "{asked} commands wait for their replies at once");
+        exchange.server_sent(exchange.to_server().len(), now);
+        exchange.server_buffer().extend_from_slice(&b"250 Ok\r\n".repeat(asked));
+        exchange.server_received(now);
+        replies += exchange.to_client().len() / b"250 Ok\r\n".len();
+        exchange.client_sent(exchange.to_client().len(), now);
+    }
+    assert!(exchange.wants_client());
+}
+
 /// A server that accepts everything, and notes what it reads in between.
 #[derive(Default)]
 struct Server {

@@ -1,4 +1,4 @@
-//! What operators read and see to: texts, log, processes.
+//! What operators read and see to: texts, log, state file, processes.
 
 use super::super::option::{Here, OPTIONS};
 use super::super::read::Value;
@@ -51,6 +51,17 @@ impl Conversion<'_> {
         }
         let length = self.number("email_length");
         self.set("log.address-length", &length.to_string(), "email_length");
+    }
+
+    pub(super) fn state_file(&mut self) {
+        let path = self.text("statefile");
+        self.set("state-file.path", &yaml::string(&path), "statefile");
+        let mode = self.number("statefile_perm");
+        self.set("state-file.mode", &format!("\"{mode:04o}\""), "statefile_perm");
+        let types = self.words("statefile_type");
+        let format = if types.contains(&"flat") { "flat" } else { "human" };
+        self.set("state-file.format", format, "statefile_type");
+        self.set("state-file.sessions", &types.contains(&"slots").to_string(), "statefile_type");
     }
 
     pub(super) fn process(&mut self) {

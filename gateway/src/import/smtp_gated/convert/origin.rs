@@ -11,7 +11,7 @@ impl Conversion<'_> {
         let port = self.number("port");
         let address = self.text("bind_address");
         let (origin, source) = match mode {
-            "fixed" | "fixed+xclient" => ("fixed", "auto"),
+            "fixed" | "fixed+xclient" => ("fixed", "gateway"),
             "netfilter" => ("netfilter", "gateway"),
             "remote" | "remote-udp" => (mode, "gateway"),
             "getsockname" => ("assign", "gateway"),

@@ -1,0 +1,120 @@
+//! What became of the options and the faults of smtp-gated, and which tests show it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use gateway::config;
+use gateway::import::smtp_gated::table;
+
+/// Option, key, test.
+const OPTIONS: &str = "config/smtp-gated.tsv";
+/// Fault, what is done here, test.
+const FAULTS: &str = "config/smtp-gated-faults.tsv";
+
+#[test]
+fn every_option_with_a_key_has_a_test_that_shows_its_effect() -> anyhow::Result<()> {
+    let listed = rows(OPTIONS)?;
+    let mut without = Vec::new();
+    for (option, keys) in options() {
+        let mut own = listed.iter().filter(|[name, ..]| *name == option).peekable();
+        if keys.is_empty() {
+            assert!(own.peek().is_none(), "{option} has no key, but a test");
+            continue;
+        }
+        let belongs = |[_, key, _]: &[String; 3]| {
+            keys.iter().any(|known| key.starts_with(known.as_str()) || known.starts_with(key.as_str()))
+        };
+        if !own.any(belongs) {
+            without.push(option);
+        }
+    }
+    assert!(without.is_empty(), "options without a test: {without:?}");
+    Ok(())
+}
+
+#[test]
+fn every_option_of_the_list_is_known_and_its_key_and_test_are_there() -> anyhow::Result<()> {
+    let (known, reference) = (options(), config::reference());
+    for [option, key, test] in rows(OPTIONS)? {
+        let alias = table().contains(&format!("| `{option}` | older name"));
+        assert!(alias || known.contains_key(&option), "smtp-gated has no option {option}");
+        assert!(reference.contains(&format!("### `{key}`")), "no key {key}, for {option}");
+        there(&test).with_context(|| format!("for {option}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_fault_has_a_test_that_shows_it_is_not_here() -> anyhow::Result<()> {
+    let faults = rows(FAULTS)?;
+    assert!(faults.len() >= 20);
+    for [fault, here, test] in faults {
+        assert!(!fault.is_empty() && !here.is_empty(), "{fault}: {here}");
+        there(&test).with_context(|| format!("for the fault: {fault}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_shipped_table_is_the_one_of_the_program_and_its_tests() -> anyhow::Result<()> {
+    super::shipped::generated("SMTP-GATED.md", &document()?)
+}
+
+/// The options of smtp-gated, without older names, and their keys here.
+fn options() -> BTreeMap<String, Vec<String>> {
+    let table = table();
+    let options = table.lines().filter_map(|line| {
+        let (name, here) = line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")?;
+        let keys = here.split(", ").filter_map(|key| key.strip_prefix('`')?.strip_suffix('`'));
+        (!here.starts_with("older name")).then(|| (name.to_owned(), keys.map(str::to_owned).collect()))
+    });
+    options.collect()
+}
+
+/// The rows of a list beside this file, without its first line.
+fn rows(list: &str) -> anyhow::Result<Vec<[String; 3]>> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(list))?;
+    let row = |line: &str| {
+        let columns: Vec<_> = line.split('\t').map(str::to_owned).collect();
+        columns.try_into().map_err(|_| anyhow::anyhow!("{list}: not three columns: {line}"))
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+/// A test is a dialogue, a file of tests, or `file::name`.
+fn there(test: &str) -> anyhow::Result<()> {
+    let (file, name) = test.split_once("::").map_or((test, None), |(file, name)| (file, Some(name)));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("no file {file}"))?;
+    let is_there = name.is_none_or(|name| text.contains(&format!("fn {name}()")));
+    anyhow::ensure!(is_there, "no test {test}");
+    Ok(())
+}
+
+/// What is shipped: the program's table with the tests, and the faults.
+fn document() -> anyhow::Result<String> {
+    let tests = rows(OPTIONS)?;
+    let mut text = String::new();
+    for line in table().lines() {
+        let more = match line.split('`').nth(1).filter(|_| line.starts_with("| `")) {
+            Some(option) => {
+                let own: Vec<_> = tests.iter().filter(|[name, ..]| name == option).collect();
+                let own: Vec<_> = own.iter().map(|[_, _, test]| format!("`{test}`")).collect();
+                format!(" {} |", own.join(", "))
+            }
+            None if line.starts_with("| ---") => " --- |".to_owned(),
+            None if line.starts_with('|') => " shown by |".to_owned(),
+            None => String::new(),
+        };
+        writeln!(text, "{line}{more}")?;
+    }
+    writeln!(text, "\n## Faults of smtp-gated 1.4.21 that are not here\n")?;
+    writeln!(text, "| smtp-gated | the gateway | shown by |\n| --- | --- | --- |")?;
+    for [fault, here, test] in rows(FAULTS)? {
+        writeln!(text, "| {fault} | {here} | `{test}` |")?;
+    }
+    Ok(text)
+}
