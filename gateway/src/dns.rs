@@ -4,6 +4,7 @@
 //! `hickory-resolver`. What answers mean is for others to say.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -15,6 +16,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -153,7 +155,8 @@ impl Resolver {
         options.cache_size = dns.cache;
         options.use_hosts_file = ResolveHosts::Never;
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let resolver = builder.with_options(options).build().map_err(SetupError::Library)?;
+        let builder = builder.with_options(options).with_tls_config(trusts_nobody()?);
+        let resolver = builder.build().map_err(SetupError::Library)?;
         Ok(Self { resolver, places: Semaphore::new(dns.concurrency) })
     }
 
@@ -241,6 +244,15 @@ impl Resolver {
             }
         }
     }
+}
+
+/// No server is asked over TLS, which the library has because `mail-auth` wants it so. Left to itself it
+/// would read all certificates of the system for it.
+fn trusts_nobody() -> Result<ClientConfig, SetupError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| SetupError::Library(error.into()))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn parse(name: &str) -> Result<Name, LookupError> {
