@@ -136,6 +136,38 @@ fn clients_are_locked_for_what_they_were_locked_for_and_as_long() -> anyhow::Res
 }
 
 #[test]
+fn rate_limits_become_quotas() -> anyhow::Result<()> {
+    let imported = good(
+        "ratelimit_period 600\nratelimit_generation 20261121093000\nratelimit_connections 50\nratelimit_messages 40\n\
+         ratelimit_recipients 100\nratelimit_bytes 1000000\nratelimit_mailfrom_rejects 3\n\
+         ratelimit_rcptto_rejects 5\nratelimit_auth_rejects 4\nratelimit_dst_expiration 3600\n",
+    )?;
+    let quotas = config::parse(&imported.yaml, "gateway.yaml")?.quotas;
+    assert_eq!((quotas.period.to_string().as_str(), quotas.generation), ("10m", 20_261_121_093_000));
+    let limits = quotas.limits;
+    assert_eq!((limits.connections, limits.messages, limits.recipients), (50, 40, 100));
+    assert_eq!((limits.bytes.bytes(), limits.destinations), (1_000_000, 64));
+    assert_eq!((limits.mail_rejects, limits.rcpt_rejects, limits.auth_rejects), (3, 5, 4));
+    assert!(imported.warnings.to_string().contains("counted in the same period"), "{}", imported.warnings);
+    Ok(())
+}
+
+#[test]
+fn rate_limits_without_a_period_limit_nothing_and_servers_alone_refuse_nobody() -> anyhow::Result<()> {
+    let imported = good("ratelimit_connections 50\n")?;
+    assert!(!config::parse(&imported.yaml, "gateway.yaml")?.quotas.is_on());
+    assert!(imported.warnings.to_string().contains("changes nothing"), "{}", imported.warnings);
+    let imported = good("ratelimit_dst_expiration 7200\n")?;
+    let quotas = config::parse(&imported.yaml, "gateway.yaml")?.quotas;
+    assert_eq!((quotas.period.to_string().as_str(), quotas.limits.destinations), ("2h", 64));
+    assert_eq!(quotas.limits.connections, 0);
+    // What is longer than the gateway's longest period takes its place.
+    let imported = good("ratelimit_expiration 99999999\nratelimit_connections 1\n")?;
+    assert_eq!(config::parse(&imported.yaml, "gateway.yaml")?.quotas.period.to_string(), "31d");
+    Ok(())
+}
+
+#[test]
 fn what_has_no_meaning_is_told_with_its_reason() -> anyhow::Result<()> {
     let text = "mode pf\npid_hash_size 64\nuse_netfilter 1\nscanner_path /x\nmax_connections 5\nmax_connections 6\nmsg_hello za\u{17c}\u{f3}\u{142}\u{107}\n";
     let imported = good(text)?;

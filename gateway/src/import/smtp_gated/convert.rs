@@ -2,6 +2,7 @@
 
 mod operator;
 mod origin;
+mod quotas;
 mod scan;
 mod session;
 
@@ -23,6 +24,7 @@ pub(super) fn convert(given: &BTreeMap<&'static str, Given>, text: &str, problem
     conversion.main();
     conversion.mode();
     conversion.limits();
+    conversion.quotas();
     conversion.timeouts();
     conversion.spool();
     conversion.scan();
