@@ -105,7 +105,9 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (ends, ending) = mpsc::channel(QUESTIONS);
     let folder = config.state_directory.clone();
     let (store, mut contents, learnt) = tokio::task::spawn_blocking(move || Store::open(&folder)).await?;
-    let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), &mut contents));
+    let shared = settings::shared(&config).await?;
+    let (redis, shared_learnt) = shared.unzip();
+    let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
     let counted = Arc::clone(&telemetry);
@@ -147,13 +149,16 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let mut helpers = JoinSet::new();
     let mut keeping = JoinSet::new();
     keeping.spawn(async move { locks.run().await });
+    if let Some(learnt) = shared_learnt {
+        helpers.spawn(learn(learnt, Arc::clone(&quotas)));
+    }
     helpers.spawn(learn(learnt, quotas));
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, answers_over) = places();
-    let view = Arc::new(control_view(&context, store.clone(), name, datapath, operator));
+    let view = Arc::new(control_view(&context, (store.clone(), redis.clone()), name, datapath, operator));
     let shown = Arc::clone(&view);
     let served = Arc::clone(&context);
     let state = move || shown.state_text(&served.settings.load().config.state_file);
@@ -209,7 +214,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         context.locks.close().await;
     }
     // Also what a process has counted that drains beside its successor.
-    store.flush().await;
+    context.quotas.flush().await;
     answering.shutdown().await;
     helpers.shutdown().await;
     Ok(())
@@ -265,7 +270,7 @@ fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), St
 
 fn control_view(
     context: &Arc<Context>,
-    store: Store,
+    (store, shared): (Store, Option<Store>),
     name: String,
     datapath: watch::Receiver<ipc::DatapathStatus>,
     operator: Operator,
@@ -278,6 +283,7 @@ fn control_view(
         locks: Arc::clone(&context.locks),
         quotas: Arc::clone(&context.quotas),
         store,
+        shared,
         lock_defaults: Box::new({
             let context = Arc::clone(context);
             move || context.settings.load().config.locks.clone()

@@ -18,17 +18,29 @@ use crate::store::{Contents, News, Store, Table};
 #[derive(Debug)]
 pub struct Quotas {
     table: Mutex<QuotaTable>,
+    /// Where limits are kept.
     store: Store,
+    /// Where amounts are kept: the same, or a server that other gateways add to.
+    amounts: Store,
+    /// Other gateways add to them.
+    is_shared: bool,
     /// Anything is limited.
     on: AtomicBool,
 }
 
 impl Quotas {
-    /// The quotas that `rules` set, with what was kept in `store`.
+    /// The quotas that `rules` set, with what was kept in `store`; amounts are added to `shared` where
+    /// there is such a store.
     #[must_use]
-    pub fn new(rules: file::Quotas, store: Store, contents: &mut Contents) -> Self {
+    pub fn new(rules: file::Quotas, store: Store, shared: Option<Store>, contents: &mut Contents) -> Self {
         let on = AtomicBool::new(rules.is_on());
-        let quotas = Self { table: Mutex::new(QuotaTable::new(rules)), store, on };
+        let is_shared = shared.is_some();
+        if is_shared {
+            // What was counted before, and for this gateway alone.
+            contents.usage.clear();
+        }
+        let amounts = shared.unwrap_or_else(|| store.clone());
+        let quotas = Self { table: Mutex::new(QuotaTable::new(rules)), store, amounts, is_shared, on };
         quotas.load(contents);
         quotas
     }
@@ -76,9 +88,18 @@ impl Quotas {
         // The store is told before anybody else can reset the table.
         let mut table = self.lock();
         let client = table.client(flow.client.ip(), flow.identity.clone());
-        let taken = table.take(&client, demand, now())?;
+        let taken = match table.take(&client, demand, now()) {
+            Ok(taken) => taken,
+            Err(over) => {
+                if self.is_shared {
+                    // Nothing is added, but it comes back what another gateway has forgotten since.
+                    self.amounts.add(table.spend(client, Quota::Connections, 0, now()), 0);
+                }
+                return Err(over);
+            }
+        };
         for entry in taken.entries {
-            self.store.add(entry, 1);
+            self.amounts.add(entry, 1);
         }
         if let Some(own) = taken.own {
             self.store.put(Table::QuotaLimits, client.to_string(), &own);
@@ -92,7 +113,7 @@ impl Quotas {
             let mut table = self.lock();
             let client = table.client(flow.client.ip(), flow.identity.clone());
             let entry = table.spend(client, quota, amount, now());
-            self.store.add(entry, amount);
+            self.amounts.add(entry, amount);
         }
     }
 
@@ -127,8 +148,14 @@ impl Quotas {
     pub fn reset(&self, client: Option<&Client>) -> usize {
         let mut table = self.lock();
         let (gone, epoch) = table.reset(client);
-        self.store.forget_usage(client.cloned(), epoch);
+        self.amounts.forget_usage(client.cloned(), epoch);
         gone
+    }
+
+    /// Waits until what was said so far is kept, or was tried in vain.
+    pub async fn flush(&self) {
+        self.amounts.flush().await;
+        self.store.flush().await;
     }
 
     /// How a client stands.

@@ -1,8 +1,9 @@
-//! What outlives the process: an SQLite file with what this gateway remembers of clients.
+//! What outlives the process: what this gateway remembers of clients, in an SQLite file, or what several
+//! gateways count together, in Redis.
 //!
 //! Owners keep their tables in memory, read everything once at the start, and say what has changed;
 //! one thread writes it, many changes in one transaction, so that nobody who serves mail waits for
-//! a disk. Two processes may have the file open at once, as during an upgrade: amounts are added up,
+//! a disk or another server. Two processes may have the file open at once, as during an upgrade: amounts are added up,
 //! and what both have counted comes back as [`News`]. A file that cannot be used stops nothing: the
 //! owners go on in memory, the changes wait, and [`Store::health`] says so.
 
@@ -15,16 +16,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::config::file;
 use crate::policy::quota::{Client, Entry};
 
 mod pending;
-mod schema;
+mod redis;
+mod sqlite;
 #[cfg(test)]
 mod tests;
-mod usage;
 mod writer;
 
 use pending::Queue;
+use writer::{Backend, Writer};
 
 /// The file's name in its folder.
 pub const FILE: &str = "state.db";
@@ -38,7 +41,7 @@ pub enum Error {
     /// A later release has written it.
     #[error(
         "{} was written by a newer gateway (schema {found}; this one knows {}): run that one again, \
-         or move the file away", path.display(), schema::VERSION
+         or move the file away", path.display(), sqlite::schema::VERSION
     )]
     Newer {
         /// The file.
@@ -65,6 +68,15 @@ pub enum Error {
         /// What SQLite said.
         #[source]
         source: rusqlite::Error,
+    },
+    /// Redis cannot be used now.
+    #[error("{address}: {source}")]
+    Redis {
+        /// Where it is.
+        address: String,
+        /// What it said, or the system.
+        #[source]
+        source: ::redis::RedisError,
     },
 }
 
@@ -173,10 +185,23 @@ impl Store {
     /// [`Self::health`].
     #[must_use]
     pub fn open(folder: &Path) -> (Self, Contents, mpsc::UnboundedReceiver<News>) {
+        Self::start(sqlite::Sqlite::new(folder))
+    }
+
+    /// Connects to Redis, which keeps amounts only, and many gateways'. Blocks.
+    ///
+    /// While it cannot be used, the amounts wait: see [`Self::health`].
+    #[must_use]
+    pub fn connect(server: file::Redis) -> (Self, mpsc::UnboundedReceiver<News>) {
+        let (store, _, news) = Self::start(redis::Redis::new(server));
+        (store, news)
+    }
+
+    fn start(backend: impl Backend) -> (Self, Contents, mpsc::UnboundedReceiver<News>) {
         let (queue, health) = (Arc::<Queue>::default(), Arc::<Mutex<Health>>::default());
         // One element for each transaction, of which there are few in a second.
         let (news, learnt) = mpsc::unbounded_channel();
-        let mut writer = writer::Writer::new(folder, Arc::clone(&queue), Arc::clone(&health), news);
+        let mut writer = Writer::new(backend, Arc::clone(&queue), Arc::clone(&health), news);
         let store = Self { queue: Arc::new(Writing(queue)), health };
         let contents = writer.begin();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || writer.run());

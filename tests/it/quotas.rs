@@ -10,6 +10,7 @@ use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::message::END;
 use gateway_tests::recorder::{Manners, Recorder};
+use gateway_tests::redis::Redis;
 use gateway_tests::wait;
 use nix::sys::signal::{Signal, kill};
 
@@ -254,4 +255,76 @@ fn a_reload_changes_limits_and_a_generation_keeps_them() -> anyhow::Result<()> {
     commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
     reload("{messages: 3}\n  generation: 2")?;
     send(&mut client, b"three")
+}
+
+/// Two gateways, each with a network of its own, and one Redis.
+fn start_together(redis: &Redis) -> anyhow::Result<[(Gateway, Recorder, Lab); 2]> {
+    let together = || -> anyhow::Result<_> {
+        let lab = Lab::new()?;
+        let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+        let mut settings = settings("{messages: 3}");
+        settings.more.push_str(&format!("state: redis\nredis: {{address: '{}'}}\n", redis.address()));
+        let gateway = Gateway::start(&lab, &settings)?;
+        Ok((gateway, server, lab))
+    };
+    Ok([together()?, together()?])
+}
+
+/// Waits until a gateway knows of so many messages of its client, which connects for that.
+fn wait_for_messages(gateway: &Gateway, lab: &Lab, messages: &str) -> anyhow::Result<()> {
+    wait::until(LONG, "what another gateway has counted", || {
+        let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
+        client.reply_within(PATIENCE)?;
+        Ok((shown(gateway, "messages")?[0] == messages).then_some(()))
+    })
+}
+
+/// For what a gateway tries again from time to time, on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn gateways_with_one_redis_count_for_the_same_quota() -> anyhow::Result<()> {
+    let directory = tempfile::TempDir::new()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let redis = Redis::start(directory.path())?;
+    let [(one, _s1, lab_one), (other, _s2, lab_other)] = start_together(&redis)?;
+    let (_, said) = one.control_command("status")?;
+    assert!(said.contains("redis      quotas are counted together"), "{said}");
+    let mut client = greeted(&lab_one)?;
+    send(&mut client, b"one")?;
+    send(&mut client, b"two")?;
+    wait_for_messages(&other, &lab_other, "2")?;
+    let mut client = greeted(&lab_other)?;
+    send(&mut client, b"three")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450), ("QUIT", 221)])?;
+    wait_for_messages(&one, &lab_one, "3")?;
+    assert!(first_reply(&lab_one)?.starts_with("421 "));
+    // Who is forgotten by one gateway begins anew at all of them.
+    let (done, said) = other.control_command_with("quota reset", &["--all"])?;
+    assert!(done, "{said}");
+    wait::until(LONG, "a greeting", || Ok(first_reply(&lab_one)?.starts_with("220 ").then_some(())))?;
+    send(&mut greeted(&lab_one)?, b"four")
+}
+
+#[test]
+fn without_redis_each_gateway_counts_for_itself_until_it_is_back() -> anyhow::Result<()> {
+    let directory = tempfile::TempDir::new()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let mut redis = Redis::start(directory.path())?;
+    let [(one, _s1, lab_one), (other, _s2, lab_other)] = start_together(&redis)?;
+    redis.stop()?;
+    send(&mut greeted(&lab_one)?, b"one")?;
+    one.wait_for_log("Redis is lost")?;
+    send(&mut greeted(&lab_one)?, b"two")?;
+    let (_, said) = one.control_command("status")?;
+    assert!(said.contains("redis      lost, this gateway counts alone: "), "{said}");
+    assert_eq!(shown(&one, "messages")?, ["2", "3"]);
+    assert_eq!(one.log().matches("Redis is lost").count(), 1);
+    let _redis = Redis::start(directory.path())?;
+    wait::until(LONG, "Redis to be back", || Ok(one.log().contains("Redis is back").then_some(())))?;
+    // What was counted meanwhile is there too.
+    wait_for_messages(&other, &lab_other, "2")?;
+    let mut client = greeted(&lab_other)?;
+    send(&mut client, b"three")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])
 }

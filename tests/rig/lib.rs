@@ -15,6 +15,7 @@
 //! | [`sink`] | Postfix's `smtp-sink`, which keeps every message in a file |
 //! | [`source`] | messages at a steady pace |
 //! | [`nsd`] | a real name server, with the zones of a test |
+//! | [`redis`] | a real Redis |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
@@ -37,6 +38,7 @@ pub mod nsd;
 pub mod postfix;
 pub mod process;
 pub mod recorder;
+pub mod redis;
 pub mod rspamd;
 pub mod sink;
 pub mod source;

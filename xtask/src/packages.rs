@@ -100,6 +100,8 @@ fn leave_switched_off(names: &[String]) -> anyhow::Result<()> {
         &["postfix.service"]
     } else if names.iter().any(|name| name == "nsd") {
         &["nsd.service"]
+    } else if names.iter().any(|name| name == "redis-server") {
+        &["redis-server.service"]
     } else {
         return Ok(());
     };

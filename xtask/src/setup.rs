@@ -47,6 +47,7 @@ fn lab_packages() -> Vec<Group> {
         Group::new("a real spam scanner", &["spamassassin", "spamd", "spamc"]),
         Group::new("another real spam scanner", &["rspamd"]),
         Group::new("a real DNS server", &["nsd"]),
+        Group::new("a real Redis", &["redis-server"]),
         Group::new("real SMTP servers and a load generator", &["postfix", "haproxy"]),
         Group::new("a real SMTP client", &["swaks", "libnet-ssleay-perl", "libio-socket-inet6-perl"]),
     ]

@@ -101,12 +101,19 @@ fn describe(status: &Status, colours: bool) -> String {
     for scanner in &status.scanners {
         row("scanner", describe_scanner(scanner, colours));
     }
-    if let Some(reason) = &status.state.memory_only {
-        let lost = match status.state.dropped {
-            0 => String::new(),
-            dropped => format!("; {} lost", plural(dropped, "change")),
-        };
+    let state = &status.state;
+    let lost = if state.dropped == 0 {
+        String::new()
+    } else {
+        format!("; {} lost", plural(state.dropped, "change"))
+    };
+    if let Some(reason) = &state.memory_only {
         row("state", format!("in memory only: {}{lost}", safe(reason)));
+    }
+    match &state.alone {
+        Some(reason) => row("redis", format!("lost, this gateway counts alone: {}{lost}", safe(reason))),
+        None if state.shared => row("redis", "quotas are counted together".to_owned()),
+        None => {}
     }
     let datapath = &status.datapath;
     let restarts = plural(datapath.proxy_restarts, "restart");
@@ -223,7 +230,12 @@ mod tests {
                 circuit: Circuit::Open { seconds_left: 9 },
                 latency_ms: Some(14),
             }],
-            state: StateHealth { memory_only: Some("disk full\x1b[2J".to_owned()), dropped: 2 },
+            state: StateHealth {
+                memory_only: Some("disk full\x1b[2J".to_owned()),
+                shared: true,
+                alone: Some("refused".to_owned()),
+                dropped: 2,
+            },
         };
         insta::assert_snapshot!(describe(&status, false), @r"
         gateway    0.1.0 gw.example, process 4711, up 3m07s
@@ -234,6 +246,7 @@ mod tests {
         limits hit 4 sessions
         scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
         state      in memory only: disk full\x1b[2J; 2 changes lost
+        redis      lost, this gateway counts alone: refused; 2 changes lost
         datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
         draining   1 process, 12 sessions
         packets    17 assigned

@@ -30,6 +30,7 @@ mod scan;
 mod spam;
 mod spf;
 mod spool;
+mod state;
 mod state_file;
 
 pub use super::condition::{DayTimes, InterfacePattern, Network};
@@ -57,6 +58,7 @@ pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
 pub use spool::{LeaveOn, Spool};
+pub use state::{Redis, RedisAddress, State};
 pub use state_file::{FileMode, StateFile, StateFormat};
 
 /// The whole of `gateway.yaml`.
@@ -123,6 +125,10 @@ pub struct Config {
     /// Deadlines of each step of a session, as a client or server has them by RFC 5321 section
     /// 4.5.3.2 where that names one.
     pub timeouts: Timeouts,
+    /// Where it is kept what clients have used. Takes effect at start.
+    pub state: State,
+    /// The server of `state: redis`. Takes effect at start.
+    pub redis: Redis,
     /// Folder of the file in which quotas outlive the gateway; it must belong to the account `user`
     /// alone. Where it cannot be used, they are kept in memory only. Takes effect at start.
     pub state_directory: PathBuf,
@@ -174,6 +180,8 @@ impl Default for Config {
             clients: Clients::default(),
             quotas: Quotas::default(),
             timeouts: Timeouts::default(),
+            state: State::Embedded,
+            redis: Redis::default(),
             state_directory: PathBuf::from("/var/lib/gateway"),
             spool: Spool::default(),
             scan: Scan::default(),

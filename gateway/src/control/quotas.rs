@@ -80,7 +80,7 @@ pub(super) async fn set(
         let hint = "`gateway quota set CLIENT --configured` takes them from a client";
         return problem(StatusCode::UNPROCESSABLE_ENTITY, full.to_string(), hint);
     }
-    shared.control.store.flush().await;
+    shared.control.quotas.flush().await;
     Json(QuotaList { held: quotas.len(), clients: vec![one(&shared, &client)] }).into_response()
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn reset(
         None => None,
     };
     let reset = shared.control.quotas.reset(client.as_ref());
-    shared.control.store.flush().await;
+    shared.control.quotas.flush().await;
     Json(QuotasReset { reset }).into_response()
 }
 

@@ -82,6 +82,12 @@ pub struct Status {
 pub struct StateHealth {
     /// Why it does not; absent: it does.
     pub memory_only: Option<String>,
+    /// Quotas are counted together with other gateways, in Redis.
+    #[serde(default)]
+    pub shared: bool,
+    /// Why they are not at the moment; absent: they are, or never.
+    #[serde(default)]
+    pub alone: Option<String>,
     /// Changes that will never be kept, since too many waited.
     pub dropped: u64,
 }

@@ -94,6 +94,8 @@ pub struct Control {
     pub quotas: Arc<Quotas>,
     /// Where that is kept.
     pub store: Store,
+    /// Where several gateways count together.
+    pub shared: Option<Store>,
     /// What is configured for locks.
     pub lock_defaults: AskLockDefaults,
     /// Counters, rates and recent lines.
@@ -416,11 +418,18 @@ impl Control {
     }
 
     fn state(&self) -> StateHealth {
-        let reason = match self.store.health() {
+        let reason = |store: &Store| match store.health() {
             Health::Kept => None,
             Health::MemoryOnly { reason } => Some(reason),
         };
-        StateHealth { memory_only: reason, dropped: self.store.dropped() }
+        let shared = self.shared.as_ref();
+        let dropped = shared.map_or(0, Store::dropped).saturating_add(self.store.dropped());
+        StateHealth {
+            memory_only: reason(&self.store),
+            shared: shared.is_some(),
+            alone: shared.and_then(reason),
+            dropped,
+        }
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -452,6 +461,16 @@ impl Control {
                 help: "1 while what is known of clients outlives the process.",
                 kind: "gauge",
                 values: vec![(vec![], u64::from(self.store.health() == Health::Kept))],
+            },
+            Gauge {
+                name: "gateway_redis_up",
+                help: "1 while this gateway counts together with others; absent without state: redis.",
+                kind: "gauge",
+                values: self
+                    .shared
+                    .iter()
+                    .map(|shared| (vec![], u64::from(shared.health() == Health::Kept)))
+                    .collect(),
             },
             Gauge {
                 name: "gateway_quota_clients",

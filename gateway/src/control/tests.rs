@@ -71,8 +71,9 @@ impl Served {
         let (requests, _) = tokio::sync::mpsc::channel(16);
         let control = Control {
             locks: Arc::new(crate::locks::Locks::open(None, crate::config::file::Locks::default(), requests)),
-            quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), &mut contents)),
+            quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), None, &mut contents)),
             store,
+            shared: None,
             lock_defaults: Box::new(crate::config::file::Locks::default),
             name: "gw.example".to_owned(),
             sessions: Arc::clone(&table),

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::config::file::{AuthSkip, Origin, SpfCheck, Spool};
+use crate::config::file::{AuthSkip, Origin, SpfCheck, Spool, State};
 use crate::dns::{self, Resolver};
 use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
@@ -24,6 +24,7 @@ use crate::session::checks::{Check, Checks};
 use crate::session::direct::Journal;
 use crate::smtp::exchange::Rules;
 use crate::spool::{self, Spooler};
+use crate::store::{News, Store};
 use crate::telemetry::Telemetry;
 
 /// Why a configuration cannot be put in force.
@@ -63,6 +64,17 @@ pub(super) fn make(
         spooler,
         config,
     })
+}
+
+/// The server that other gateways add to, and what it tells.
+pub(super) async fn shared(
+    config: &Config,
+) -> Result<Option<(Store, mpsc::UnboundedReceiver<News>)>, tokio::task::JoinError> {
+    if config.state == State::Embedded {
+        return Ok(None);
+    }
+    let server = config.redis.clone();
+    tokio::task::spawn_blocking(move || Some(Store::connect(server))).await
 }
 
 /// The checks that are configured. Without any there is no resolver, and nothing is asked.

@@ -139,6 +139,8 @@ fn fixed_key(old: &Config, new: &Config) -> Option<&'static str> {
         ("origin", old.origin != new.origin),
         ("listen", old.listen != new.listen),
         ("user", old.user != new.user),
+        ("state", old.state != new.state),
+        ("redis", old.redis != new.redis),
         ("state-directory", old.state_directory != new.state_directory),
         ("source-address", keep(old) != keep(new)),
         ("control", old.control != new.control),

@@ -31,7 +31,7 @@ fn entry(number: u32) -> Entry {
 }
 
 fn own(messages: u64) -> Own {
-    let limits = crate::config::file::QuotaLimits { messages, ..Default::default() };
+    let limits = file::QuotaLimits { messages, ..Default::default() };
     Own { limits, generation: 0, by_operator: true }
 }
 
@@ -276,26 +276,26 @@ async fn a_full_disk_keeps_nothing_back_and_loses_nothing_that_fits_later() {
     store.flush().await;
     // SQLite's own ceiling has the code of a full disk.
     let mut batch = pending::Batch::default();
-    let mut file = schema::open(folder.path()).unwrap();
+    let mut file = sqlite::schema::open(folder.path()).unwrap();
     file.pragma_update(None, "max_page_count", 8).unwrap();
     for number in 0..5_000 {
         batch.usage.insert(entry(number), 1);
     }
-    let full = writer::commit(&mut file, &batch, false).unwrap_err();
+    let full = sqlite::commit(&mut file, &batch, false).unwrap_err();
     assert_eq!(full.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull));
     file.pragma_update(None, "max_page_count", 1_000_000).unwrap();
-    assert_eq!(writer::commit(&mut file, &batch, false).unwrap().len(), 5_000);
+    assert_eq!(sqlite::commit(&mut file, &batch, false).unwrap().len(), 5_000);
 }
 
 #[tokio::test]
 async fn what_counts_no_longer_is_removed() {
     let folder = folder();
-    let mut file = schema::open(folder.path()).unwrap();
+    let mut file = sqlite::schema::open(folder.path()).unwrap();
     let mut batch = pending::Batch::default();
     batch.usage.insert(entry(1), 1);
     batch.usage.insert(Entry { start: 1_000_000, ..entry(2) }, 1);
-    writer::commit(&mut file, &batch, true).unwrap();
-    let left = usage::load(&file).unwrap();
+    sqlite::commit(&mut file, &batch, true).unwrap();
+    let left = sqlite::usage::load(&file).unwrap();
     assert_eq!(left, [(entry(1), 1)]);
 }
 

@@ -1,7 +1,7 @@
-//! Quotas: `quotas`, `state-directory`.
+//! Quotas: `quotas`, `state`, `redis`, `state-directory`.
 
 use super::Findings;
-use crate::config::file::{Config, MOST_DESTINATIONS, QuotaLimits};
+use crate::config::file::{Config, MOST_DESTINATIONS, QuotaLimits, ScannerAddress, State};
 use crate::config::units::Span;
 
 /// Clients that are kept in mind at most: half a gigabyte of them.
@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
         findings
             .error(&["state-directory"], format!("`{shown}` does not begin with `/`; write a whole path"));
     }
+    redis(config, findings);
     if quotas.period < Span::seconds(1) || quotas.period > LONGEST_PERIOD {
         findings.error(
             &["quotas.period"],
@@ -53,6 +54,29 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     }
     if !quotas.is_on() && !quotas.networks.is_empty() {
         findings.warn(&["quotas.networks"], "nothing is limited, so that there is nobody to be exempted");
+    }
+}
+
+fn redis(config: &Config, findings: &mut Findings<'_>) {
+    let redis = &config.redis;
+    if let ScannerAddress::Tcp(address) = &redis.address.0
+        && address.port() == 0
+    {
+        findings.error(&["redis.address"], "port 0 does not exist; Redis has 6379");
+    }
+    // Anything else could be read as a pattern by Redis.
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b":._-".contains(&octet);
+    if redis.prefix.is_empty() || redis.prefix.len() > 64 || !redis.prefix.bytes().all(is_plain) {
+        findings.error(
+            &["redis.prefix"],
+            format!("`{}` is no prefix; write up to 64 of a-z, 0-9, `:`, `.`, `_`, `-`", redis.prefix),
+        );
+    }
+    if !redis.user.is_empty() && redis.password.is_none() {
+        findings.error(&["redis.user"], "an account needs its password; write `redis.password`");
+    }
+    if config.state == State::Embedded && findings.is_written("redis") {
+        findings.warn(&["redis"], "nothing is kept there; write `state: redis`");
     }
 }
 

@@ -6,11 +6,11 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
 use super::Total;
-use super::pending::Forgotten;
 use crate::policy::quota::Entry;
+use crate::store::pending::Forgotten;
 
 /// All of it. A row that makes no sense is told of and left out.
-pub(super) fn load(file: &Connection) -> rusqlite::Result<Vec<(Entry, u64)>> {
+pub(in crate::store) fn load(file: &Connection) -> rusqlite::Result<Vec<(Entry, u64)>> {
     let mut select = file.prepare("SELECT client, counter, period, start, amount FROM quota_usage")?;
     let mut rows = select.query(())?;
     let mut usage = Vec::new();

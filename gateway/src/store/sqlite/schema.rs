@@ -11,7 +11,7 @@ use crate::folder::Folder;
 
 /// What `PRAGMA user_version` says of the tables below. Whoever changes one raises it, and brings
 /// older files to it in [`open`].
-pub(super) const VERSION: i64 = 1;
+pub(in crate::store) const VERSION: i64 = 1;
 /// `PRAGMA application_id`: "SMGW".
 const APPLICATION: i64 = 0x534d_4757;
 /// How long a writer waits for one of another process.
@@ -45,7 +45,7 @@ fn tables() -> String {
 }
 
 /// Opens the file in `folder`, or makes it.
-pub(super) fn open(folder: &Path) -> Result<Connection, Error> {
+pub(in crate::store) fn open(folder: &Path) -> Result<Connection, Error> {
     // Nobody else may plant a link there, or read what is known of clients.
     let folder = Folder::open(folder)?;
     let path = folder.path().join(FILE);
