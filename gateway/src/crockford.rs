@@ -18,7 +18,7 @@ pub(crate) fn write(number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Reads what [`write`] wrote, in either case.
+/// Reads what [`write()`] wrote, in either case.
 pub(crate) fn read(text: &str) -> Option<u64> {
     if text.len() != LENGTH {
         return None;

@@ -8,7 +8,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `GENERATION.lock` | locked (flock(2)) as long as the process lives that writes this generation's segments |
-//! | `GENERATION-NUMBER.segment` | records one behind the other: [`frame`]; only its generation's process appends |
+//! | `GENERATION-NUMBER.segment` | records one behind the other: `frame`; only its generation's process appends |
 //! | `NAME.corrupt` | octets that were found damaged, for the operator |
 //!
 //! Legal states, each of which a start brings in order:
