@@ -42,7 +42,8 @@ fn from(lab: &Lab, address: IpAddr, server: SocketAddr) -> anyhow::Result<TcpStr
             Some(socket2::Protocol::TCP),
         )?;
         socket.bind(&SocketAddr::new(address, 0).into())?;
-        socket.connect_timeout(&server.into(), Duration::from_secs(2))?;
+        // A lost SYN is sent again after one second and after three.
+        socket.connect_timeout(&server.into(), Duration::from_secs(5))?;
         Ok::<TcpStream, std::io::Error>(socket.into())
     })??;
     connected.set_read_timeout(Some(PATIENCE))?;
