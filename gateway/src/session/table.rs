@@ -4,7 +4,6 @@
 //! sessions themselves, each on its own entry, without a lock on the byte path.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,15 +14,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::direct::FlowName;
-use crate::config::file::Limits;
 use crate::intercept::address::{ClientAddr, LocalAddr};
 use crate::intercept::flow::{Flow, FlowFacts, SessionId};
-use crate::intercept::identity::Identity;
 use crate::ipc::client::ClientCount;
 use crate::outcome::Conduct;
-use crate::policy::lock::{Offence, Who};
+use crate::policy::lock::Who;
 pub use crate::smtp::stage::Stage;
 use crate::tls::TlsFacts;
+
+mod ceiling;
+
+use ceiling::Occupancy;
+pub use ceiling::{Ceilings, Full};
 
 /// What of a running session can be seen.
 #[derive(Debug)]
@@ -252,55 +254,6 @@ impl AuthState {
     }
 }
 
-/// Why a session is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// `limits.sessions` is reached.
-    #[error("too many open sessions")]
-    Gateway,
-    /// `limits.sessions-per-client` is reached.
-    #[error("too many open sessions from this address")]
-    Client,
-    /// `limits.sessions-per-identity` is reached.
-    #[error("too many open sessions of this identity")]
-    Identity,
-}
-
-impl Full {
-    /// What the client has done.
-    #[must_use]
-    pub const fn offence(self) -> Option<Offence> {
-        match self {
-            Self::Gateway => None,
-            Self::Client => Some(Offence::MaxHost),
-            Self::Identity => Some(Offence::MaxIdent),
-        }
-    }
-}
-
-/// How many sessions may be open at the same time; 0: any number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ceilings {
-    /// In all.
-    pub sessions: usize,
-    /// Of one client address.
-    pub per_client: usize,
-    /// Of one identity behind one client address.
-    pub per_identity: usize,
-}
-
-impl Ceilings {
-    /// Those that `limits` sets.
-    #[must_use]
-    pub const fn of(limits: &Limits) -> Self {
-        Self {
-            sessions: limits.sessions,
-            per_client: limits.sessions_per_client,
-            per_identity: limits.sessions_per_identity,
-        }
-    }
-}
-
 /// Clients whose failed connections are remembered until they are told.
 const FAILED: usize = 10_000;
 
@@ -315,46 +268,11 @@ struct Inner {
     sessions: HashMap<SessionId, Arc<LiveSession>>,
     /// The most that were open at once.
     most: usize,
-    per_client: HashMap<IpAddr, usize>,
-    per_identity: HashMap<(IpAddr, Identity), usize>,
+    occupancy: Occupancy,
     /// Connections to servers that failed, by client, since they were last told.
     failed: HashMap<IpAddr, u32>,
     /// The gateway's own ends of connections to servers.
     upstreams: HashSet<LocalAddr>,
-}
-
-impl Inner {
-    /// The ceiling that a session of `flow` would go beyond.
-    fn reached(&self, flow: &Flow, ceilings: Ceilings) -> Option<Full> {
-        let full = |ceiling: usize, count: usize| ceiling != 0 && count >= ceiling;
-        if full(ceilings.sessions, self.sessions.len()) {
-            return Some(Full::Gateway);
-        }
-        if full(ceilings.per_client, self.per_client.get(&flow.client.ip()).copied().unwrap_or(0)) {
-            return Some(Full::Client);
-        }
-        let count = identity(flow).and_then(|who| self.per_identity.get(&who).copied());
-        full(ceilings.per_identity, count.unwrap_or(0)).then_some(Full::Identity)
-    }
-}
-
-/// Whose sessions are counted together.
-fn identity(flow: &Flow) -> Option<(IpAddr, Identity)> {
-    flow.identity.clone().map(|identity| (flow.client.ip(), identity))
-}
-
-fn enter<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
-    let count = counts.entry(key).or_default();
-    *count = count.saturating_add(1);
-}
-
-fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
 }
 
 impl SessionTable {
@@ -365,13 +283,8 @@ impl SessionTable {
     /// [`Full`] names the ceiling.
     pub fn open(self: &Arc<Self>, flow: Flow, now: Instant, ceilings: Ceilings) -> Result<OpenSession, Full> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(full) = inner.reached(&flow, ceilings) {
-            return Err(full);
-        }
-        enter(&mut inner.per_client, flow.client.ip());
-        if let Some(who) = identity(&flow) {
-            enter(&mut inner.per_identity, who);
-        }
+        let sessions = inner.sessions.len();
+        inner.occupancy.enter(&flow, sessions, ceilings)?;
         let live = Arc::new(LiveSession {
             opened: now,
             stage: AtomicU8::new(Stage::Connect as u8),
@@ -466,13 +379,12 @@ impl SessionTable {
         let mut failed = std::mem::take(&mut inner.failed);
         let open = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mut counts: Vec<_> = inner
-            .per_client
-            .iter()
-            .filter(|(_, count)| **count != 0)
+            .occupancy
+            .clients()
             .map(|(client, count)| ClientCount {
-                client: *client,
-                open: open(*count),
-                failed: failed.remove(client).unwrap_or(0),
+                client,
+                open: open(count),
+                failed: failed.remove(&client).unwrap_or(0),
             })
             .collect();
         drop(inner);
@@ -497,10 +409,7 @@ impl SessionTable {
     fn close(&self, live: &LiveSession) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.sessions.remove(&live.flow.id);
-        leave(&mut inner.per_client, &live.flow.client.ip());
-        if let Some(who) = identity(&live.flow) {
-            leave(&mut inner.per_identity, &who);
-        }
+        inner.occupancy.leave(&live.flow);
         if let Some(upstream) = live.upstream.get() {
             inner.upstreams.remove(upstream);
         }
@@ -545,6 +454,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::intercept::address::OriginalDst;
+    use crate::intercept::identity::Identity;
 
     fn flow(client: &str) -> Flow {
         Flow::new(
