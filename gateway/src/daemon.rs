@@ -107,6 +107,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (store, mut contents, learnt) = tokio::task::spawn_blocking(move || Store::open(&folder)).await?;
     let shared = settings::shared(&config).await?;
     let (redis, shared_learnt) = shared.unzip();
+    let queue = settings::queue(&config).await?;
     let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
@@ -122,6 +123,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         direct: Direct::new(ends, journal),
         locks: Arc::clone(&locks),
         quotas: Arc::clone(&quotas),
+        queue,
         stop: stopped,
         arriving: Semaphore::new(session::ARRIVING),
         turned_away: Semaphore::new(session::TURNED_AWAY),

@@ -239,6 +239,12 @@ fn make_folders(config: &Config, account: Option<&Account>) -> Result<(), Error>
         // The proxy goes on without it, and says so.
         tracing::debug!(%error, "the folder of the state store cannot be made");
     }
+    if let Some(queue) = &config.queue.directory
+        && let Err(error) = listener::make_folder_for(queue, account)
+    {
+        // Below a folder of the proxy's own only that makes it; it does not go on without.
+        tracing::debug!(%error, "the folder of the queue cannot be made");
+    }
     listener::make_folder_for(folder, account)
         .map_err(|source| Error::Spool { path: folder.display().to_string(), source })
 }

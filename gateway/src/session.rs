@@ -19,6 +19,7 @@ use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
 use crate::policy::lock::{Lock, Offence};
+use crate::queue::Queue;
 use crate::quota::Quotas;
 use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
@@ -62,6 +63,8 @@ pub struct Context {
     pub locks: Arc<Locks>,
     /// What clients may use and have used.
     pub quotas: Arc<Quotas>,
+    /// Mail that the gateway has taken; none where there is no `queue.directory`.
+    pub queue: Option<Queue>,
     /// What the kernel knows of flows.
     pub facts: Facts,
     /// Turns true when sessions are to end now.

@@ -25,6 +25,7 @@ mod nat_header;
 mod operator;
 mod process;
 mod proxy_protocol;
+mod queue;
 mod quotas;
 mod scan;
 mod spam;
@@ -53,6 +54,7 @@ pub use nat_header::{NatHeader, NatHeaderKind};
 pub use operator::Control;
 pub use process::Process;
 pub use proxy_protocol::ProxyProtocol;
+pub use queue::Queue;
 pub use quotas::{MOST_DESTINATIONS, QuotaLimits, QuotaNetworks, Quotas};
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
@@ -134,6 +136,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// The copy of a message that the scanners see.
     pub spool: Spool,
+    /// Mail that the gateway has taken and not yet delivered.
+    pub queue: Queue,
     /// The scanners.
     pub scan: Scan,
     /// The control socket, which `gateway status` and `gateway top` use.
@@ -184,6 +188,7 @@ impl Default for Config {
             redis: Redis::default(),
             state_directory: PathBuf::from("/var/lib/gateway"),
             spool: Spool::default(),
+            queue: Queue::default(),
             scan: Scan::default(),
             control: Control::default(),
             log: Log::default(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -14,6 +15,7 @@ use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
 use crate::locks::{self, Locks};
 use crate::policy::lane::Lanes;
+use crate::queue::Queue;
 use crate::quota::Quotas;
 use crate::scan::Scanners;
 use crate::session::Settings;
@@ -122,6 +124,14 @@ fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
         }
         opened => opened,
     }
+}
+
+/// The queue, where there is one. What was found in it is told.
+pub(super) async fn queue(config: &Config) -> anyhow::Result<Option<Queue>> {
+    let Some(directory) = config.queue.directory.clone() else { return Ok(None) };
+    let min_free = config.queue.min_free;
+    let opened = tokio::task::spawn_blocking(move || Queue::open(&directory, min_free)).await?;
+    Ok(Some(opened.context("mail can be neither taken nor delivered; see `queue.directory`")?))
 }
 
 /// The locks, with their file in the spool folder; an `heir` waits for those that are not in it yet.

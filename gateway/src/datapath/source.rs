@@ -142,6 +142,7 @@ fn fixed_key(old: &Config, new: &Config) -> Option<&'static str> {
         ("state", old.state != new.state),
         ("redis", old.redis != new.redis),
         ("state-directory", old.state_directory != new.state_directory),
+        ("queue", old.queue != new.queue),
         ("source-address", keep(old) != keep(new)),
         ("control", old.control != new.control),
         ("process", old.process != new.process),

@@ -1,4 +1,4 @@
-//! Files, scanners and accounts: `spool`, `scan`, `control`, `user`.
+//! Files, scanners and accounts: `spool`, `queue`, `scan`, `control`, `user`.
 
 use std::path::Path;
 
@@ -16,6 +16,7 @@ const LONGEST_FIELD_NAME: usize = 76;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     spool(config, findings);
+    queue(config, findings);
     for (name, common) in config.scan.scanners() {
         scanner(name, &common, config, findings);
     }
@@ -48,6 +49,23 @@ fn spool(config: &Config, findings: &mut Findings<'_>) {
     let leave_on = &config.spool.leave_on;
     if leave_on.contains(&LeaveOn::Always) && leave_on.len() > 1 {
         findings.warn(&["spool.leave-on"], "`always` includes the others");
+    }
+}
+
+fn queue(config: &Config, findings: &mut Findings<'_>) {
+    let Some(directory) = &config.queue.directory else { return };
+    let shown = directory.display();
+    if !directory.is_absolute() || directory == Path::new("/") {
+        let message = format!(
+            "`{shown}` is not a folder of the gateway's own; write for example `/var/spool/gateway/queue`"
+        );
+        findings.error(&["queue.directory"], message);
+    } else if *directory == config.spool.directory || *directory == config.state_directory {
+        let message = format!(
+            "`{shown}` is the folder of other files already; write for example `{}`",
+            directory.join("queue").display()
+        );
+        findings.error(&["queue.directory"], message);
     }
 }
 
