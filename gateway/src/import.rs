@@ -3,6 +3,7 @@
 //! Pure: text in, text or problems out. What comes out is read by [`crate::config`] like any other
 //! file, so nothing here has to be believed.
 
+pub mod main_cf;
 pub mod smtp_gated;
 mod yaml;
 

@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::cidr::Networks;
 use super::exact::Exact;
 use super::line::{Line, inline, logical};
@@ -39,8 +42,11 @@ const KINDS: &[(&str, Kind)] = &[
 /// Types of Postfix that are made from the text that `texthash` reads itself.
 const INDEXED: &[&str] = &["hash", "btree", "dbm", "sdbm", "lmdb", "cdb"];
 
-/// A table as it is named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A table as it is named, such as `texthash:/etc/gateway/generic`, `inline:{a.test=b.test}` or
+/// `pcre:/etc/gateway/checks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct TableSpec {
     kind: Kind,
     name: String,

@@ -3,9 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// A part of a delivery, from 0 to 1, as a number or in proportion to the window: `1`,
 /// `0.5/concurrency`, `1/sqrt_concurrency`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Feedback {
     part: f64,
     by: By,
@@ -67,6 +72,20 @@ impl fmt::Display for Feedback {
             By::Concurrency => "/concurrency",
             By::SquareRoot => "/sqrt_concurrency",
         })
+    }
+}
+
+impl TryFrom<String> for Feedback {
+    type Error = BadFeedback;
+
+    fn try_from(text: String) -> Result<Self, BadFeedback> {
+        text.parse()
+    }
+}
+
+impl From<Feedback> for String {
+    fn from(feedback: Feedback) -> Self {
+        feedback.to_string()
     }
 }
 

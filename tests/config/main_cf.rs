@@ -1,0 +1,132 @@
+//! main.cf of Postfix, converted.
+
+use gateway::import::main_cf::{import, table};
+
+/// Every parameter that the manuals of smtp(8) document.
+const PARAMETERS: &str = "\
+ignore_mx_lookup_error smtp_always_send_ehlo smtp_never_send_ehlo smtp_defer_if_no_mx_address_found \
+smtp_line_length_limit smtp_pix_workaround_delay_time smtp_pix_workaround_threshold_time \
+smtp_quote_rfc821_envelope smtp_skip_5xx_greeting smtp_skip_quit_response smtp_skip_4xx_greeting \
+smtp_discard_ehlo_keyword_address_maps smtp_discard_ehlo_keywords smtp_generic_maps \
+smtp_cname_overrides_servername lmtp_discard_lhlo_keyword_address_maps lmtp_discard_lhlo_keywords \
+disable_mime_output_conversion mime_boundary_length_limit mime_nesting_limit smtp_send_xforward_command \
+smtp_sasl_auth_enable smtp_sasl_password_maps smtp_sasl_security_options smtp_sasl_mechanism_filter \
+smtp_sender_dependent_authentication smtp_sasl_path smtp_sasl_type smtp_tls_security_level \
+smtp_sasl_tls_security_options smtp_starttls_timeout smtp_tls_CAfile smtp_tls_CApath smtp_tls_cert_file \
+smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_exclude_ciphers \
+smtp_tls_dcert_file smtp_tls_dkey_file smtp_tls_key_file smtp_tls_loglevel smtp_tls_note_starttls_offer \
+smtp_tls_policy_maps smtp_tls_mandatory_protocols smtp_tls_scert_verifydepth smtp_tls_secure_cert_match \
+smtp_tls_session_cache_database smtp_tls_session_cache_timeout smtp_tls_verify_cert_match \
+tls_daemon_random_bytes tls_high_cipherlist tls_medium_cipherlist tls_low_cipherlist \
+tls_export_cipherlist tls_null_cipherlist smtp_sasl_tls_verified_security_options smtp_use_tls \
+smtp_enforce_tls smtp_tls_enforce_peername smtp_tls_per_site smtp_tls_cipherlist \
+smtp_destination_concurrency_limit smtp_destination_recipient_limit smtp_connect_timeout \
+smtp_helo_timeout lmtp_lhlo_timeout smtp_xforward_timeout smtp_mail_timeout smtp_rcpt_timeout \
+smtp_data_init_timeout smtp_data_xfer_timeout smtp_data_done_timeout smtp_quit_timeout \
+smtp_mx_address_limit smtp_mx_session_limit smtp_rset_timeout lmtp_cache_connection \
+smtp_connection_cache_destinations smtp_connection_cache_on_demand smtp_connection_reuse_time_limit \
+smtp_connection_cache_time_limit connection_cache_protocol_timeout debug_peer_level debug_peer_list \
+error_notice_recipient internal_mail_filter_classes notify_classes best_mx_transport config_directory \
+daemon_timeout delay_logging_resolution_limit disable_dns_lookups inet_interfaces inet_protocols \
+ipc_timeout lmtp_tcp_port max_idle max_use process_id process_name proxy_interfaces smtp_bind_address \
+smtp_bind_address6 smtp_helo_name lmtp_lhlo_name smtp_host_lookup smtp_randomize_addresses \
+syslog_facility syslog_name fallback_relay smtp_fallback_relay smtp_pix_workarounds \
+smtp_pix_workaround_maps send_cyrus_sasl_authzid smtp_header_checks smtp_mime_header_checks \
+smtp_nested_header_checks smtp_body_checks smtp_sasl_auth_cache_name smtp_sasl_auth_cache_time \
+smtp_sasl_auth_soft_bounce smtp_tls_fingerprint_cert_match smtp_tls_fingerprint_digest tcp_windowsize \
+smtp_tls_protocols smtp_tls_ciphers smtp_tls_eccert_file smtp_tls_eckey_file lmtp_assume_final";
+
+/// Parameters that they only mention.
+const MENTIONED: &str = "myhostname default_destination_concurrency_limit default_destination_recipient_limit non_smtpd_milters \
+header_checks body_checks mime_header_checks nested_header_checks html_directory readme_directory";
+
+fn good(text: &str) -> anyhow::Result<String> {
+    Ok(import(text, "main.cf")?.yaml)
+}
+
+/// What `text` is refused with.
+fn refused(text: &str) -> String {
+    import(text, "main.cf").map_or_else(|problems| problems.to_string(), |imported| imported.yaml)
+}
+
+#[test]
+fn every_parameter_of_the_manuals_has_a_row() {
+    let table = table();
+    let names = || PARAMETERS.split_whitespace().chain(MENTIONED.split_whitespace());
+    let missing: Vec<_> = names().filter(|name| !table.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(PARAMETERS.split_whitespace().count(), 129);
+}
+
+/// Each with a value that Postfix takes; those that cannot be kept are refused, and by their names.
+#[test]
+fn every_parameter_of_the_manuals_is_understood() {
+    for name in PARAMETERS.split_whitespace().chain(MENTIONED.split_whitespace()) {
+        let values = [
+            "yes",
+            "30s",
+            "30",
+            "5",
+            "hash:/etc/postfix/x",
+            "may",
+            "high",
+            "2",
+            "sha256",
+            "/etc/x",
+            "ipv4",
+            "dns",
+            "starttls",
+            "192.0.2.1",
+            "2001:db8::1",
+            "noanonymous",
+            "bounce",
+            "delay_dotcrlf",
+            "cyrus",
+        ];
+        let taken = values.iter().any(|value| {
+            import(&format!("{name} = {value}\n"), "main.cf").is_ok_and(|imported| {
+                !imported.warnings.to_string().contains("not understood")
+                    && !imported.yaml.contains("Not about delivery")
+            })
+        });
+        let refusal = refused(&format!("{name} = /etc/x\n"));
+        let kept_out = refusal.contains("cannot be kept") || refusal.contains("cannot be set");
+        assert!(taken != kept_out, "{name}: {refusal}");
+    }
+}
+
+#[test]
+fn an_empty_file_has_the_defaults_of_the_gateway() -> anyhow::Result<()> {
+    assert!(!good("")?.lines().any(|line| !line.is_empty() && !line.starts_with('#')));
+    Ok(())
+}
+
+#[test]
+fn a_relay_with_a_password_and_lmtp_of_its_own() -> anyhow::Result<()> {
+    let imported = import(
+        "# Debian\nmyhostname = mx.example.net\nmyorigin = $mydomain\nsmtpd_banner = $myhostname ESMTP\n\
+         default_database_type = lmdb\n\
+         smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps =\n  hash:${config_directory}/passwd\n  static:u:p\n\
+         smtp_tls_CAfile = /etc/ssl/certs/ca.pem\nsmtp_use_tls = yes\nsmtp_enforce_tls = $smtp_sasl_auth_enable\n\
+         smtp_helo_timeout = 2m\nlmtp_helo_timeout = 30\nlmtp_use_tls = no\nlmtp_tls_policy_maps = inline:{a.test=may}\n\
+         fallback_relay = [f.example.net]:587\nsmtp_mx_session_limit = 3\nsmtp_mx_session_limit = 4\n\
+         smtp_tls_ciphers = export\nsmtp_quit_timout = 3s\nmax_use = 10\n",
+        "main.cf",
+    )?;
+    insta::assert_snapshot!(imported.yaml);
+    insta::assert_snapshot!(
+        "a_relay_with_a_password_and_lmtp_of_its_own_warnings",
+        imported.warnings.to_string()
+    );
+    Ok(())
+}
+
+#[test]
+fn all_wrong_lines_are_told_at_once() {
+    insta::assert_snapshot!(refused(
+        "smtp_line_length_limit = many\nsmtp_always_send_ehlo = 1\nsmtp_mail_timeout = 0\n\
+         smtp_tls_security_level = dane\nsmtp_tls_dcert_file = /etc/dsa.pem\nprocess_id = 1\n\
+         smtp_generic_maps = ldap:/etc/ldap.cf\nsmtp_fallback_relay = [f.test\nsmtp_helo_name = $nobody\n\
+         smtp_tls_mandatory_ciphers = null\nsmtp_use_tls = maybe\nnonsense\n"
+    ));
+}
