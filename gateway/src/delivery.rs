@@ -15,4 +15,5 @@ pub mod lookup;
 pub mod record;
 pub mod rewrite;
 pub mod route;
+pub mod settings;
 pub mod tls;

@@ -4,6 +4,7 @@
 //! does not. Pure: whether files, interfaces and accounts exist is asked elsewhere.
 
 mod clients;
+mod delivery;
 mod dialogue;
 mod dns;
 mod lanes;
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     clients::check(config, &mut findings);
     locks::check(config, &mut findings);
     scan::check(config, &mut findings);
+    delivery::check(config, &mut findings);
     process::check(config, &mut findings);
     quotas::check(config, &mut findings);
     for finding in findings.list {

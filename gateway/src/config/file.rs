@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod clients;
+pub mod delivery;
 mod dns;
 mod dnsbl;
 mod filters;
@@ -37,6 +38,7 @@ mod state_file;
 pub use super::condition::{DayTimes, InterfacePattern, Network};
 pub use super::pattern::Pattern;
 pub use clients::{ClientLimits, ClientNetworks, Clients, OnExcess};
+pub use delivery::Delivery;
 pub use dns::Dns;
 pub use dnsbl::{Dnsbl, DnsblZone, Families, OnListed};
 pub use filters::{Auth, AuthRequire, AuthSkip, Filter, Filters, OnMatch};
@@ -142,6 +144,8 @@ pub struct Config {
     pub scan: Scan,
     /// The control socket, which `gateway status` and `gateway top` use.
     pub control: Control,
+    /// How mail of the relay lane is delivered, by SMTP and by LMTP: a key for each parameter of Postfix's smtp(8).
+    pub delivery: Box<Delivery>,
     /// Where and how records are written.
     pub log: Log,
     /// A file that says how the gateway is, for scripts; `gateway status --format` prints the same.
@@ -191,6 +195,7 @@ impl Default for Config {
             queue: Queue::default(),
             scan: Scan::default(),
             control: Control::default(),
+            delivery: Box::default(),
             log: Log::default(),
             state_file: StateFile::default(),
             user: "gateway".to_owned(),

@@ -1,0 +1,179 @@
+//! Values that can be wrong.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::destination::Destination;
+use crate::smtp::client::Protocol;
+
+/// A next hop: `domain`, `host:port`, `[host]`, `[192.0.2.1]:587`, `[ipv6:2001:db8::1]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct NextHop(Destination);
+
+impl NextHop {
+    /// Where it is.
+    #[must_use]
+    pub const fn destination(&self) -> &Destination {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NextHop {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Destination::parse(&text, Protocol::Smtp).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<NextHop> for String {
+    fn from(hop: NextHop) -> Self {
+        hop.to_string()
+    }
+}
+
+macro_rules! words {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $word:ident = $text:literal,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            $($(#[doc = $doc])+ #[serde(rename = $text)] $word,)+
+        }
+    };
+}
+
+words! {
+    /// How much TLS is wanted.
+    SecurityLevel {
+        /// None.
+        None = "none",
+        /// Where the server offers it; clear text otherwise.
+        May = "may",
+        /// No mail without it.
+        Encrypt = "encrypt",
+        /// And the certificate or its key is listed.
+        Fingerprint = "fingerprint",
+        /// And the certificate is trusted, and for the server's name.
+        Verify = "verify",
+        /// And the certificate is trusted, and for the destination's name.
+        Secure = "secure",
+    }
+}
+
+words! {
+    /// Ciphers. The TLS library has none that are not of grade high.
+    CipherGrade {
+        /// High.
+        High = "high",
+        /// Medium or better.
+        Medium = "medium",
+    }
+}
+
+words! {
+    /// A digest of certificates.
+    FingerprintDigest {
+        /// MD5; forgeries are possible.
+        Md5 = "md5",
+        /// SHA-1; forgeries are possible.
+        Sha1 = "sha1",
+        /// SHA-256.
+        Sha256 = "sha256",
+        /// SHA-384.
+        Sha384 = "sha384",
+        /// SHA-512.
+        Sha512 = "sha512",
+    }
+}
+
+words! {
+    /// Mechanisms that are not used.
+    SaslOption {
+        /// Those that show the password.
+        NoPlaintext = "noplaintext",
+        /// Those open to active attacks.
+        NoActive = "noactive",
+        /// Those open to dictionary attacks.
+        NoDictionary = "nodictionary",
+        /// Those without a name.
+        NoAnonymous = "noanonymous",
+        /// Those in which the server proves nothing.
+        MutualAuth = "mutual_auth",
+    }
+}
+
+words! {
+    /// What the postmaster is told of.
+    NotifyClass {
+        /// Returned mail.
+        Bounce = "bounce",
+        /// Reports that cannot be delivered.
+        DoubleBounce = "2bounce",
+        /// Mail whose content cannot be used.
+        Data = "data",
+        /// Delayed mail.
+        Delay = "delay",
+        /// What policies refuse.
+        Policy = "policy",
+        /// Errors of the protocol.
+        Protocol = "protocol",
+        /// A lack of resources.
+        Resource = "resource",
+        /// Trouble of the program.
+        Software = "software",
+    }
+}
+
+words! {
+    /// What is done for servers behind a PIX firewall that mangles SMTP.
+    PixWorkaround {
+        /// HELO is sent, not EHLO.
+        DisableEsmtp = "disable_esmtp",
+        /// The dot comes after a pause, and by itself.
+        DelayDotCrlf = "delay_dotcrlf",
+    }
+}
+
+words! {
+    /// A source of addresses.
+    HostLookup {
+        /// The DNS.
+        Dns = "dns",
+        /// The system: `/etc/hosts` and what nsswitch.conf(5) names.
+        Native = "native",
+    }
+}
+
+words! {
+    /// A family of addresses.
+    InetProtocol {
+        /// IPv4.
+        Ipv4 = "ipv4",
+        /// IPv6.
+        Ipv6 = "ipv6",
+        /// Both.
+        All = "all",
+    }
+}
+
+words! {
+    /// The family of addresses that is tried first.
+    AddressPreference {
+        /// Neither.
+        Any = "any",
+        /// IPv4.
+        Ipv4 = "ipv4",
+        /// IPv6.
+        Ipv6 = "ipv6",
+    }
+}
