@@ -5,6 +5,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod attempt;
+pub mod bounce;
 pub mod checks;
 pub mod connection;
 pub mod destination;

@@ -93,7 +93,17 @@ pub struct Host<'m> {
     pub lifetime: Duration,
 }
 
-/// A message to be delivered with an empty sender, whose recipient wants no report on it.
+/// Who reads a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader<'m> {
+    /// The sender of the mail, as far as he wants to know.
+    Sender,
+    /// The postmaster, at this address: everything, and of the mail its header.
+    Postmaster(&'m str),
+}
+
+/// A message whose recipient wants no report on it. What a sender reads has an empty sender, what the
+/// postmaster reads that of double bounces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// To whom.
@@ -123,22 +133,28 @@ pub fn is_wanted(notify: Option<NotifyOn>, kind: Kind) -> bool {
 #[must_use]
 pub fn compose(
     host: Host<'_>,
+    reader: Reader<'_>,
     kind: Kind,
     original: Original<'_>,
     told: &[Told<'_>],
     now: SystemTime,
 ) -> Option<Report> {
     let envelope = original.envelope;
-    let told: Vec<_> = told.iter().filter(|told| is_wanted(told.recipient.notify, kind)).collect();
-    if envelope.sender.is_empty() || told.is_empty() {
+    let is_told = |told: &&Told<'_>| reader != Reader::Sender || is_wanted(told.recipient.notify, kind);
+    let told: Vec<_> = told.iter().filter(is_told).collect();
+    let recipient = match reader {
+        Reader::Sender => envelope.sender.as_str(),
+        Reader::Postmaster(address) => address,
+    };
+    if recipient.is_empty() || told.is_empty() {
         return None;
     }
     let smtputf8 = envelope.smtputf8;
-    let returned = returned(host, kind, original);
+    let returned = returned(host, reader, kind, original);
     let eight_bit = smtputf8 || !returned.is_ascii();
     let boundary = boundary(host, original, now, returned);
     let mut out = Fields::new(smtputf8);
-    header(&mut out, host, kind, original, &boundary, now);
+    header(&mut out, host, reader, kind, original, &boundary, now);
     if eight_bit {
         out.field("Content-Transfer-Encoding", "8bit");
     }
@@ -167,7 +183,8 @@ pub fn compose(
 
     out.line("");
     out.line(&format!("--{boundary}"));
-    let whole = returned.len() == original.content.len() && original.whole && is_full(kind, envelope.ret);
+    let whole =
+        returned.len() == original.content.len() && original.whole && is_full(reader, kind, envelope.ret);
     out.field(
         "Content-Description",
         if whole { "Undelivered message" } else { "Undelivered message headers" },
@@ -191,18 +208,18 @@ pub fn compose(
     }
     content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     let body = if eight_bit || !content.is_ascii() { Body::EightBitMime } else { Body::SevenBit };
-    Some(Report { recipient: envelope.sender.clone(), content, body, smtputf8 })
+    Some(Report { recipient: recipient.to_owned(), content, body, smtputf8 })
 }
 
 /// Whether the sender wants all of it back (RFC 3461 section 4.3: RET is about failures only).
-fn is_full(kind: Kind, ret: Option<Ret>) -> bool {
-    kind == Kind::Failure && ret != Some(Ret::Hdrs)
+fn is_full(reader: Reader<'_>, kind: Kind, ret: Option<Ret>) -> bool {
+    reader == Reader::Sender && kind == Kind::Failure && ret != Some(Ret::Hdrs)
 }
 
 /// What is returned of the message: all of it, or its header, never a piece of a body.
-fn returned<'m>(host: Host<'_>, kind: Kind, original: Original<'m>) -> &'m [u8] {
+fn returned<'m>(host: Host<'_>, reader: Reader<'_>, kind: Kind, original: Original<'m>) -> &'m [u8] {
     let Original { content, whole, envelope, .. } = original;
-    if whole && content.len() <= host.size_limit && is_full(kind, envelope.ret) {
+    if whole && content.len() <= host.size_limit && is_full(reader, kind, envelope.ret) {
         return content;
     }
     let end = field::header_length(content);
@@ -230,6 +247,7 @@ fn part_encoding(out: &mut Fields, eight_bit: bool) {
 fn header(
     out: &mut Fields,
     host: Host<'_>,
+    reader: Reader<'_>,
     kind: Kind,
     original: Original<'_>,
     boundary: &str,
@@ -242,9 +260,14 @@ fn header(
     };
     out.field("Date", &date(now));
     out.field("From", &format!("Mail delivery <MAILER-DAEMON@{}>", host.name));
-    out.field("Subject", subject);
-    out.field("To", &original.envelope.sender);
-    out.field("Auto-Submitted", "auto-replied");
+    // RFC 3834 section 5.
+    let (subject, to, submitted) = match reader {
+        Reader::Sender => (subject.to_owned(), original.envelope.sender.as_str(), "auto-replied"),
+        Reader::Postmaster(address) => (format!("Postmaster copy: {subject}"), address, "auto-generated"),
+    };
+    out.field("Subject", &subject);
+    out.field("To", to);
+    out.field("Auto-Submitted", submitted);
     out.field("Message-ID", &format!("<{}.dsn@{}>", boundary.replace('/', "."), host.name));
     if let Some(id) = field::message_id(original.content) {
         out.field("In-Reply-To", &id);

@@ -265,6 +265,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -274,7 +276,8 @@ mod tests {
         Maps::new(vec![spec.parse::<TableSpec>().unwrap().table("").unwrap()])
     }
 
-    fn rewriting() -> Rewriting {
+    /// Made once: to compile patterns takes longer than to use them.
+    static REWRITING: LazyLock<Rewriting> = LazyLock::new(|| {
         let checks = Checks {
             header: maps(
                 "pcre:{ {/^Received:/ IGNORE}, {/^X-Old: (.*)/ REPLACE X-New: $1}, {/^Subject:/ PREPEND X-Seen: yes} }",
@@ -285,7 +288,7 @@ mod tests {
         };
         let generic = Generic { maps: maps("inline:{@in.test=@out.test}"), ..Generic::default() };
         Rewriting { checks: Arc::new(checks), generic: Arc::new(generic), limits: Limits::default() }
-    }
+    });
 
     /// A message written in pieces of that length.
     fn written(rules: &Rewriting, message: &[u8], length: usize, downgrade: bool) -> (String, usize, u64) {
@@ -306,7 +309,7 @@ mod tests {
     // Specification section 10, order: checks, then generic mapping of primary address headers, then output.
     #[test]
     fn a_message_is_checked_then_mapped_then_encoded() {
-        let (text, notes, more) = written(&rewriting(), MESSAGE.as_bytes(), 7, true);
+        let (text, notes, more) = written(&REWRITING, MESSAGE.as_bytes(), 7, true);
         assert_eq!(
             text,
             "X-New: 1\r\n 2\r\nFrom: <a@out.test>\r\nX-Seen: yes\r\nSubject: s\r\n\
@@ -315,7 +318,7 @@ mod tests {
         );
         assert_eq!((notes, more), (7, 0));
         let many = format!("A: b\r\n\r\n{}", "x\r\n".repeat(100));
-        let (_, notes, more) = written(&rewriting(), many.as_bytes(), 1_000, false);
+        let (_, notes, more) = written(&REWRITING, many.as_bytes(), 1_000, false);
         assert_eq!((notes, more), (MOST_NOTES, 80));
     }
 
@@ -352,8 +355,8 @@ mod tests {
             downgrade in any::<bool>(),
         ) {
             let message: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-            let whole = written(&rewriting(), message.as_bytes(), usize::MAX, downgrade);
-            prop_assert_eq!(&written(&rewriting(), message.as_bytes(), length, downgrade), &whole);
+            let whole = written(&REWRITING, message.as_bytes(), usize::MAX, downgrade);
+            prop_assert_eq!(&written(&REWRITING, message.as_bytes(), length, downgrade), &whole);
             prop_assert_eq!(written(&Rewriting::default(), message.as_bytes(), length, false).0, message);
         }
     }

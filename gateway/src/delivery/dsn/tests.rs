@@ -43,7 +43,7 @@ fn now() -> SystemTime {
 fn report(kind: Kind, envelope: &Envelope, content: &[u8], host: Host<'_>) -> Option<Report> {
     let original = Original { id: "0000000000042", envelope, content, whole: true };
     let told: Vec<_> = envelope.recipients.iter().map(told).collect();
-    compose(host, kind, original, &told, now())
+    compose(host, Reader::Sender, kind, original, &told, now())
 }
 
 fn text(report: &Report) -> String {
@@ -177,8 +177,34 @@ fn a_message_is_returned_whole_or_only_its_header() {
     }
     let long = envelope(vec![recipient("b@rcpt.test", None)]);
     let original = Original { id: "1", envelope: &long, content: CONTENT, whole: false };
-    let report = compose(HOST, Kind::Failure, original, &[told(&long.recipients[0])], now()).unwrap();
+    let report =
+        compose(HOST, Reader::Sender, Kind::Failure, original, &[told(&long.recipients[0])], now()).unwrap();
     assert!(!text(&report).contains("message/rfc822"), "not all of it is here");
+}
+
+// Specification section 18: the postmaster gets the headers of bounces, and double bounces.
+#[test]
+fn the_postmaster_reads_everything_but_the_body() {
+    let envelope = Envelope {
+        sender: String::new(),
+        ret: Some(Ret::Full),
+        ..envelope(vec![recipient("b@rcpt.test", Some(NotifyOn::NEVER))])
+    };
+    let original = Original { id: "1", envelope: &envelope, content: CONTENT, whole: true };
+    let told = [told(&envelope.recipients[0])];
+    let reader = Reader::Postmaster("postmaster@gw.example.net");
+    let report = compose(HOST, reader, Kind::Failure, original, &told, now()).unwrap();
+    let text = text(&report);
+    assert_eq!(report.recipient, "postmaster@gw.example.net");
+    for part in [
+        "\nTo: postmaster@gw.example.net\n",
+        "\nSubject: Postmaster copy: ",
+        "auto-generated",
+        "<b@rcpt.test>: host",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(text.contains("text/rfc822-headers") && !text.contains("body"));
 }
 
 // RFC 6533.
@@ -207,7 +233,7 @@ fn nobody_writes_a_field_or_a_part_into_a_report() {
     told.reason = &endless;
     let content = b"Subject: x\r\n\r\n--0000000000042.1700000600/gw.example.net\r\n";
     let original = Original { id: "0000000000042", envelope: &envelope, content, whole: true };
-    let report = compose(HOST, Kind::Failure, original, &[told], now()).unwrap();
+    let report = compose(HOST, Reader::Sender, Kind::Failure, original, &[told], now()).unwrap();
     let text = text(&report);
     assert!(!text.lines().any(|line| line.starts_with("X-Evil")), "{text}");
     assert!(text.lines().all(|line| line.len() <= 998));
