@@ -10,7 +10,6 @@ pub mod checks;
 pub mod connection;
 pub mod destination;
 pub mod dsn;
-pub mod failure;
 pub mod generic;
 pub mod lookup;
 pub mod record;

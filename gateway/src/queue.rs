@@ -56,10 +56,9 @@ use crate::clock;
 use crate::config::units::ByteCount;
 use crate::folder::{self, Folder, Space};
 
+pub use crate::smtp::envelope::{Notify as NotifyOn, Recipient, Ret};
 pub use content::{Content, ContentReader, ReadError};
-pub use envelope::{
-    BadQueueId, Body, Envelope, Notify as NotifyOn, QueueId, Recipient, Ret, Submitter, Target,
-};
+pub use envelope::{BadQueueId, Body, Envelope, QueueId, Submitter, Target};
 pub use index::Counts;
 pub use journal::WriteError;
 pub use large::LargeMessage;

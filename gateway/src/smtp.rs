@@ -10,6 +10,7 @@ pub mod address;
 pub mod body;
 pub mod client;
 pub mod command;
+pub mod envelope;
 pub mod exchange;
 pub mod extension;
 pub mod line;

@@ -17,9 +17,10 @@ use gateway::clock;
 use gateway::config::units::Span;
 use gateway::smtp::client::sasl::{Login, MechanismFilter, SecurityOptions};
 use gateway::smtp::client::{
-    Action, Client, Delivery, Discard, Encoding, Notify, Origin, Outcome, Peer, PixWorkarounds, Protocol,
-    Recipient, Report, Return, Rewrites, Rules, Status, Terms, TlsFacts, TlsLevel,
+    Action, Client, Delivery, Discard, Encoding, Origin, Outcome, Peer, PixWorkarounds, Protocol, Report,
+    Rewrites, Rules, Status, Terms, TlsFacts, TlsLevel,
 };
+use gateway::smtp::envelope::{Notify, Recipient, Ret};
 
 use crate::script::{lines, unescaped};
 
@@ -134,7 +135,7 @@ impl Setting {
             "encoding" => delivery.encoding = encoding(rest),
             "smtputf8" => delivery.smtputf8 = on,
             "envelope-id" => delivery.envelope_id = Some(rest.to_owned()),
-            "ret" => delivery.ret = Some(if rest == "full" { Return::Full } else { Return::Headers }),
+            "ret" => delivery.ret = Some(if rest == "full" { Ret::Full } else { Ret::Hdrs }),
             "age" => delivery.age = rest.parse::<Span>().unwrap().duration(),
             "probe" => delivery.probe = on,
             "notify" => {
@@ -305,8 +306,7 @@ impl Player {
         let notify = self.setting.notify;
         let recipient = |address: &str| Recipient {
             address: address.to_owned(),
-            original: address.to_owned(),
-            orcpt: None,
+            original: Some(format!("rfc822;{address}")),
             notify,
         };
         let addresses = unescaped(addresses);

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use gateway::delivery::connection::{Connection, Remote, Target, Text, Tls};
 use gateway::delivery::tls::{Fingerprint, TlsClient, TlsPolicy};
 use gateway::smtp::client::{
-    Delivery, DeliveryDone, Discard, Encoding, Outcome, Peer, PixWorkarounds, Protocol, Recipient, Report,
-    Rules, Terms, TlsLevel,
+    Delivery, DeliveryDone, Discard, Encoding, Outcome, Peer, PixWorkarounds, Protocol, Report, Rules, Terms,
+    TlsLevel,
 };
+use gateway::smtp::envelope::Recipient;
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::netns::Netns;
 use gateway_tests::postfix::{self, Postfix};
@@ -75,8 +76,7 @@ fn target(server: SocketAddr, protocol: Protocol, tls: TlsLevel) -> Target {
 fn delivery(recipients: &[&str]) -> Delivery {
     let recipient = |address: &&str| Recipient {
         address: (*address).to_owned(),
-        original: (*address).to_owned(),
-        orcpt: None,
+        original: Some(format!("rfc822;{address}")),
         notify: None,
     };
     Delivery {

@@ -7,9 +7,8 @@
 use std::collections::VecDeque;
 
 use super::destination::Destination;
-use super::failure::Failure;
 use super::route::{NoRoute, Route, Server};
-use crate::smtp::client::Status;
+use crate::smtp::client::{Report, Status};
 
 /// What the operator says of attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub enum Rest {
     /// There are none.
     Nobody,
     /// They are deferred or returned: as their servers last said, or else for this reason.
-    Failed(Failure),
+    Failed(Report),
     /// They go to this transport.
     HandOver(String),
 }
@@ -70,7 +69,7 @@ pub struct Attempt {
     ours: bool,
     /// Sessions with them that got past the handshake.
     sessions: usize,
-    failure: Option<Failure>,
+    failure: Option<Report>,
     /// A session has gone well: whatever else happened, the destination can be talked to.
     well: bool,
 }
@@ -130,12 +129,12 @@ impl Attempt {
 
     /// The last server could not be talked to: no connection, or it ended before the first command of
     /// a transaction.
-    pub fn not_connected(&mut self, failure: Failure) {
+    pub fn not_connected(&mut self, failure: Report) {
         self.fail(failure);
     }
 
     /// A session that got past its handshake is over; `failure`: it did not end as it should.
-    pub fn session_over(&mut self, failure: Option<Failure>) {
+    pub fn session_over(&mut self, failure: Option<Report>) {
         self.sessions = self.sessions.saturating_add(1);
         if self.policy.session_limit != 0 && self.sessions >= self.policy.session_limit {
             self.servers.clear();
@@ -148,17 +147,17 @@ impl Attempt {
 
     /// Why the destination is in trouble, if it is: for the schedule.
     #[must_use]
-    pub fn trouble(&self) -> Option<&Failure> {
+    pub fn trouble(&self) -> Option<&Report> {
         self.failure.as_ref().filter(|_| !self.well)
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Report) {
         let blamed = if self.ours && failure.status.is_permanent() && failure.status != LOOP {
             let reason = format!(
                 "{} (the relay or fallback relay is not what the configuration says)",
                 failure.reason
             );
-            Failure::transient(3, 5, reason)
+            Report::transient(3, 5, reason)
         } else {
             failure
         };
@@ -170,7 +169,7 @@ impl Attempt {
             (Some(failure), Some(transport)) if failure.status == LOOP => Rest::HandOver(transport.clone()),
             (Some(failure), _) => Rest::Failed(failure.clone()),
             (None, _) => {
-                Rest::Failed(Failure::transient(3, 0, "server unavailable or unable to receive mail"))
+                Rest::Failed(Report::transient(3, 0, "server unavailable or unable to receive mail"))
             }
         }
     }
@@ -199,12 +198,12 @@ mod tests {
         Route { servers: (0..count).map(server).collect(), self_is_mx: false }
     }
 
-    fn no_route(failure: Failure, self_is_mx: bool) -> Result<Route, NoRoute> {
+    fn no_route(failure: Report, self_is_mx: bool) -> Result<Route, NoRoute> {
         Err(NoRoute { failure, self_is_mx })
     }
 
-    fn refused() -> Failure {
-        Failure::transient(4, 1, "refused")
+    fn refused() -> Report {
+        Report::transient(4, 1, "refused")
     }
 
     /// Drives an attempt in which each destination has the next of these routes, and each server does
@@ -259,12 +258,12 @@ mod tests {
     // Specification section 4: the limit is one of each next hop.
     #[test]
     fn a_fallback_relay_gets_what_the_destination_did_not_take() {
-        let routes = vec![Ok(servers(3)), no_route(Failure::transient(4, 3, "later"), false), Ok(servers(3))];
+        let routes = vec![Ok(servers(3)), no_route(Report::transient(4, 3, "later"), false), Ok(servers(3))];
         let (asked, _) = drive(attempt("a.test b.test", false, "[f.test]"), routes, |attempt, _| {
             attempt.session_over(None)
         });
         assert_eq!(asked, "a.test s0 s1 b.test [f.test] s0 s1");
-        let routes = vec![no_route(Failure::permanent(4, 4, "not found"), false), Ok(servers(1))];
+        let routes = vec![no_route(Report::permanent(4, 4, "not found"), false), Ok(servers(1))];
         let (asked, _) =
             drive(attempt("a.test", false, "[f.test]"), routes, |attempt, _| attempt.session_over(None));
         assert_eq!(asked, "a.test [f.test] s0", "a hard error of the DNS too");
@@ -278,7 +277,7 @@ mod tests {
             attempt.not_connected(refused())
         });
         assert_eq!(asked, "a.test s0");
-        let loops = || vec![no_route(Failure::permanent(4, 6, "loops"), true)];
+        let loops = || vec![no_route(Report::permanent(4, 6, "loops"), true)];
         let (asked, rest) = drive(attempt("a.test", false, "[f.test]"), loops(), |_, _| {});
         assert_eq!((asked.as_str(), failed(&rest)), ("a.test", "5.4.6".to_owned()));
         let mut attempt = attempt("a.test", true, "[f.test]");
@@ -289,7 +288,7 @@ mod tests {
     // Specification section 4: 4.3.5 for the operator's own mistakes.
     #[test]
     fn nobody_loses_mail_because_a_relay_is_written_wrong() {
-        let gone = || no_route(Failure::permanent(4, 4, "not found"), false);
+        let gone = || no_route(Report::permanent(4, 4, "not found"), false);
         for (destination, relay, fallback, routes, expected) in [
             ("a.test", false, "", vec![gone()], "5.4.4"),
             ("a.test", true, "", vec![gone()], "4.3.5"),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use super::destination::Destination;
-use super::failure::Failure;
 use super::route::{self, Answer, Exchanger, NoRoute, Random, Resolved, Route, RoutePolicy};
 use crate::dns::{LookupError, Resolver, Trouble};
+use crate::smtp::client::Report;
 
 /// Mail exchangers of one domain that are looked up at the same time.
 const AT_ONCE: usize = 8;
@@ -79,7 +79,7 @@ pub async fn route(
         }
         Destination::Unix(path) => {
             let reason = format!("{} is a UNIX socket, which SMTP does not use", path.display());
-            Err(Failure::transient(3, 5, reason).into())
+            Err(Report::transient(3, 5, reason).into())
         }
     }
 }
@@ -90,13 +90,13 @@ fn exchanger((preference, host): (u16, String)) -> Exchanger {
     Exchanger { preference, host }
 }
 
-async fn addresses(resolver: &Resolver, host: &str, lookup: LookupPolicy) -> Result<Vec<IpAddr>, Failure> {
+async fn addresses(resolver: &Resolver, host: &str, lookup: LookupPolicy) -> Result<Vec<IpAddr>, Report> {
     // An MX record may name an address, though it should not: there is nothing to look up.
     if let Ok(address) = host.parse::<IpAddr>() {
         let enabled = if address.is_ipv4() { lookup.ipv4 } else { lookup.ipv6 };
         return if enabled { Ok(vec![address]) } else { route::addresses(host, None, None) };
     }
-    let mut found = Err(Failure::transient(3, 5, "no way to look hosts up is enabled"));
+    let mut found = Err(Report::transient(3, 5, "no way to look hosts up is enabled"));
     if lookup.dns {
         let ipv4 = async {
             if lookup.ipv4 { Some(answer(resolver.ipv4(host, lookup.deadline).await)) } else { None }
@@ -118,7 +118,7 @@ async fn addresses(resolver: &Resolver, host: &str, lookup: LookupPolicy) -> Res
 }
 
 /// Asks the system (getaddrinfo(3)): `/etc/hosts` and whatever nsswitch.conf(5) names.
-async fn native(host: &str, lookup: LookupPolicy) -> Result<Vec<IpAddr>, Failure> {
+async fn native(host: &str, lookup: LookupPolicy) -> Result<Vec<IpAddr>, Report> {
     let asked = tokio::time::timeout(lookup.deadline, tokio::net::lookup_host((host, 0))).await;
     let reason = match asked {
         Ok(Ok(found)) => {
@@ -137,9 +137,9 @@ async fn native(host: &str, lookup: LookupPolicy) -> Result<Vec<IpAddr>, Failure
     // The library has no other way to tell that a name is unknown; everything else may pass.
     let unknown = ["not known", "No address associated", "no usable address"];
     Err(if unknown.iter().any(|word| reason.contains(word)) {
-        Failure::permanent(4, 4, text)
+        Report::permanent(4, 4, text)
     } else {
-        Failure::transient(4, 4, text)
+        Report::transient(4, 4, text)
     })
 }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::checks::{Checks, Edit, Note};
-use super::failure::Failure;
 use super::generic::{Generic, map_field};
 use crate::mime::{Class, Downgrade, Limits, Piece, Scanner, Survey};
+use crate::smtp::client::Report;
 
 /// Octets of a line that are held; what is longer is folded, as for servers that take no such lines.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -72,12 +72,12 @@ impl SurveyPass {
     /// # Errors
     ///
     /// The message has more parts within parts than the limit allows: what is deeper cannot be encoded.
-    pub fn finish(mut self) -> Result<Survey, Failure> {
+    pub fn finish(mut self) -> Result<Survey, Report> {
         let Self { lines, scanner, survey } = &mut self;
         lines.finish(|line| scanner.line(line, &mut |piece: Piece<'_>| survey.piece(piece)));
         scanner.finish(&mut |piece: Piece<'_>| survey.piece(piece));
         if self.scanner.is_too_deep() {
-            return Err(Failure::permanent(6, 0, "MIME nesting exceeds safety limit"));
+            return Err(Report::permanent(6, 0, "MIME nesting exceeds safety limit"));
         }
         Ok(self.survey)
     }

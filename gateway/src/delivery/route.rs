@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::destination::SMTP_PORT;
-use super::failure::Failure;
+use crate::smtp::client::Report;
 
 pub use order::{Preference, Random};
 
@@ -49,7 +49,7 @@ pub struct Resolved {
     /// Its host name.
     pub host: String,
     /// Its addresses: [`addresses`].
-    pub addresses: Result<Vec<IpAddr>, Failure>,
+    pub addresses: Result<Vec<IpAddr>, Report>,
 }
 
 /// A server that may take the mail.
@@ -81,13 +81,13 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoRoute {
     /// What it means for the mail.
-    pub failure: Failure,
+    pub failure: Report,
     /// This gateway is the best mail exchanger, or the host itself.
     pub self_is_mx: bool,
 }
 
-impl From<Failure> for NoRoute {
-    fn from(failure: Failure) -> Self {
+impl From<Report> for NoRoute {
+    fn from(failure: Report) -> Self {
         Self { failure, self_is_mx: false }
     }
 }
@@ -134,7 +134,7 @@ pub fn exchangers(
     domain: &str,
     answer: Answer<Exchanger>,
     policy: &RoutePolicy,
-) -> Result<Vec<Exchanger>, Failure> {
+) -> Result<Vec<Exchanger>, Report> {
     let itself = || vec![Exchanger { preference: 0, host: domain.to_owned() }];
     let failure = match answer {
         Answer::Found(mut found) => {
@@ -142,7 +142,7 @@ pub fn exchangers(
             found.retain(|exchanger| !exchanger.host.trim_end_matches('.').is_empty());
             if found.is_empty() {
                 let reason = format!("Domain {domain} does not accept mail (nullMX)");
-                return Err(Failure::permanent(1, 0, reason));
+                return Err(Report::permanent(1, 0, reason));
             }
             found.sort();
             found.dedup();
@@ -150,9 +150,9 @@ pub fn exchangers(
             return Ok(found);
         }
         Answer::Nothing => return Ok(itself()),
-        Answer::Again(reason) => Failure::transient(4, 3, not_found(domain, "MX", &reason)),
-        Answer::Failed(reason) => Failure::permanent(4, 3, not_found(domain, "MX", &reason)),
-        Answer::Malformed(reason) => Failure::permanent(4, 4, not_found(domain, "MX", &reason)),
+        Answer::Again(reason) => Report::transient(4, 3, not_found(domain, "MX", &reason)),
+        Answer::Failed(reason) => Report::permanent(4, 3, not_found(domain, "MX", &reason)),
+        Answer::Malformed(reason) => Report::permanent(4, 4, not_found(domain, "MX", &reason)),
     };
     if policy.ignore_mx_lookup_error { Ok(itself()) } else { Err(failure) }
 }
@@ -166,11 +166,11 @@ pub fn addresses(
     host: &str,
     ipv4: Option<Answer<Ipv4Addr>>,
     ipv6: Option<Answer<Ipv6Addr>>,
-) -> Result<Vec<IpAddr>, Failure> {
+) -> Result<Vec<IpAddr>, Report> {
     let ipv4 = ipv4.map(|answer| one_family(host, "A", answer));
     let ipv6 = ipv6.map(|answer| one_family(host, "AAAA", answer));
     match (ipv4, ipv6) {
-        (None, None) => Err(Failure::transient(4, 4, "no address family is enabled")),
+        (None, None) => Err(Report::transient(4, 4, "no address family is enabled")),
         (Some(one), None) | (None, Some(one)) => one,
         (Some(Ok(mut ipv4)), Some(Ok(ipv6))) => {
             ipv4.extend(ipv6);
@@ -181,15 +181,15 @@ pub fn addresses(
     }
 }
 
-fn one_family<A: Into<IpAddr>>(host: &str, kind: &str, answer: Answer<A>) -> Result<Vec<IpAddr>, Failure> {
+fn one_family<A: Into<IpAddr>>(host: &str, kind: &str, answer: Answer<A>) -> Result<Vec<IpAddr>, Report> {
     match answer {
         Answer::Found(found) if !found.is_empty() => Ok(found.into_iter().map(Into::into).collect()),
         Answer::Found(_) | Answer::Nothing => {
-            Err(Failure::permanent(4, 4, not_found(host, kind, "Host not found")))
+            Err(Report::permanent(4, 4, not_found(host, kind, "Host not found")))
         }
-        Answer::Again(reason) => Err(Failure::transient(4, 3, not_found(host, kind, &reason))),
-        Answer::Failed(reason) => Err(Failure::permanent(4, 3, not_found(host, kind, &reason))),
-        Answer::Malformed(reason) => Err(Failure::permanent(4, 4, not_found(host, kind, &reason))),
+        Answer::Again(reason) => Err(Report::transient(4, 3, not_found(host, kind, &reason))),
+        Answer::Failed(reason) => Err(Report::permanent(4, 3, not_found(host, kind, &reason))),
+        Answer::Malformed(reason) => Err(Report::permanent(4, 4, not_found(host, kind, &reason))),
     }
 }
 
@@ -210,7 +210,7 @@ pub fn to_domain(
     random: &mut Random<'_>,
 ) -> Result<Route, NoRoute> {
     let listed = hosts.iter().map(|host| host.preference).min();
-    let mut failure: Option<Failure> = None;
+    let mut failure: Option<Report> = None;
     let mut servers = Vec::new();
     for Resolved { preference, host, addresses } in hosts {
         match addresses {
@@ -226,7 +226,7 @@ pub fn to_domain(
     }
     if servers.is_empty() {
         let failure = failure.unwrap_or_else(|| {
-            Failure::permanent(4, 4, format!("no MX host for {domain} has a valid address record"))
+            Report::permanent(4, 4, format!("no MX host for {domain} has a valid address record"))
         });
         let defer = policy.defer_if_no_mx_address_found;
         return Err(if defer { failure.softened() } else { failure }.into());
@@ -240,7 +240,7 @@ pub fn to_domain(
             let failure = if resolvable == listed {
                 loops_back(domain)
             } else {
-                Failure::transient(4, 4, format!("unable to find primary relay for {domain}"))
+                Report::transient(4, 4, format!("unable to find primary relay for {domain}"))
             };
             return Err(NoRoute { failure, self_is_mx: true });
         }
@@ -258,7 +258,7 @@ pub fn to_domain(
 pub fn to_host(
     host: &str,
     port: u16,
-    addresses: Result<Vec<IpAddr>, Failure>,
+    addresses: Result<Vec<IpAddr>, Report>,
     policy: &RoutePolicy,
     random: &mut Random<'_>,
 ) -> Result<Route, NoRoute> {
@@ -272,8 +272,8 @@ pub fn to_host(
     Ok(Route { servers, self_is_mx: false })
 }
 
-fn loops_back(name: &str) -> Failure {
-    Failure::permanent(4, 6, format!("mail for {name} loops back to myself"))
+fn loops_back(name: &str) -> Report {
+    Report::permanent(4, 6, format!("mail for {name} loops back to myself"))
 }
 
 /// Whether mail would come back here: on another port than SMTP's, another program listens.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::crockford;
+use crate::smtp::envelope::{Recipient, Ret};
 
 /// The name of a message while it is in the queue: 13 characters of `[0-9A-Z]`, in the order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,51 +65,6 @@ pub enum Body {
     EightBitMime,
     /// Any octets, without lines.
     BinaryMime,
-}
-
-/// How much of a message a failure report has of it (RFC 3461 section 4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ret {
-    /// The whole message.
-    Full,
-    /// Its headers.
-    Hdrs,
-}
-
-/// When a recipient's sender wants a report (RFC 3461 section 4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notify {
-    /// On delivery.
-    pub success: bool,
-    /// On failure.
-    pub failure: bool,
-    /// When delivery takes long.
-    pub delay: bool,
-}
-
-impl Notify {
-    /// No report at all.
-    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
-
-    /// Whether it is `NOTIFY=NEVER`.
-    #[must_use]
-    pub fn is_never(self) -> bool {
-        self == Self::NEVER
-    }
-}
-
-/// One recipient.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipient {
-    /// The forward-path without brackets.
-    pub address: String,
-    /// `ORCPT`, decoded, with its type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub original: Option<String>,
-    /// `NOTIFY`; `None`: as if not said, which is failure and delay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<Notify>,
 }
 
 /// Where a message is to go.

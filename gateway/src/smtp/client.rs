@@ -40,7 +40,7 @@ mod wire;
 
 pub use action::{Action, Failure, FailureKind, Note};
 pub use content::Encoder;
-pub use delivery::{Delivery, DeliveryDone, Encoding, Notify, Origin, Outcome, Recipient, Report, Return};
+pub use delivery::{Delivery, DeliveryDone, Encoding, Origin, Outcome, Report};
 pub use feature::{Discard, Features};
 pub use filter::Rewrites;
 pub use path::{quoted, unitext, xtext};

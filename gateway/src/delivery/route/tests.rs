@@ -13,7 +13,7 @@ fn resolved(preference: u16, host: &str, addresses: &[&str]) -> Resolved {
     Resolved { preference, host: host.to_owned(), addresses: Ok(addresses) }
 }
 
-fn unresolved(preference: u16, host: &str, failure: Failure) -> Resolved {
+fn unresolved(preference: u16, host: &str, failure: Report) -> Resolved {
     Resolved { preference, host: host.to_owned(), addresses: Err(failure) }
 }
 
@@ -96,8 +96,8 @@ fn a_temporary_error_of_one_family_is_not_overwritten_by_a_permanent_one_of_the_
 // Specification section 3.2.
 #[test]
 fn hosts_that_do_not_resolve_are_skipped_while_one_does() {
-    let gone = || Failure::permanent(4, 4, "gone");
-    let later = || Failure::transient(4, 3, "later");
+    let gone = || Report::permanent(4, 4, "gone");
+    let later = || Report::transient(4, 3, "later");
     let hosts = vec![unresolved(5, "a.test", later()), resolved(10, "b.test", &["192.0.2.2"])];
     assert_eq!(route(hosts, &policy()), Ok("192.0.2.2".to_owned()));
     let none = || vec![unresolved(5, "a.test", gone()), unresolved(10, "b.test", gone())];
@@ -136,7 +136,7 @@ fn mail_goes_only_to_those_who_are_better_than_this_gateway() {
     let zero = vec![resolved(10, "zero.test", &["0.0.0.0"])];
     assert_eq!(status(route(zero, &policy())), "5.4.6");
     let better = vec![
-        unresolved(5, "a.test", Failure::permanent(4, 4, "gone")),
+        unresolved(5, "a.test", Report::permanent(4, 4, "gone")),
         resolved(10, "me.test", &["192.0.2.20"]),
     ];
     assert_eq!(status(route(better, &own)), "4.4.4");
@@ -209,7 +209,7 @@ fn hosts() -> impl Strategy<Value = Vec<Resolved>> {
     ];
     let addresses = prop_oneof![
         3 => proptest::collection::vec(address, 0..4).prop_map(Ok),
-        1 => any::<bool>().prop_map(|temporary| Err(if temporary { Failure::transient(4, 3, "t") } else { Failure::permanent(4, 4, "p") })),
+        1 => any::<bool>().prop_map(|temporary| Err(if temporary { Report::transient(4, 3, "t") } else { Report::permanent(4, 4, "p") })),
     ];
     proptest::collection::vec((0..5u16, addresses), 0..8).prop_map(|hosts| {
         let host = |(preference, addresses)| Resolved { preference, host: "h.test".to_owned(), addresses };

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::path::{quoted, unicode, unitext, xtext};
-use super::{Delivery, Encoding, Features, Origin, Recipient, Return, Rules};
+use super::{Delivery, Encoding, Features, Origin, Rules};
+use crate::smtp::envelope::{Recipient, Ret};
 
 /// Octets of an XFORWARD line without its CRLF.
 const XFORWARD_LINE: usize = 510;
@@ -37,8 +38,8 @@ pub(super) fn mail(delivery: &Delivery, features: &Features, rules: &Rules, styl
             line.push_str(&format!(" ENVID={}", xtext(envelope_id)));
         }
         match delivery.ret {
-            Some(Return::Full) => line.push_str(" RET=FULL"),
-            Some(Return::Headers) => line.push_str(" RET=HDRS"),
+            Some(Ret::Full) => line.push_str(" RET=FULL"),
+            Some(Ret::Hdrs) => line.push_str(" RET=HDRS"),
             None => {}
         }
     }
@@ -66,15 +67,10 @@ pub(super) fn rcpt(recipient: &Recipient, features: &Features, rules: &Rules, st
     line
 }
 
-/// The original recipient (RFC 3461 section 4.2), or the address before it was rewritten here.
+/// The original recipient (RFC 3461 section 4.2).
 fn orcpt(recipient: &Recipient, style: Style) -> String {
-    let given = recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';'));
-    let (kind, address) = match given {
-        Some((kind, address)) => (kind, address),
-        None if recipient.original.is_empty() => return String::new(),
-        None if recipient.original.is_ascii() => ("rfc822", recipient.original.as_str()),
-        None => ("utf-8", recipient.original.as_str()),
-    };
+    let given = recipient.original.as_deref().and_then(|original| original.split_once(';'));
+    let Some((kind, address)) = given else { return String::new() };
     // RFC 6533 section 3: UTF-8 as it is goes to servers only that take SMTPUTF8.
     if kind.eq_ignore_ascii_case("utf-8") {
         let address = if style.smtputf8 { unitext(address) } else { xtext_of_utf8(address) };
@@ -150,8 +146,8 @@ const VERB: &str = "XFORWARD";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::client::Notify;
     use crate::smtp::client::tests::{delivery, rules};
+    use crate::smtp::envelope::Notify;
 
     const PLAIN: Style = Style { smtputf8: false, downgrade: false, dummy_auth: false };
 
@@ -165,14 +161,14 @@ mod tests {
         let mut message = delivery(&["a@b.test"]);
         message.encoding = Encoding::EightBit;
         message.envelope_id = Some("a b+c".to_owned());
-        message.ret = Some(Return::Headers);
+        message.ret = Some(Ret::Hdrs);
         assert_eq!(mail(&message, &plain, &rules(), PLAIN), "MAIL FROM:<sender@a.test>");
         assert_eq!(
             mail(&message, &everything(), &rules(), PLAIN),
             "MAIL FROM:<sender@a.test> SIZE=1000 BODY=8BITMIME ENVID=a+20b+2Bc RET=HDRS"
         );
         message.encoding = Encoding::SevenBit;
-        message.ret = Some(Return::Full);
+        message.ret = Some(Ret::Full);
         message.envelope_id = None;
         message.sender.clear();
         let all = Style { smtputf8: true, downgrade: true, dummy_auth: true };
@@ -188,16 +184,15 @@ mod tests {
     #[test]
     fn rcpt_carries_what_reports_need_to_servers_that_make_them() {
         let mut recipient = delivery(&["a@b.test"]).recipients.remove(0);
-        recipient.original = "old+x@b.test".to_owned();
+        recipient.original = Some("rfc822;old+x@b.test".to_owned());
         let line = |recipient: &Recipient, style| rcpt(recipient, &everything(), &rules(), style);
         assert_eq!(rcpt(&recipient, &Features::default(), &rules(), PLAIN), "RCPT TO:<a@b.test>");
         assert_eq!(line(&recipient, PLAIN), "RCPT TO:<a@b.test> ORCPT=rfc822;old+2Bx@b.test");
-        recipient.orcpt = Some("rfc822;first=@b.test".to_owned());
+        recipient.original = Some("rfc822;first=@b.test".to_owned());
         recipient.notify = Some(Notify::default());
         assert_eq!(line(&recipient, PLAIN), "RCPT TO:<a@b.test> ORCPT=rfc822;first+3D@b.test NOTIFY=NEVER");
         recipient.notify = Some(Notify { success: true, failure: true, delay: true });
-        recipient.orcpt = None;
-        recipient.original = "j\u{f6}@b.test".to_owned();
+        recipient.original = Some("utf-8;j\u{f6}@b.test".to_owned());
         assert_eq!(
             line(&recipient, PLAIN),
             "RCPT TO:<a@b.test> ORCPT=utf-8;j\\x{F6}@b.test NOTIFY=SUCCESS,FAILURE,DELAY"

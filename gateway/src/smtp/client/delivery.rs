@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::status::Status;
+use crate::smtp::envelope::{Recipient, Ret};
 
 /// What the text is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,39 +14,6 @@ pub enum Encoding {
     EightBit,
     /// Nobody has looked.
     Unknown,
-}
-
-/// How much of the message a failure report returns (RFC 3461 section 4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Return {
-    /// All of it.
-    Full,
-    /// Header fields only.
-    Headers,
-}
-
-/// Which reports the sender asked for (RFC 3461 section 4.1); none of them is `NOTIFY=NEVER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Notify {
-    /// When delivered.
-    pub success: bool,
-    /// When returned.
-    pub failure: bool,
-    /// When late.
-    pub delay: bool,
-}
-
-/// A recipient. Addresses are in their internal form, without quotes that only SMTP needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// Where the message goes.
-    pub address: String,
-    /// The address before it was rewritten here.
-    pub original: String,
-    /// ORCPT, decoded, with its type: `rfc822;joe@a.test`.
-    pub orcpt: Option<String>,
-    /// NOTIFY; `None` where the sender gave none.
-    pub notify: Option<Notify>,
 }
 
 /// Facts of the client that the message came from, for XFORWARD. `None` where unknown.
@@ -83,7 +51,7 @@ pub struct Delivery {
     /// ENVID, xtext decoded.
     pub envelope_id: Option<String>,
     /// RET.
-    pub ret: Option<Return>,
+    pub ret: Option<Ret>,
     /// Facts for XFORWARD.
     pub origin: Option<Origin>,
     /// How long the message has been here.

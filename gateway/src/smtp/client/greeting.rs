@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::wire::Wire;
-use super::{FailureKind, Note, Protocol, Report, Stage, State};
+use super::{FailureKind, Note, Protocol, Stage, State};
 use crate::smtp::reply::Reply;
 
 impl Wire {
@@ -34,17 +34,6 @@ impl Wire {
                 || (self.pix && self.terms.pix.disable_esmtp)
                 || (!self.rules.always_send_ehlo && !offers_esmtp));
         self.say_hello(now)
-    }
-}
-
-impl Report {
-    /// The same failure as a transient one, which another server may not have.
-    pub(super) fn softened(self) -> Self {
-        if self.status.is_success() {
-            self
-        } else {
-            Self { status: self.status.softened(), elsewhere: true, ..self }
-        }
     }
 }
 

@@ -44,6 +44,34 @@ impl Report {
         Self { status, reason: reason.into(), diagnostic: None, elsewhere: !status.is_permanent() }
     }
 
+    /// 4.`subject`.`detail`, of which no reply tells.
+    #[must_use]
+    pub fn transient(subject: u16, detail: u16, reason: impl Into<String>) -> Self {
+        Self::new(Status::transient(subject, detail), reason)
+    }
+
+    /// 5.`subject`.`detail`, of which no reply tells.
+    #[must_use]
+    pub fn permanent(subject: u16, detail: u16, reason: impl Into<String>) -> Self {
+        Self::new(Status::permanent(subject, detail), reason)
+    }
+
+    /// The same failure as a transient one, which another server may not have.
+    #[must_use]
+    pub fn softened(self) -> Self {
+        if self.status.is_success() {
+            self
+        } else {
+            Self { status: self.status.softened(), elsewhere: true, ..self }
+        }
+    }
+
+    /// The worse of two for those who wait: while one of them may pass, nothing is lost for good.
+    #[must_use]
+    pub fn or_temporary(self, other: Self) -> Self {
+        if self.status.is_permanent() && !other.status.is_permanent() { other } else { self }
+    }
+
     /// The server has taken it.
     pub(super) fn taken(reply: &Reply) -> Self {
         let text = text(reply);

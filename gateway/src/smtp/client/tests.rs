@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock;
 use crate::smtp::body::BodyDecoder;
+use crate::smtp::envelope::Recipient;
 
 /// The defaults of a host `gw.test`.
 pub(super) fn rules() -> Rules {
@@ -30,8 +31,7 @@ pub(super) fn terms(tls: TlsLevel) -> Terms {
 pub(super) fn delivery(recipients: &[&str]) -> Delivery {
     let recipient = |address: &&str| Recipient {
         address: (*address).to_owned(),
-        original: (*address).to_owned(),
-        orcpt: None,
+        original: Some(format!("rfc822;{address}")),
         notify: None,
     };
     Delivery {
