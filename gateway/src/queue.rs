@@ -20,7 +20,9 @@
 //! 4. A message twice: it was being moved out of an old segment. The later record counts, and says all
 //!    that the earlier and its marks said.
 //! 5. Marks about a message that is not there. They mean nothing.
-//! 6. Segments of a generation whose lock is held: they belong to a process that is about to leave,
+//! 6. A message whose last marks are missing: what they said is done again, and a recipient gets it twice, or
+//!    its sender is warned twice. Nothing is left undone.
+//! 7. Segments of a generation whose lock is held: they belong to a process that is about to leave,
 //!    as during an upgrade. They are taken over when all other locks are free.
 //!
 //! Segments are removed from the oldest on, never one that has an older one beside it: what is said of
@@ -95,6 +97,8 @@ pub struct Stored {
     pub envelope: Envelope,
     /// Places of the recipients for whom all is done.
     pub settled: Vec<u32>,
+    /// Whether its sender was told that it takes long.
+    pub warned: bool,
     /// Its content.
     pub content: Content,
 }
@@ -186,6 +190,7 @@ impl Queue {
                 envelope: Box::new(envelope),
                 standing: Standing::Ready,
                 settled: Vec::new(),
+                warned: false,
             };
             let written = inner.journal.message(record.write(), content);
             let place = written.await.map_err(|_| WriteError::Closed)??;
@@ -196,7 +201,7 @@ impl Queue {
     }
 
     /// Takes up to `most` messages for delivery that are due at `wall`. Each is in the hands of the caller
-    /// until he says what became of it.
+    /// until it is settled, removed, or given back with [`Self::defer`] or [`Self::put_back`].
     #[must_use]
     pub fn take(&self, wall: SystemTime, most: usize) -> Vec<QueueId> {
         self.inner.index().take(milliseconds(wall), most)
@@ -237,7 +242,33 @@ impl Queue {
         }
     }
 
-    /// Sets when a message may be delivered; says whether it is there.
+    /// Gives a message back that was taken: it is due again at `due`. One that an operator has held meanwhile stays
+    /// held.
+    pub fn defer(&self, id: QueueId, due: SystemTime) {
+        let inner = &self.inner;
+        let mut index = inner.index();
+        let standing = Standing::Deferred(milliseconds(due));
+        let Some((home, true)) = index.give_back(id, standing) else { return };
+        inner.journal.mark(&Record::Standing { id, standing }, home);
+        drop(index);
+        inner.arrived.notify_one();
+    }
+
+    /// Gives a message back that was taken, as it was: it is due now.
+    pub fn put_back(&self, id: QueueId) {
+        self.inner.index().give_back(id, Standing::Ready);
+    }
+
+    /// Notes that the sender of a message was told that it takes long.
+    pub fn set_warned(&self, id: QueueId) {
+        let inner = &self.inner;
+        let mut index = inner.index();
+        let Some(home) = index.set_warned(id) else { return };
+        inner.journal.mark(&Record::Warned { id }, home);
+    }
+
+    /// Sets when a message may be delivered; says whether it is there. One that is under way is, at the earliest,
+    /// delivered again when it was given back.
     pub fn set_standing(&self, id: QueueId, standing: Standing) -> bool {
         let inner = &self.inner;
         let mut index = inner.index();
@@ -340,8 +371,8 @@ impl Inner {
     fn write_again(&self, id: QueueId, envelope: Envelope, content: Vec<Bytes>) -> Option<journal::Written> {
         let index = self.index();
         let entry = index.get(id)?;
-        let (standing, settled) = (entry.standing, entry.settled.clone());
-        let record = Record::Message { id, envelope: Box::new(envelope), standing, settled };
+        let (standing, settled, warned) = (entry.standing, entry.settled.clone(), entry.warned);
+        let record = Record::Message { id, envelope: Box::new(envelope), standing, settled, warned };
         Some(self.journal.message(record.write(), content))
     }
 
@@ -366,6 +397,7 @@ impl Inner {
             return Ok(Stored {
                 envelope: *envelope,
                 settled: entry.settled,
+                warned: entry.warned,
                 content: Content::new(file, frame.content),
             });
         }
@@ -503,6 +535,7 @@ fn new_entry(envelope: &Envelope, size: u64) -> Entry {
         recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
         settled: Vec::new(),
         standing: Standing::Ready,
+        warned: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is in the queue, in memory: about 150 octets a message.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::envelope::QueueId;
 use super::journal::Place;
@@ -46,6 +46,8 @@ pub(super) struct Index {
     ready: BTreeSet<QueueId>,
     /// Deferred messages by time.
     due: BTreeSet<(u64, QueueId)>,
+    /// Those that somebody has taken, and not given back.
+    taken: HashSet<QueueId>,
     held: usize,
 }
 
@@ -80,6 +82,8 @@ impl Index {
 
     fn file(&mut self, id: QueueId, standing: Standing) {
         match standing {
+            // Nobody else takes it meanwhile.
+            Standing::Ready | Standing::Deferred(_) if self.taken.contains(&id) => {}
             Standing::Ready => drop(self.ready.insert(id)),
             Standing::Deferred(due) => drop(self.due.insert((due, id))),
             Standing::Held => self.held = self.held.saturating_add(1),
@@ -125,7 +129,31 @@ impl Index {
             self.ready.remove(id);
         }
         taken.append(&mut due);
+        self.taken.extend(&taken);
         taken
+    }
+
+    /// Takes a message back that somebody had taken; says where its record is, and whether it has this standing now:
+    /// one that was held meanwhile stays so.
+    pub(super) fn give_back(&mut self, id: QueueId, standing: Standing) -> Option<(SegmentId, bool)> {
+        if !self.taken.remove(&id) {
+            return None;
+        }
+        let entry = self.messages.get_mut(&id)?;
+        let home = entry.place.segment;
+        if entry.standing == Standing::Held {
+            return Some((home, false));
+        }
+        entry.standing = standing;
+        self.file(id, standing);
+        Some((home, true))
+    }
+
+    /// Notes that the sender was told; says where the message's record is.
+    pub(super) fn set_warned(&mut self, id: QueueId) -> Option<SegmentId> {
+        let entry = self.messages.get_mut(&id)?;
+        entry.warned = true;
+        Some(entry.place.segment)
     }
 
     /// When the next deferred message is due, in milliseconds since 1970.
@@ -153,6 +181,7 @@ impl Index {
     /// Removes a message; says where its record is.
     pub(super) fn remove(&mut self, id: QueueId) -> Option<SegmentId> {
         let entry = self.messages.remove(&id)?;
+        self.taken.remove(&id);
         self.unfile(id, entry.standing);
         self.vacate(entry.place);
         Some(entry.place.segment)
@@ -226,7 +255,7 @@ mod tests {
 
     fn entry(number: u32, at: u64, standing: Standing) -> Entry {
         let place = Place { segment: segment(number), at, length: 100 };
-        Entry { place, arrived: 0, size: 50, recipients: 2, settled: Vec::new(), standing }
+        Entry { place, arrived: 0, size: 50, recipients: 2, settled: Vec::new(), standing, warned: false }
     }
 
     fn id(count: u32) -> QueueId {
@@ -246,10 +275,32 @@ mod tests {
         assert_eq!(index.take(1_000, 100).len(), 12);
         assert_eq!(index.take(1_000, 100), []);
         assert_eq!(index.counts(), Counts { ready: 20, deferred: 0, held: 1 });
-        index.set_standing(id(4), Standing::Deferred(5_000));
+        assert!(index.give_back(id(4), Standing::Deferred(5_000)).is_some());
         assert_eq!((index.next_due(), index.counts().deferred), (Some(5_000), 1));
         index.set_standing(id(200), Standing::Ready);
         assert_eq!(index.take(0, 100), [id(200)]);
+    }
+
+    #[test]
+    fn what_somebody_has_taken_nobody_else_takes() {
+        let mut index = Index::default();
+        index.add(id(1), entry(1, 0, Standing::Ready));
+        assert_eq!(index.give_back(id(1), Standing::Ready), None, "nobody has taken it");
+        assert_eq!(index.take(0, 9), [id(1)]);
+        for standing in [Standing::Deferred(0), Standing::Held, Standing::Ready] {
+            index.set_standing(id(1), standing);
+            assert_eq!(index.take(9, 9), [], "{standing:?}");
+        }
+        assert_eq!(index.give_back(id(1), Standing::Deferred(7)), Some((segment(1), true)));
+        assert_eq!((index.take(6, 9), index.take(7, 9)), (vec![], vec![id(1)]));
+        // An operator's word counts more than that of a failed delivery.
+        index.set_standing(id(1), Standing::Held);
+        assert_eq!(index.give_back(id(1), Standing::Deferred(8)), Some((segment(1), false)));
+        assert_eq!(index.counts(), Counts { ready: 0, deferred: 0, held: 1 });
+        index.set_standing(id(1), Standing::Ready);
+        assert_eq!(index.take(9, 9), [id(1)]);
+        index.remove(id(1));
+        assert_eq!(index.give_back(id(1), Standing::Ready), None);
     }
 
     #[test]

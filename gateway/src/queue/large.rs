@@ -48,6 +48,7 @@ impl Queue {
             envelope: Box::new(envelope.clone()),
             standing: Standing::Ready,
             settled: Vec::new(),
+            warned: false,
         };
         Ok(LargeMessage {
             queue: self.clone(),

@@ -31,11 +31,16 @@ pub(super) enum Record {
         /// Places of recipients for whom all is done.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         settled: Vec<u32>,
+        /// Its sender was told that it takes long.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warned: bool,
     },
     /// All is done for these recipients.
     Settled { id: QueueId, recipients: Vec<u32> },
     /// When it may be delivered.
     Standing { id: QueueId, standing: Standing },
+    /// The sender was told that it takes long.
+    Warned { id: QueueId },
     /// There is nothing left to do.
     Gone { id: QueueId },
     /// Whatever is in this segment from `from` on was refused: its sync failed.

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) settled: Vec<u32>,
     /// Whether it may be delivered.
     pub(super) standing: Standing,
+    /// Whether its sender was told that it takes long.
+    pub(super) warned: bool,
 }
 
 /// Octets that are no record, between others that are.
@@ -114,13 +116,14 @@ impl Said {
             return Err(io::Error::new(io::ErrorKind::InvalidData, unknown));
         };
         match record {
-            Record::Message { id, envelope, standing, settled } => {
+            Record::Message { id, envelope, standing, settled, warned } => {
                 let head = u64::try_from(HEAD.saturating_add(frame.record.len())).unwrap_or(u64::MAX);
                 let at = frame.content.at.saturating_sub(head);
                 let place = Place { segment, at, length: head.saturating_add(frame.content.length) };
                 let recipients = u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX);
                 let (arrived, size) = (envelope.arrived, frame.content.length);
-                self.messages.insert(id, Entry { place, arrived, size, recipients, settled, standing });
+                let entry = Entry { place, arrived, size, recipients, settled, standing, warned };
+                self.messages.insert(id, entry);
             }
             Record::Settled { id, recipients } => {
                 if let Some(entry) = self.messages.get_mut(&id) {
@@ -130,6 +133,11 @@ impl Said {
             Record::Standing { id, standing } => {
                 if let Some(entry) = self.messages.get_mut(&id) {
                     entry.standing = standing;
+                }
+            }
+            Record::Warned { id } => {
+                if let Some(entry) = self.messages.get_mut(&id) {
+                    entry.warned = true;
                 }
             }
             Record::Gone { id } => drop(self.messages.remove(&id)),

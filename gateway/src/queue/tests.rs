@@ -178,6 +178,7 @@ async fn exercise(queue: &Queue) -> Known {
     }
     if let [.., before, last] = ids[..] {
         queue.set_standing(before, Standing::Deferred(1_800_000_000_000));
+        queue.set_warned(before);
         queue.remove(last);
         if queue.settled().await {
             known.taken.remove(&last);
@@ -429,6 +430,7 @@ async fn messages_that_are_written_again_keep_what_was_said_of_them() {
     let gone = first.accept(envelope(1), vec![text(2).into()]).await.unwrap();
     first.settle(id, &[2]);
     first.set_standing(id, Standing::Deferred(1_900_000_000_000));
+    first.set_warned(id);
     for id in [id, gone] {
         let stored = first.read(id).await.unwrap();
         let written =
@@ -450,5 +452,44 @@ async fn messages_that_are_written_again_keep_what_was_said_of_them() {
     assert_eq!(again.find(gone), None);
     let found = again.find(id).unwrap();
     assert_eq!((found.recipients, found.standing), (1, Standing::Deferred(1_900_000_000_000)));
-    assert_eq!(again.read(id).await.unwrap().settled, [0, 2]);
+    let stored = again.read(id).await.unwrap();
+    assert_eq!((stored.settled, stored.warned), (vec![0, 2], true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_to_the_sender_is_remembered() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let first = queue(&path);
+    let warned = first.accept(envelope(1), vec![text(1).into()]).await.unwrap();
+    let other = first.accept(envelope(1), vec![text(2).into()]).await.unwrap();
+    first.set_warned(warned);
+    assert!(first.read(warned).await.unwrap().warned);
+    assert!(first.settled().await);
+    drop(first);
+    wait_for_locks(&path).await;
+    let again = queue(&path);
+    for (id, expected) in [(warned, true), (other, false)] {
+        assert_eq!(again.read(id).await.unwrap().warned, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_is_due_when_it_was_said_and_at_once_after_a_crash() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let first = queue(&path);
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let deferred = first.accept(envelope(1), vec![text(1).into()]).await.unwrap();
+    let back = first.accept(envelope(1), vec![text(2).into()]).await.unwrap();
+    assert_eq!(first.take(at(0), 9), [deferred, back]);
+    first.defer(deferred, at(1_000));
+    first.put_back(back);
+    assert_eq!(first.take(at(999), 9), [back]);
+    assert_eq!(first.next_due(), Some(at(1_000)));
+    assert!(first.settled().await);
+    drop(first);
+    wait_for_locks(&path).await;
+    // The one that was under way is as it was before.
+    assert_eq!(queue(&path).take(at(999), 9), [back]);
 }
