@@ -46,7 +46,8 @@ pub fn bytes_of(file: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `config` as YAML with every key, such that [`parse`] gives it back.
+/// Writes `config` as YAML with every key, such that [`parse`] gives it back if it holds no secrets:
+/// these are not shown.
 #[must_use]
 pub fn to_yaml(config: &Config) -> String {
     // The configuration has no value that YAML cannot express.

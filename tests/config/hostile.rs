@@ -129,8 +129,9 @@ fn told_well(bytes: &[u8]) {
             assert!(!warnings.has_errors());
             printable(&warnings, bytes);
             let shown = config::to_yaml(&config);
-            // What is written in short in the largest file is too long when it is shown.
-            if shown.len() <= 1 << 20 {
+            // What is written in short in the largest file is too long when it is shown, and secrets
+            // are not shown at all.
+            if shown.len() <= 1 << 20 && !shown.contains("********") {
                 assert_eq!(config::parse(&shown, "shown.yaml"), Ok(config));
             }
         }

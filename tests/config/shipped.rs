@@ -75,6 +75,22 @@ fn what_is_shown_is_read_back_unchanged() -> anyhow::Result<()> {
 }
 
 #[test]
+fn secrets_are_not_shown_and_what_stands_for_them_is_refused() -> anyhow::Result<()> {
+    let text = "lookup: { secret: open sesame of the lookup }\nlog: { hash-key: open sesame of the log }\n\
+                redis: { password: open sesame of redis }\n\
+                scan: { rspamd: { address: 'tcp:127.0.0.1:11333', password: open sesame of rspamd } }\n";
+    let shown = config::to_yaml(&config::parse(text, "secret.yaml")?);
+    assert!(!shown.contains("sesame"), "{shown}");
+    for key in ["secret", "hash-key", "password"] {
+        assert!(shown.contains(&format!("{key}: '********'\n")), "{shown}");
+    }
+    let refused =
+        config::parse(&shown, "shown.yaml").map_or_else(|problems| problems.to_string(), |_| String::new());
+    assert!(refused.contains("write the secret itself"), "{refused}");
+    Ok(())
+}
+
+#[test]
 fn every_section_of_the_schema_refuses_unknown_keys() -> anyhow::Result<()> {
     let schema: Value = serde_json::from_str(&config::schema())?;
     let sections = objects(&schema);

@@ -170,10 +170,31 @@ impl Actions {
     }
 }
 
-/// A text that no log and no error shows; `gateway config show` does.
+/// A text that is never shown: in no log, in no error, and by `gateway config show` as asterisks.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Secret(String);
+
+/// What is shown in place of a secret.
+const MASK: &str = "********";
+
+impl TryFrom<String> for Secret {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text == MASK {
+            return Err("this stands for a secret that was not shown; write the secret itself");
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Secret> for String {
+    fn from(_: Secret) -> Self {
+        MASK.to_owned()
+    }
+}
 
 impl Secret {
     /// The text itself.
