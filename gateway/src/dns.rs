@@ -255,6 +255,34 @@ fn trusts_nobody() -> Result<ClientConfig, SetupError> {
     Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
+/// Longest text of a stranger that is shown: with the gateway's own words it still fits into a reply
+/// line (RFC 5321 section 4.5.3.1.5).
+const LONGEST_SHOWN: usize = 160;
+
+/// What of a stranger's text may stand in a reply: without anything but printable ASCII it changes no
+/// reply, log or terminal. None where nothing may.
+#[must_use]
+pub fn shown(text: &[u8]) -> Option<String> {
+    let text = text.trim_ascii();
+    let printable = text.iter().all(|octet| *octet == b' ' || octet.is_ascii_graphic());
+    let shown = text.iter().take(LONGEST_SHOWN).map(|octet| char::from(*octet)).collect::<String>();
+    (printable && !shown.is_empty()).then_some(shown)
+}
+
 fn parse(name: &str) -> Result<Name, LookupError> {
     Name::from_ascii(name).map_err(|_| LookupError::Name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_printable_ascii_is_shown_and_not_too_much_of_it() {
+        assert_eq!(shown(b" See http://a.example/why "), Some("See http://a.example/why".to_owned()));
+        for text in ["", "  ", "two\r\nlines", "\x1b[31mred", "caf\u{e9}", "a\0b", "a\x7fb", "\u{202e}gpj"] {
+            assert_eq!(shown(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(shown(&[b'x'; 1000]), Some("x".repeat(LONGEST_SHOWN)));
+    }
 }

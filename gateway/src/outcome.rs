@@ -134,6 +134,8 @@ pub struct SessionRecord {
     pub facts: Option<FlowFacts>,
     /// What the client said of itself when it began TLS.
     pub tls: Option<TlsFacts>,
+    /// The block lists that have the client, as far as any were asked.
+    pub listed: Vec<String>,
 }
 
 /// What a client has done in a session.

@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mail_auth::common::parse::TxtRecordParser as _;
 use mail_auth::spf::{Macro, Mechanism, Qualifier, Spf as Record, Variables};
 
-use crate::dns::{LookupError, Outcome, Resolver};
+use crate::dns::{self, LookupError, Outcome, Resolver};
 use crate::outcome::SpfResult;
 
 mod address;
-mod explanation;
 mod name;
 mod record;
 
@@ -180,9 +180,10 @@ impl Evaluation<'_> {
         let texts = self.resolver.texts(&target, self.deadline).await;
         let texts = self.found(&target, texts, Void::Allowed).ok()?;
         let [text] = texts.as_slice() else { return None };
-        let text = explanation::read(text)?;
+        let text = Macro::parse(text).ok()?;
         let text = self.expand(&text, &domain).await.ok()?;
-        explanation::shown(&text)
+        // By its macros it holds words of the client's too.
+        dns::shown(text.as_bytes())
     }
 
     async fn matches(&mut self, mechanism: &Mechanism, domain: &str) -> Result<bool, Stop> {

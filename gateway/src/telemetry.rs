@@ -197,6 +197,7 @@ impl Telemetry {
             server_name = tls.and_then(|tls| tls.server_name.as_deref()),
             tls = tls.map(|tls| tls.version.as_str()),
             ja4 = tls.map(|tls| tls.ja4.as_str()),
+            listed = (!record.listed.is_empty()).then(|| record.listed.join(",")),
             "session"
         );
     }
@@ -384,6 +385,7 @@ mod tests {
             end,
             facts: None,
             tls: None,
+            listed: Vec::new(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::subject::subject;
 
 const SOON: Duration = Duration::from_secs(20);
 
-const ZONES: [Zone; 7] = [
+const ZONES: [Zone; 9] = [
     Zone {
         name: "bl.example",
         records: Some(
@@ -33,6 +33,16 @@ const ZONES: [Zone; 7] = [
     },
     Zone { name: "second.example", records: Some("2.2.0.192 A 127.0.0.10") },
     Zone { name: "welcome.example", records: Some("2.2.0.192 A 127.0.0.2") },
+    Zone {
+        name: "why.example",
+        records: Some(
+            "2.2.0.192 A 127.0.0.2\n2.2.0.192 TXT \"Sends spam, see http://why.example/192.0.2.2\"",
+        ),
+    },
+    Zone {
+        name: "rude.example",
+        records: Some("2.2.0.192 A 127.0.0.2\n2.2.0.192 TXT \"\\027[2J\\013\\010250 Ok\""),
+    },
     Zone { name: "empty.example", records: Some("") },
     Zone { name: "sold.example", records: Some("* A 203.0.113.1") },
     Zone { name: "refusing.example", records: Some("* A 127.255.255.254") },
@@ -75,6 +85,25 @@ fn a_listed_client_reads_554_first_and_its_server_sees_nothing() -> anyhow::Resu
     let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
     assert_eq!(client.reply_within(SOON)?.code, 554, "from the cache");
     assert!(server.connections().is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_reason_of_a_list_is_in_the_reply_and_the_lists_are_in_the_record() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _nsd = Nsd::start(lab.server(), name_server(), lab.directory(), &ZONES)?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let lists = "  zones: [{zone: why.example}, {zone: rude.example}, {zone: welcome.example, weight: -1}]\n";
+    let gateway = Gateway::start(&lab, &settings(lists, ""))?;
+    let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
+    let reply = client.reply_within(SOON)?;
+    // Of words that are no printable ASCII nothing is shown.
+    let expected = "5.7.1 gateway.example Your address is listed by \
+                    why.example (Sends spam, see http://why.example/192.0.2.2), rude.example";
+    assert_eq!((reply.code, reply.lines.concat().as_str()), (554, expected));
+    client.send(b"QUIT\r\n")?;
+    client.expect(221)?;
+    gateway.wait_for_log("listed=why.example,rude.example,welcome.example")?;
     Ok(())
 }
 

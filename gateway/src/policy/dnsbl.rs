@@ -74,14 +74,41 @@ fn can_mean_listed(address: Ipv4Addr) -> bool {
     first == 127 && address != Ipv4Addr::LOCALHOST && (second, third) != (255, 255)
 }
 
+/// A list that has the client.
+#[derive(Clone, Debug)]
+pub struct Listing<'a> {
+    /// The list.
+    pub list: &'a DnsblZone,
+    /// What it says about it (RFC 5782 section 2.1), in printable ASCII.
+    pub reason: Option<String>,
+}
+
+impl Listing<'_> {
+    /// Whether it speaks against the client.
+    #[must_use]
+    pub const fn is_against(&self) -> bool {
+        self.list.weight > 0
+    }
+}
+
+/// Whether a client that these lists have is told so.
+#[must_use]
+pub fn refuses(dnsbl: &Dnsbl, listed: &[Listing<'_>]) -> bool {
+    let sum: i64 = listed.iter().map(|listing| i64::from(listing.list.weight)).sum();
+    sum >= i64::from(dnsbl.reject_at) && dnsbl.on_listed != OnListed::Log
+}
+
 /// What is ruled at `step` on a client that these lists have.
 #[must_use]
-pub fn rule(dnsbl: &Dnsbl, listed: &[&DnsblZone], step: Step) -> Ruling {
-    let sum: i64 = listed.iter().map(|list| i64::from(list.weight)).sum();
-    if sum < i64::from(dnsbl.reject_at) {
+pub fn rule(dnsbl: &Dnsbl, listed: &[Listing<'_>], step: Step) -> Ruling {
+    if !refuses(dnsbl, listed) {
         return Ruling::Pass;
     }
-    let against = listed.iter().filter(|list| list.weight > 0).map(|list| list.zone.as_str());
+    let named = |listing: &Listing<'_>| {
+        let reason = listing.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{}{reason}", listing.list.zone)
+    };
+    let against = listed.iter().filter(|listing| listing.is_against()).map(named);
     let lists = against.collect::<Vec<_>>().join(", ");
     match dnsbl.on_listed {
         OnListed::Reject if step == Step::Connect => Ruling::Takeover(Refusal::Listed { lists }),
@@ -133,17 +160,19 @@ mod tests {
         let dnsbl = dnsbl(
             "reject-at: 3, zones: [{zone: a.example, weight: 2}, {zone: b.example}, {zone: w.example, weight: -1}]",
         );
-        let [a, b, welcome] = dnsbl.zones.as_slice() else { panic!() };
+        let listings: Vec<_> = dnsbl.zones.iter().map(|list| Listing { list, reason: None }).collect();
+        let [a, b, welcome] = listings.as_slice() else { panic!() };
+        let (a, b, welcome) = (a.clone(), b.clone(), welcome.clone());
         let refused = Ruling::Takeover(Refusal::Listed { lists: "a.example, b.example".into() });
         assert_eq!(rule(&dnsbl, &[], Step::Connect), Ruling::Pass);
-        assert_eq!(rule(&dnsbl, &[a], Step::Connect), Ruling::Pass);
-        assert_eq!(rule(&dnsbl, &[a, b], Step::Connect), refused);
+        assert_eq!(rule(&dnsbl, std::slice::from_ref(&a), Step::Connect), Ruling::Pass);
+        assert_eq!(rule(&dnsbl, &[a.clone(), b.clone()], Step::Connect), refused);
         assert_eq!(rule(&dnsbl, &[a, b, welcome], Step::Connect), Ruling::Pass);
     }
 
     #[test]
     fn the_refusal_is_the_one_that_is_configured() {
-        let lists = || "a.example".to_owned();
+        let lists = || "a.example (why not)".to_owned();
         for (how, step, expected) in [
             ("reject", Step::Connect, Ruling::Takeover(Refusal::Listed { lists: lists() })),
             ("reject", Step::Mail, Ruling::Takeover(Refusal::SenderListed { lists: lists() })),
@@ -151,7 +180,9 @@ mod tests {
             ("log", Step::Connect, Ruling::Pass),
         ] {
             let dnsbl = dnsbl(&format!("on-listed: {how}, zones: [{{zone: a.example}}]"));
-            let listed: Vec<_> = dnsbl.zones.iter().collect();
+            let reason = Some("why not".to_owned());
+            let listed: Vec<_> =
+                dnsbl.zones.iter().map(|list| Listing { list, reason: reason.clone() }).collect();
             assert_eq!(rule(&dnsbl, &listed, step), expected);
         }
     }

@@ -54,6 +54,8 @@ impl From<Ruling> for Answer {
 pub enum Found {
     /// Of the message that begins.
     Spf(Spf),
+    /// The domains of block lists that have the client.
+    Listed(Vec<String>),
 }
 
 /// An answer on its way.

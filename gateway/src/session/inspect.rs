@@ -189,6 +189,7 @@ impl Driver<'_> {
                 for found in found {
                     match found {
                         Found::Spf(spf) => self.spf = Some(spf),
+                        Found::Listed(lists) => self.live.set_listed(lists),
                     }
                 }
                 if let Some(refusal) = ruling.refusal() {

@@ -83,6 +83,7 @@ pub(super) fn session(
         end,
         facts: live.facts(),
         tls: live.tls(),
+        listed: live.listed(),
     }
 }
 

@@ -39,6 +39,7 @@ pub struct LiveSession {
     helo: Mutex<String>,
     facts: Mutex<Option<FlowFacts>>,
     tls: Mutex<Option<TlsFacts>>,
+    listed: Mutex<Vec<String>>,
     auth: AtomicU8,
     ended: Notify,
     /// Its end is that of a client over its limit, not an operator's wish.
@@ -133,6 +134,17 @@ impl LiveSession {
     pub fn facts(&self) -> Option<FlowFacts> {
         let noted = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         noted.or_else(|| self.flow.facts.clone())
+    }
+
+    /// Notes the block lists that have the client.
+    pub fn set_listed(&self, lists: Vec<String>) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = lists;
+    }
+
+    /// The block lists that have the client, as far as any were asked.
+    #[must_use]
+    pub fn listed(&self) -> Vec<String> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes what the client said of itself when it began TLS.
@@ -294,6 +306,7 @@ impl SessionTable {
             helo: Mutex::default(),
             facts: Mutex::default(),
             tls: Mutex::default(),
+            listed: Mutex::default(),
             auth: AtomicU8::new(AuthState::NotOffered as u8),
             ended: Notify::new(),
             limited: AtomicBool::new(false),
