@@ -19,7 +19,7 @@
 //!
 //! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`],
 //! [`ipc`] between the two processes, [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`],
-//! [`under_way`], and [`daemon`], which wires all of it.
+//! [`load`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
 
@@ -39,6 +39,7 @@ pub mod helper;
 pub mod import;
 pub mod intercept;
 pub mod ipc;
+pub mod load;
 pub mod locks;
 pub mod lookup;
 pub mod mime;

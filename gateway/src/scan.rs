@@ -16,7 +16,6 @@ mod failure;
 mod health;
 mod job;
 mod limit;
-mod load;
 mod rspamd;
 mod service;
 mod spamd;

@@ -25,8 +25,9 @@ use crate::scan::Scanners;
 use crate::smtp::exchange::Rules;
 use crate::smtp::refusal::Refusal;
 use crate::spool::Spooler;
-use crate::telemetry::{Counter, Limit, Telemetry, Trouble};
+use crate::telemetry::{Counter, Limit, Telemetry};
 
+mod admission;
 mod arrival;
 mod carry;
 pub mod checks;
@@ -40,11 +41,12 @@ mod record;
 pub mod table;
 mod upstream;
 
+use admission::Crowd;
 pub use arrival::ARRIVING;
 use arrival::Lost;
 use checks::Checks;
 use direct::Direct;
-use table::{Ceilings, Full, OpenSession, SessionTable};
+use table::{Full, OpenSession, SessionTable};
 
 /// What every session of this process shares.
 #[derive(Debug)]
@@ -121,21 +123,18 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     context.telemetry.count(Counter::SessionAccepted);
     let flow = match arrival::flow(&stream, client, listener, config, &context).await {
         Ok(flow) => flow,
-        Err(Lost::Full) => return Box::pin(turn_away(stream, Full::Gateway, &settings, &context)).await,
+        Err(Lost::Full) => {
+            let crowd = Crowd::Full(Full::Gateway);
+            return Box::pin(admission::turn_away(stream, crowd, &settings, &context)).await;
+        }
         Err(Lost::Unknown(Some(refusal))) => {
-            return Box::pin(tell(stream, &refusal, &settings, &context)).await;
+            return Box::pin(admission::tell(stream, &refusal, &settings, &context)).await;
         }
         Err(Lost::Unknown(None)) => return,
     };
-    let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(&config.limits));
-    let live = match opened {
+    let live = match admission::admit(&flow, config, &context) {
         Ok(live) => live,
-        Err(full) => {
-            if let Some(offence) = full.offence() {
-                offence::report(&context, &flow, &offence);
-            }
-            return Box::pin(turn_away(stream, full, &settings, &context)).await;
-        }
+        Err(crowd) => return Box::pin(admission::turn_away(stream, crowd, &settings, &context)).await,
     };
     let ending = run(stream, &live, &settings, &context).await;
     let Ending { lane, end, conduct, engine, upstream } = ending;
@@ -203,23 +202,6 @@ async fn hold_off(stream: TcpStream, lock: &Lock, settings: &Settings) -> Ending
             Ending::of("block", SessionEnd::Locked)
         }
     }
-}
-
-async fn turn_away(stream: TcpStream, full: Full, settings: &Settings, context: &Context) {
-    let (refusal, limit) = match full {
-        Full::Gateway => (Refusal::TooManySessions, Limit::Sessions),
-        Full::Client => (Refusal::TooManySessionsOfClient, Limit::SessionsPerClient),
-        Full::Identity => (Refusal::TooManySessionsOfIdentity, Limit::SessionsPerIdentity),
-    };
-    context.telemetry.count(Counter::Limit(limit));
-    context.telemetry.trouble(Trouble::Full, || full.to_string());
-    tell(stream, &refusal, settings, context).await;
-}
-
-/// Says to a client without a session that it may come back later.
-async fn tell(stream: TcpStream, refusal: &Refusal, settings: &Settings, context: &Context) {
-    let Ok(_place) = context.turned_away.try_acquire() else { return };
-    linger::say_and_close(stream, &refusal.reply(&settings.rules.voice)).await;
 }
 
 fn local_time() -> jiff::civil::Time {

@@ -111,6 +111,23 @@ fn scanners_filters_and_headers_are_carried_over() -> anyhow::Result<()> {
 }
 
 #[test]
+fn texts_for_lack_of_something_are_carried_over_and_two_for_one_reply_are_told() -> anyhow::Result<()> {
+    let imported =
+        good("msg_nomem No memory\nmsg_spool_problem No name\nmsg_system_load Busy\nmax_load -1\n")?;
+    let config = config::parse(&imported.yaml, "gateway.yaml")?;
+    assert_eq!(config.messages.no_resources.as_str(), "No memory");
+    assert_eq!(config.messages.spool_open_fail.as_str(), "No name");
+    assert_eq!(config.messages.system_load.as_str(), "Busy");
+    assert_eq!(config.limits.max_load.to_string(), "0");
+    let imported =
+        good("msg_spool_problem No name\nmsg_spool_open_fail No file\nmsg_pipeline_full Slow down\n")?;
+    let config = config::parse(&imported.yaml, "gateway.yaml")?;
+    assert_eq!(config.messages.spool_open_fail.as_str(), "No file");
+    insta::assert_snapshot!(imported.warnings.to_string());
+    Ok(())
+}
+
+#[test]
 fn older_names_count_as_the_newer_ones() -> anyhow::Result<()> {
     let imported = good("source_addr 192.0.2.9\nearlytalk 0\nlog_level err\n")?;
     let config = config::parse(&imported.yaml, "gateway.yaml")?;

@@ -179,7 +179,7 @@ impl Player {
 
     /// Events:
     ///
-    /// * `connected`, `connect-failed`;
+    /// * `connected`, `connect-failed`, `connect-failed for lack` of resources;
     /// * `session KEYWORD…`: connected, greeted, and EHLO answered with these keywords; silent;
     /// * `envelope`: MAIL, one RCPT and DATA up to the go-ahead; silent;
     /// * `client closes`, `client resets`, `server closes`;
@@ -195,7 +195,8 @@ impl Player {
         match (word, rest) {
             ("whole", _) => {}
             ("connected", _) => self.exchange.connected(self.now),
-            ("connect-failed", _) => self.exchange.connect_failed(self.now),
+            ("connect-failed", "") => self.exchange.connect_failed(&Refusal::ConnectFailed, self.now),
+            ("connect-failed", "for lack") => self.exchange.connect_failed(&Refusal::Shortage, self.now),
             ("session", keywords) => self.session(keywords),
             ("envelope", _) => self.envelope(),
             ("client", "closes") => self.exchange.client_ended(self.now),

@@ -1,5 +1,6 @@
 //! What most lab tests stand on: a client, the gateway with a scanner, and a recording server.
 
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use gateway_tests::clamd::Clamd;
@@ -51,6 +52,23 @@ impl Bench {
         let entries = std::fs::read_dir(self.gateway.spool())?.collect::<Result<Vec<_>, _>>()?;
         Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
+}
+
+/// A connection from one of the client's addresses.
+pub(crate) fn from(lab: &Lab, address: IpAddr, server: SocketAddr) -> anyhow::Result<TcpStream> {
+    let connected = lab.client().enter(|| {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(server),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.bind(&SocketAddr::new(address, 0).into())?;
+        // A lost SYN is sent again after one second and after three.
+        socket.connect_timeout(&server.into(), Duration::from_secs(5))?;
+        Ok::<TcpStream, std::io::Error>(socket.into())
+    })??;
+    connected.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(connected)
 }
 
 /// Whether the end of data (RFC 5321 section 4.1.1.4) is somewhere in these octets.

@@ -1,7 +1,7 @@
 //! What the kernel counts of clients, and what becomes of those that go beyond their limits.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use ::gateway::ipc::client::{ClientList, ClientView};
@@ -10,6 +10,7 @@ use gateway_tests::gateway::{self, Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::{process, wait};
 
+use crate::bench::from;
 use crate::direct::{bulk, echo, ping, started, wait_until_direct};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,23 +32,6 @@ fn list(gateway: &Gateway) -> anyhow::Result<ClientList> {
 fn client(gateway: &Gateway, name: &str) -> anyhow::Result<ClientView> {
     let list = list(gateway)?;
     list.clients.iter().find(|client| client.name() == name).cloned().with_context(|| format!("{list:?}"))
-}
-
-/// A connection from one of the client's addresses.
-fn from(lab: &Lab, address: IpAddr, server: SocketAddr) -> anyhow::Result<TcpStream> {
-    let connected = lab.client().enter(|| {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(server),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        socket.bind(&SocketAddr::new(address, 0).into())?;
-        // A lost SYN is sent again after one second and after three.
-        socket.connect_timeout(&server.into(), Duration::from_secs(5))?;
-        Ok::<TcpStream, std::io::Error>(socket.into())
-    })??;
-    connected.set_read_timeout(Some(PATIENCE))?;
-    Ok(connected)
 }
 
 fn greeted(mut stream: &TcpStream) -> anyhow::Result<String> {

@@ -7,6 +7,7 @@ mod bench;
 mod bridge;
 mod clients;
 mod condemned;
+mod crowd;
 mod deadlines;
 mod delivery;
 mod direct;

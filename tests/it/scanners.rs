@@ -8,6 +8,7 @@ use gateway_tests::clamd::Clamd;
 use gateway_tests::client::{Client, Reply};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
+use gateway_tests::load;
 use gateway_tests::message;
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::rspamd::Rspamd;
@@ -284,23 +285,7 @@ fn on_a_busy_machine_spam_scanners_are_skipped_and_the_record_says_so() -> anyho
         ..Settings::scanning(clamd.address())
     };
     let mut bench = Bench::new(lab, &with("0.01"))?;
-    let busy = || -> anyhow::Result<Option<()>> {
-        let load = fs::read_to_string("/proc/loadavg")?;
-        let minute: f64 = load.split(' ').next().unwrap_or_default().parse()?;
-        Ok((minute > 0.1).then_some(()))
-    };
-    // Looking takes no time, so the load comes from here.
-    let spinning = std::sync::atomic::AtomicBool::new(true);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while spinning.load(std::sync::atomic::Ordering::Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        let loaded = wait::until(Duration::from_secs(60), "some load", busy);
-        spinning.store(false, std::sync::atomic::Ordering::Relaxed);
-        loaded
-    })?;
+    load::raise_above(0.1)?;
     bench.expect(&message::gtube("nobody looks for spam"), 250, "")?;
     let record = bench.record();
     assert!(record.contains("spamd:skipped(load):0") && record.contains("verdict=clean"), "{record}");

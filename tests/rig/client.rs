@@ -53,6 +53,15 @@ impl Client {
         let stream = netns
             .enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(30)))?
             .with_context(|| format!("cannot connect to {server}"))?;
+        Self::over(stream)
+    }
+
+    /// Takes a connection that is there already.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be set up.
+    pub fn over(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         Ok(Self { stream, unread: Vec::new() })

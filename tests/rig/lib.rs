@@ -20,6 +20,7 @@
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
 //! | [`message`] | messages |
+//! | [`load`] | keeping the machine busy |
 //! | [`wait`] | waiting for something, but not for ever |
 //!
 //! Everything here removes what it made when it is dropped, and nothing else.
@@ -31,6 +32,7 @@ pub mod haproxy;
 pub mod helper;
 pub mod impaired;
 pub mod lab;
+pub mod load;
 pub mod log_daemons;
 pub mod message;
 pub mod netns;

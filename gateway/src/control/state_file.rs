@@ -82,7 +82,10 @@ impl Counts {
                 offence("dnsbl"),
                 limit("client"),
                 limit("quotas"),
-                limit("sessions").saturating_add(limit("load")),
+                ["sessions", "sessions-per-prefix", "max-load"]
+                    .map(limit)
+                    .into_iter()
+                    .fold(0, u64::saturating_add),
             ],
             auth: [auth("succeeded"), auth("failed")],
         }

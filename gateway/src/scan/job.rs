@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout_at;
 
-use super::load;
 use super::service::{Message, Service};
 use super::{Envelope, Exempt};
 use crate::clock;
 use crate::config::decimal::Decimal;
+use crate::load;
 use crate::outcome::{Finding, ScanResult, Scanner, Skip};
 use crate::spool::SpoolReader;
 

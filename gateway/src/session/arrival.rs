@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::Context;
+use super::{Context, upstream};
 use crate::clock;
 use crate::config::Config;
 use crate::config::file::{Origin, SourceAddress};
@@ -66,6 +66,7 @@ fn refusal(error: &origin::Error) -> Option<Refusal> {
         origin::Error::Unusable { .. } => Some(Refusal::LookupMismatch),
         origin::Error::Unknown { .. } | origin::Error::Secret => Some(Refusal::LookupFailed),
         origin::Error::Impossible(_) => Some(Refusal::MalformedDestination),
+        origin::Error::Socket(error) if upstream::is_shortage(error) => Some(Refusal::Shortage),
         origin::Error::Socket(_)
         | origin::Error::NotRedirected(_)
         | origin::Error::NoServer

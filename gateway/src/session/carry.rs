@@ -9,8 +9,7 @@ use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
 use crate::handoff::{Ended, Side};
 use crate::outcome::{Conduct, SessionEnd};
-use crate::smtp::refusal::Refusal;
-use crate::telemetry::{Counter, Trouble};
+use crate::telemetry::Counter;
 
 /// What was before the octets of a session passed unread.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +43,12 @@ pub(super) async fn bypass(
 ) -> Ending {
     let flow = live.flow();
     let connecting = upstream::connect(live, settings, &context.direct);
-    let server = match timeout(settings.config.timeouts.connect.duration(), connecting).await {
-        Ok(Ok(server)) => server,
-        failed => {
-            let error = failed.map_or_else(|late| late.to_string(), |tried| format!("{:?}", tried.err()));
-            let told = || format!("{}: {error}", flow.destination);
-            context.telemetry.trouble(Trouble::ServerUnreachable, told);
-            context.table.connect_failed(flow.client.ip());
-            linger::say_and_close(client, &Refusal::ConnectFailed.reply(&settings.rules.voice)).await;
+    let connected = timeout(settings.config.timeouts.connect.duration(), connecting).await;
+    let server = match connected.unwrap_or_else(|late| Err(late.into())) {
+        Ok(server) => server,
+        Err(error) => {
+            let refusal = upstream::failed(&error, flow, context);
+            linger::say_and_close(client, &refusal.reply(&settings.rules.voice)).await;
             return Ending::of("bypass", SessionEnd::Connect);
         }
     };

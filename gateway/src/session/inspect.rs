@@ -211,12 +211,8 @@ impl Driver<'_> {
                 self.exchange.connected(now);
             }
             Err(error) => {
-                let destination = self.live.flow().destination;
-                self.context.table.connect_failed(self.live.flow().client.ip());
-                self.context
-                    .telemetry
-                    .trouble(Trouble::ServerUnreachable, || format!("{destination}: {error}"));
-                self.exchange.connect_failed(now);
+                let refusal = upstream::failed(&error, self.live.flow(), self.context);
+                self.exchange.connect_failed(&refusal, now);
             }
         }
     }

@@ -31,6 +31,8 @@ pub use ceiling::{Ceilings, Full};
 #[derive(Debug)]
 pub struct LiveSession {
     flow: Flow,
+    /// The network it is counted with.
+    prefix: Option<IpNet>,
     opened: Instant,
     stage: AtomicU8,
     from_client: AtomicU64,
@@ -296,7 +298,7 @@ impl SessionTable {
     pub fn open(self: &Arc<Self>, flow: Flow, now: Instant, ceilings: Ceilings) -> Result<OpenSession, Full> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let sessions = inner.sessions.len();
-        inner.occupancy.enter(&flow, sessions, ceilings)?;
+        let prefix = inner.occupancy.enter(&flow, sessions, ceilings)?;
         let live = Arc::new(LiveSession {
             opened: now,
             stage: AtomicU8::new(Stage::Connect as u8),
@@ -312,6 +314,7 @@ impl SessionTable {
             limited: AtomicBool::new(false),
             upstream: OnceLock::new(),
             ender: OnceLock::new(),
+            prefix,
             flow,
         });
         inner.sessions.insert(live.flow.id, Arc::clone(&live));
@@ -422,7 +425,7 @@ impl SessionTable {
     fn close(&self, live: &LiveSession) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.sessions.remove(&live.flow.id);
-        inner.occupancy.leave(&live.flow);
+        inner.occupancy.leave(&live.flow, live.prefix);
         if let Some(upstream) = live.upstream.get() {
             inner.upstreams.remove(upstream);
         }
@@ -481,7 +484,7 @@ mod tests {
     fn ceilings_hold_and_a_closed_session_gives_its_place_back() {
         let table = Arc::new(SessionTable::default());
         let now = clock::now();
-        let ceilings = Ceilings { sessions: 2, per_client: 1, per_identity: 0 };
+        let ceilings = Ceilings { sessions: 2, per_client: 1, ..Ceilings::default() };
         let first = table.open(flow("192.0.2.1:1"), now, ceilings).unwrap();
         assert_eq!(table.open(flow("192.0.2.1:2"), now, ceilings).unwrap_err(), Full::Client);
         let _second = table.open(flow("192.0.2.2:1"), now, ceilings).unwrap();
@@ -509,6 +512,22 @@ mod tests {
         ];
         drop(first);
         assert!(open("192.0.2.1:6", b"10.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn a_network_has_a_ceiling_that_its_addresses_share() {
+        let table = Arc::new(SessionTable::default());
+        let ceilings = |bits| Ceilings { per_prefix: 1, prefixes: (24, bits), ..Ceilings::default() };
+        let open = |client: &str, bits| table.open(flow(client), clock::now(), ceilings(bits));
+        let first = open("[2001:db8:1:2::1]:1", 64).unwrap();
+        assert_eq!(open("[2001:db8:1:2:ffff::9]:1", 64).unwrap_err(), Full::Prefix);
+        let _others = [open("[2001:db8:1:3::1]:1", 64).unwrap(), open("192.0.2.1:1", 64).unwrap()];
+        assert_eq!(open("192.0.2.200:1", 64).unwrap_err(), Full::Prefix);
+        // Given back as it was counted, whatever networks are since.
+        let again = table.open(flow("192.0.2.1:2"), clock::now(), Ceilings::default()).unwrap();
+        drop((first, again));
+        assert!(open("[2001:db8:1:2::1]:1", 64).is_ok());
+        assert_eq!(open("192.0.2.1:3", 64).unwrap_err(), Full::Prefix);
     }
 
     #[test]

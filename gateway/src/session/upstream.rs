@@ -3,17 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-use super::Settings;
 use super::direct::Direct;
 use super::table::OpenSession;
+use super::{Context, Settings};
 use crate::config::file::{Origin, SourceAddress};
 use crate::intercept::address::LocalAddr;
 use crate::intercept::flow::Flow;
 use crate::policy::source::{self, Source};
+use crate::smtp::refusal::Refusal;
+use crate::telemetry::Trouble;
 
 /// Ports that are tried for one connection. The system knows nothing of those that flows in the
 /// kernel still use.
@@ -44,6 +47,28 @@ pub(super) async fn connect(
         return stream.take_error()?.map_or(Ok(stream), Err);
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port was found"))
+}
+
+/// Takes note that there is no connection to the server, and says what the client is told.
+pub(super) fn failed(error: &io::Error, flow: &Flow, context: &Context) -> Refusal {
+    if is_shortage(error) {
+        context.telemetry.trouble(Trouble::Internal, || format!("no socket for a session: {error}"));
+        return Refusal::Shortage;
+    }
+    let told = || format!("{}: {error}", flow.destination);
+    context.telemetry.trouble(Trouble::ServerUnreachable, told);
+    context.table.connect_failed(flow.client.ip());
+    Refusal::ConnectFailed
+}
+
+/// Whether this machine lacks something, and not the server: descriptors, memory, or a free port
+/// (`socket(2)`, `connect(2)`).
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let lacking = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        lacking,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL)
+    ) || error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Begins to connect.
@@ -88,5 +113,21 @@ fn begin(flow: &Flow, settings: &Settings) -> io::Result<(Socket, SocketAddr)> {
     match socket.connect(&server.into()) {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
         _ => Ok((socket, server)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_servers_fault() {
+        let os = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL] {
+            assert!(is_shortage(&os(errno)), "{errno}");
+        }
+        for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ETIMEDOUT] {
+            assert!(!is_shortage(&os(errno)), "{errno}");
+        }
     }
 }

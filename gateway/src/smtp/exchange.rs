@@ -197,10 +197,10 @@ impl Exchange {
         }
     }
 
-    /// The server cannot be reached.
-    pub fn connect_failed(&mut self, now: Instant) {
+    /// There is no connection to the server, for this reason.
+    pub fn connect_failed(&mut self, refusal: &Refusal, now: Instant) {
         if matches!(self.phase, Phase::Connect) {
-            self.say(&Refusal::ConnectFailed, now);
+            self.say(refusal, now);
             self.finish(SessionEnd::Connect, now);
         }
     }

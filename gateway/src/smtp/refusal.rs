@@ -158,6 +158,9 @@ pub enum Refusal {
     /// The server cannot be reached.
     #[error("the server cannot be reached")]
     ConnectFailed,
+    /// This machine has no descriptor, memory or port for the session.
+    #[error("the system is short of resources")]
+    Shortage,
     /// The server does not answer.
     #[error("the server does not answer")]
     ServerSilent,
@@ -206,6 +209,12 @@ pub enum Refusal {
     /// `limits.sessions-per-identity` is reached.
     #[error("too many sessions of this identity")]
     TooManySessionsOfIdentity,
+    /// `limits.sessions-per-prefix` is reached.
+    #[error("too many sessions of this network")]
+    TooManySessionsOfPrefix,
+    /// `limits.max-load` is exceeded.
+    #[error("the load of the system is too high")]
+    SystemLoad,
     /// The gateway stops.
     #[error("the gateway stops")]
     ShuttingDown,
@@ -362,6 +371,7 @@ impl Refusal {
             Self::TakeoverEnds => (554, "5.5.0", Words::Key(|texts| &texts.transaction_failed)),
             Self::ConnectTimeout => (421, "4.4.1", Words::Key(|texts| &texts.connect_timeout)),
             Self::ConnectFailed => (421, "4.4.1", Words::Key(|texts| &texts.cannot_connect)),
+            Self::Shortage => (421, "4.3.2", Words::Key(|texts| &texts.no_resources)),
             Self::ServerSilent => (421, "4.4.2", Words::Fixed("The server does not answer, try again later")),
             Self::ServerLost => {
                 (421, "4.4.2", Words::Fixed("Lost the connection to the server, try again later"))
@@ -388,6 +398,8 @@ impl Refusal {
             Self::TooManySessions => (421, "4.3.2", Words::Key(|texts| &texts.max_reached)),
             Self::TooManySessionsOfClient => (421, "4.7.0", Words::Key(|texts| &texts.max_per_host)),
             Self::TooManySessionsOfIdentity => (421, "4.7.0", Words::Key(|texts| &texts.max_per_ident)),
+            Self::TooManySessionsOfPrefix => (421, "4.7.0", Words::Key(|texts| &texts.max_per_prefix)),
+            Self::SystemLoad => (421, "4.3.2", Words::Key(|texts| &texts.system_load)),
             Self::ShuttingDown => (421, "4.3.2", Words::Key(|texts| &texts.temp_unavail)),
             Self::Ended => {
                 (421, "4.3.2", Words::Fixed("The session was ended by the operator, try again later"))
@@ -424,10 +436,13 @@ mod tests {
             Refusal::NoSpace,
             Refusal::SpoolFailed,
             Refusal::ConnectFailed,
+            Refusal::Shortage,
             Refusal::ServerProtocol,
             Refusal::TooManyRecipients,
             Refusal::TooManySessions,
             Refusal::TooManySessionsOfIdentity,
+            Refusal::TooManySessionsOfPrefix,
+            Refusal::SystemLoad,
         ] {
             assert!(refusal.is_temporary(), "{refusal}");
         }

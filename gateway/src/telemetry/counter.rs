@@ -120,6 +120,10 @@ pub enum Limit {
     SessionsPerClient,
     /// `limits.sessions-per-identity`.
     SessionsPerIdentity,
+    /// `limits.sessions-per-prefix`.
+    SessionsPerPrefix,
+    /// `limits.max-load`.
+    MaxLoad,
     /// `clients.limits`, where the proxy refuses.
     Client,
     /// `limits.message-size`.
@@ -139,10 +143,12 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Sessions,
         Self::SessionsPerClient,
         Self::SessionsPerIdentity,
+        Self::SessionsPerPrefix,
+        Self::MaxLoad,
         Self::Client,
         Self::MessageSize,
         Self::Recipients,
@@ -158,6 +164,8 @@ impl Limit {
             Self::Sessions => "sessions",
             Self::SessionsPerClient => "sessions-per-client",
             Self::SessionsPerIdentity => "sessions-per-identity",
+            Self::SessionsPerPrefix => "sessions-per-prefix",
+            Self::MaxLoad => "max-load",
             Self::Client => "client",
             Self::MessageSize => "message-size",
             Self::Recipients => "recipients",

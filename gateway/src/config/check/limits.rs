@@ -22,6 +22,7 @@ fn limits(limits: &Limits, findings: &mut Findings<'_>) {
         for (key, ceiling) in [
             ("sessions-per-client", limits.sessions_per_client),
             ("sessions-per-identity", limits.sessions_per_identity),
+            ("sessions-per-prefix", limits.sessions_per_prefix),
         ] {
             if ceiling > limits.sessions {
                 let key_here = format!("limits.{key}");
@@ -29,6 +30,10 @@ fn limits(limits: &Limits, findings: &mut Findings<'_>) {
                 findings.warn(&[&key_here, "limits.sessions"], message);
             }
         }
+    }
+    prefixes(limits, findings);
+    if limits.max_load.is_negative() {
+        findings.error(&["limits.max-load"], "a load average is never below 0; write 0 for no limit");
     }
     let size = limits.message_size;
     if size.bytes() != 0 && size < ByteCount::kib(64) {
@@ -83,6 +88,17 @@ fn limits(limits: &Limits, findings: &mut Findings<'_>) {
                 limits.error_delay
             ),
         );
+    }
+}
+
+fn prefixes(limits: &Limits, findings: &mut Findings<'_>) {
+    for (key, bits, longest) in
+        [("ipv4-prefix", limits.ipv4_prefix, 32), ("ipv6-prefix", limits.ipv6_prefix, 128)]
+    {
+        if bits == 0 || bits > longest {
+            let message = format!("{bits} bits name no network of addresses; write 1 to {longest}");
+            findings.error(&[&format!("limits.{key}")], message);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::decimal::Decimal;
 use crate::config::units::{ByteCount, Span};
 
 /// Ceilings.
@@ -17,6 +18,17 @@ pub struct Limits {
     /// own. Where many clients share an address, an identity is the name that the origin has for one
     /// of them.
     pub sessions_per_identity: usize,
+    /// Sessions of one network of clients open at the same time; 0: no limit of its own. Networks are
+    /// as long as `ipv4-prefix` and `ipv6-prefix` say.
+    pub sessions_per_prefix: usize,
+    /// Leading bits of an IPv4 address that name its network.
+    pub ipv4_prefix: u8,
+    /// Leading bits of an IPv6 address that name its network. A customer has 64 or fewer, and any
+    /// address below them.
+    pub ipv6_prefix: u8,
+    /// Load average of the last minute above which new sessions are answered with 421, such as
+    /// twice the number of processors; 0: no limit.
+    pub max_load: Decimal,
     /// Connections that the kernel keeps until they are accepted (listen(2)); not more than the
     /// sysctl `net.core.somaxconn`.
     pub backlog: u32,
@@ -44,6 +56,10 @@ impl Default for Limits {
             sessions: 10_000,
             sessions_per_client: 0,
             sessions_per_identity: 0,
+            sessions_per_prefix: 0,
+            ipv4_prefix: 24,
+            ipv6_prefix: 64,
+            max_load: Decimal::default(),
             backlog: 4_096,
             message_size: ByteCount::new(0),
             recipients: 1_000,

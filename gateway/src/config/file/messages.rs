@@ -112,6 +112,12 @@ messages! {
     max_per_host = "Too many connections from your host, try again later";
     /// 421 beyond `limits.sessions-per-identity`.
     max_per_ident = "Too many connections from you, try again later";
+    /// 421 beyond `limits.sessions-per-prefix`.
+    max_per_prefix = "Too many connections from your network, try again later";
+    /// 421 beyond `limits.max-load`.
+    system_load = "System load too high, try again later";
+    /// 421 when the machine has no descriptor, memory or port left for a session.
+    no_resources = "Out of resources, try again later";
     /// To a client that has used up a quota: 421 when it connects, else 450; the quota's name is appended.
     over_quota = "Too much mail from you, try again later";
     /// 421 when the router that is asked knows no original destination.

@@ -114,6 +114,12 @@ impl Conversion<'_> {
         if let Some(Value::Fraction(number)) = self.value(name) { number.to_string() } else { "0".to_owned() }
     }
 
+    /// A load average, which 0 and less switch off.
+    fn load(&self, name: &str) -> String {
+        let load = self.decimal(name);
+        if load.starts_with('-') { "0".to_owned() } else { load }
+    }
+
     /// Carries a number of octets over.
     fn size(&mut self, name: &str, key: &str) {
         let octets = self.number(name);

@@ -65,7 +65,8 @@ const TABLES: &str = "sessions are no processes here, and their tables grow by t
 const FILES: &str = "these are no files here: the gateway keeps them in tables of its own";
 const ONE_PROCESS: &str =
     "it was for the process of one session; see MemoryMax= in systemd.resource-control(5)";
-const NO_REPLY: &str = "nothing happens here that this reply would tell of";
+const NEVER_FULL: &str =
+    "nobody is refused for it: the gateway reads no further command until replies have come";
 const UNUSED: &str = "smtp-gated does not use it either";
 
 const MODES: &[&str] = &[
@@ -178,7 +179,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("max_connections", Number(0), "64", Keys(&["limits.sessions"])),
     option("max_per_host", Number(0), "8", Keys(&["limits.sessions-per-client"])),
     option("max_per_ident", Number(0), "4", Keys(&["limits.sessions-per-identity"])),
-    option("max_load", Fraction, "2", Later),
+    option("max_load", Fraction, "2", Keys(&["limits.max-load"])),
     option("size_limit", Number(0), "0", Keys(&["limits.message-size"])),
     option("scan_max_size", Number(0), "10000000", Keys(&["scan.clamd.max-size"])),
     option("spam_max_size", Number(-1), "500000", Keys(&["scan.spamd.max-size"])),
@@ -243,13 +244,13 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("msg_virus_locked", Text, "", Keys(&["messages.virus-locked"])),
     option("msg_spam_found", Text, "", Keys(&["messages.spam-found"])),
     option("msg_unknown_virus", Text, "", Keys(&["messages.unknown-virus"])),
-    option("msg_spool_problem", Text, "", Nothing(NO_REPLY)),
     option("msg_spool_open_fail", Text, "", Keys(&["messages.spool-open-fail"])),
-    option("msg_pipeline_full", Text, "", Nothing(NO_REPLY)),
+    option("msg_spool_problem", Text, "", Keys(&["messages.spool-open-fail"])),
+    option("msg_pipeline_full", Text, "", Nothing(NEVER_FULL)),
     option("msg_scanner_failed", Text, "", Keys(&["messages.scanner-failed"])),
     option("msg_cannot_connect", Text, "", Keys(&["messages.cannot-connect"])),
     option("msg_connect_timeout", Text, "", Keys(&["messages.connect-timeout"])),
-    option("msg_nomem", Text, "", Nothing(NO_REPLY)),
+    option("msg_nomem", Text, "", Keys(&["messages.no-resources"])),
     option("msg_hello", Text, "", Keys(&["messages.hello"])),
     option("msg_sign_off", Text, "", Keys(&["messages.sign-off"])),
     option("msg_virus_no_more", Text, "", Keys(&["messages.virus-no-more"])),
@@ -261,10 +262,10 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("msg_max_reached", Text, "", Keys(&["messages.max-reached"])),
     option("msg_max_per_host", Text, "", Keys(&["messages.max-per-host"])),
     option("msg_max_per_ident", Text, "", Keys(&["messages.max-per-ident"])),
-    option("msg_system_load", Text, "", Later),
+    option("msg_system_load", Text, "", Keys(&["messages.system-load"])),
     option("msg_malformed_ip", Text, "", Keys(&["messages.malformed-ip"])),
     option("msg_lookup_failed", Text, "", Keys(&["messages.lookup-failed"])),
     option("msg_lookup_timeout", Text, "", Keys(&["messages.lookup-timeout"])),
     option("msg_lookup_mismatch", Text, "", Keys(&["messages.lookup-mismatch"])),
-    option("msg_lookup_nomem", Text, "", Nothing(NO_REPLY)),
+    option("msg_lookup_nomem", Text, "", Keys(&["messages.no-resources"])),
 ];

@@ -1,8 +1,10 @@
-//! How many sessions may be open at once, and how many are, by client and by identity.
+//! How many sessions may be open at once, and how many are, by client, network and identity.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::config::file::Limits;
 use crate::intercept::flow::Flow;
@@ -18,6 +20,9 @@ pub enum Full {
     /// `limits.sessions-per-client` is reached.
     #[error("too many open sessions from this address")]
     Client,
+    /// `limits.sessions-per-prefix` is reached.
+    #[error("too many open sessions from this network")]
+    Prefix,
     /// `limits.sessions-per-identity` is reached.
     #[error("too many open sessions of this identity")]
     Identity,
@@ -28,7 +33,8 @@ impl Full {
     #[must_use]
     pub const fn offence(self) -> Option<Offence> {
         match self {
-            Self::Gateway => None,
+            // Nobody answers for all the others.
+            Self::Gateway | Self::Prefix => None,
             Self::Client => Some(Offence::MaxHost),
             Self::Identity => Some(Offence::MaxIdent),
         }
@@ -44,6 +50,10 @@ pub struct Ceilings {
     pub per_client: usize,
     /// Of one identity behind one client address.
     pub per_identity: usize,
+    /// Of one network of clients.
+    pub per_prefix: usize,
+    /// Leading bits of the networks of IPv4 and of IPv6 clients.
+    pub prefixes: (u8, u8),
 }
 
 impl Ceilings {
@@ -54,6 +64,8 @@ impl Ceilings {
             sessions: limits.sessions,
             per_client: limits.sessions_per_client,
             per_identity: limits.sessions_per_identity,
+            per_prefix: limits.sessions_per_prefix,
+            prefixes: (limits.ipv4_prefix, limits.ipv6_prefix),
         }
     }
 }
@@ -63,11 +75,18 @@ impl Ceilings {
 pub(super) struct Occupancy {
     per_client: HashMap<IpAddr, usize>,
     per_identity: HashMap<(IpAddr, Identity), usize>,
+    per_prefix: HashMap<IpNet, usize>,
 }
 
 impl Occupancy {
     /// Counts a session of `flow` besides the `open` ones of all, unless that goes beyond a ceiling.
-    pub(super) fn enter(&mut self, flow: &Flow, open: usize, ceilings: Ceilings) -> Result<(), Full> {
+    /// Gives the network with which it is counted: a reload may change how long networks are.
+    pub(super) fn enter(
+        &mut self,
+        flow: &Flow,
+        open: usize,
+        ceilings: Ceilings,
+    ) -> Result<Option<IpNet>, Full> {
         let full = |ceiling: usize, count: usize| ceiling != 0 && count >= ceiling;
         let (client, identity) = (flow.client.ip(), identity(flow));
         if full(ceilings.sessions, open) {
@@ -75,6 +94,11 @@ impl Occupancy {
         }
         if full(ceilings.per_client, self.per_client.get(&client).copied().unwrap_or(0)) {
             return Err(Full::Client);
+        }
+        let prefix = prefix(client, ceilings);
+        let count = prefix.and_then(|net| self.per_prefix.get(&net).copied());
+        if full(ceilings.per_prefix, count.unwrap_or(0)) {
+            return Err(Full::Prefix);
         }
         let count = identity.as_ref().and_then(|who| self.per_identity.get(who).copied());
         if full(ceilings.per_identity, count.unwrap_or(0)) {
@@ -84,14 +108,20 @@ impl Occupancy {
         if let Some(who) = identity {
             enter(&mut self.per_identity, who);
         }
-        Ok(())
+        if let Some(net) = prefix {
+            enter(&mut self.per_prefix, net);
+        }
+        Ok(prefix)
     }
 
-    /// Takes a session of `flow` out again.
-    pub(super) fn leave(&mut self, flow: &Flow) {
+    /// Takes a session of `flow` out again, which was counted with `prefix`.
+    pub(super) fn leave(&mut self, flow: &Flow, prefix: Option<IpNet>) {
         leave(&mut self.per_client, &flow.client.ip());
         if let Some(who) = identity(flow) {
             leave(&mut self.per_identity, &who);
+        }
+        if let Some(net) = prefix {
+            leave(&mut self.per_prefix, &net);
         }
     }
 
@@ -104,6 +134,12 @@ impl Occupancy {
 /// Whose sessions are counted together.
 fn identity(flow: &Flow) -> Option<(IpAddr, Identity)> {
     flow.identity.clone().map(|identity| (flow.client.ip(), identity))
+}
+
+/// The network with which a session is counted; none where networks have no ceiling.
+fn prefix(client: IpAddr, ceilings: Ceilings) -> Option<IpNet> {
+    let bits = if client.is_ipv4() { ceilings.prefixes.0 } else { ceilings.prefixes.1 };
+    IpNet::new(client, bits).ok().filter(|_| ceilings.per_prefix != 0).map(|net| net.trunc())
 }
 
 fn enter<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {

@@ -1,5 +1,7 @@
 //! What operators read and see to: texts, log, state file, processes.
 
+use std::collections::BTreeMap;
+
 use super::super::option::{Here, OPTIONS};
 use super::super::read::Value;
 use super::Conversion;
@@ -7,14 +9,22 @@ use crate::config::file::Text;
 use crate::import::yaml;
 
 impl Conversion<'_> {
-    /// Only what the file words itself: the gateway's own texts say what the gateway does.
+    /// Only what the file words itself: the gateway's own texts say what the gateway does. Where two
+    /// replies are one here, the option that comes first in the list words it.
     pub(super) fn messages(&mut self) {
+        let mut worded: BTreeMap<&str, &str> = BTreeMap::new();
         for option in OPTIONS {
             let (Here::Keys([key]), Some(given)) = (option.here, self.given.get(option.name)) else {
                 continue;
             };
             let Value::Text(text) = &given.value else { continue };
             if !key.starts_with("messages.") {
+                continue;
+            }
+            if let Some(other) = worded.insert(key, option.name) {
+                let message =
+                    format!("`{}` is left out: the reply is the one of `{other}` here", option.name);
+                self.problems.warning(self.text, given.place, &message);
                 continue;
             }
             match Text::try_from(text.clone()) {

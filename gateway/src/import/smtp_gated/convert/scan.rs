@@ -29,7 +29,7 @@ impl Conversion<'_> {
         if self.words("antispam_type") != ["spamassassin"] || self.number("spam_max_size") <= 0 {
             return;
         }
-        self.set("scan.max-load", &self.decimal("spam_max_load"), "spam_max_load");
+        self.set("scan.max-load", &self.load("spam_max_load"), "spam_max_load");
         self.scanner("spamd", "antispam_path", "spam_max_size", "timeout_spam");
         self.set("scan.spamd.threshold", &self.decimal("spam_threshold"), "spam_threshold");
         // Only a lock made smtp-gated refuse spam.

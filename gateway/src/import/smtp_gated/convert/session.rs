@@ -12,6 +12,7 @@ impl Conversion<'_> {
         self.set("limits.sessions-per-client", &per_client.to_string(), "max_per_host");
         let per_identity = self.number("max_per_ident").min(sessions);
         self.set("limits.sessions-per-identity", &per_identity.to_string(), "max_per_ident");
+        self.set("limits.max-load", &self.load("max_load"), "max_load");
         self.set("limits.backlog", &self.number("connect_queue").max(1).to_string(), "connect_queue");
         self.size("size_limit", "limits.message-size");
         let commands = self.number("on_takeover_cmds");

@@ -6,13 +6,15 @@ use crate::config::decimal::Decimal;
 const SHIFT: u32 = 16;
 
 /// The load average of the last minute (`sysinfo(2)`, `loads`).
-pub(super) fn average() -> Decimal {
+#[must_use]
+pub fn average() -> Decimal {
     let [minute, ..] = rustix::system::sysinfo().loads;
     decimal(minute)
 }
 
 /// Whether `load` is above the ceiling `most`, which 0 switches off.
-pub(super) fn is_above(load: Decimal, most: Decimal) -> bool {
+#[must_use]
+pub fn is_above(load: Decimal, most: Decimal) -> bool {
     most > Decimal::default() && load > most
 }
 
