@@ -20,11 +20,26 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// Cargo of the toolchain that runs this, in the workspace.
+///
+/// What `cargo run` tells this program of its own package is taken out of the environment: build scripts
+/// that look at it would run again each time somebody builds without this program, and everything
+/// above them with it.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.args(arguments).current_dir(workspace());
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_str().is_some_and(is_of_package)) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether cargo sets a variable for the package that it builds or runs (The Cargo Book, chapter
+/// "Environment Variables").
+fn is_of_package(variable: &str) -> bool {
+    let names = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_PACKAGE"];
+    names.iter().any(|prefix| variable.starts_with(prefix)) || variable == "OUT_DIR"
 }
 
 /// Says what is done, does it, and fails when the command fails.
