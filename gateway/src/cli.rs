@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod action;
 mod check;
 mod clients;
 mod config;
@@ -67,6 +68,9 @@ enum Command {
     /// Serve flows; `run` starts this.
     #[command(hide = true)]
     Proxy(proxy::Args),
+    /// Run the script of `on-lock`; `run` starts this.
+    #[command(hide = true)]
+    Action(action::Args),
 }
 
 /// Where the configuration is.
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => upgrade::run(args),
         Command::Helper(args) => helper::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Action(args) => action::run(&args),
         Command::Config(args) => config::run(&args),
     };
     match done {

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::control::{self, Control, ScannerHealth};
 use crate::handoff::kernel::Kernel;
+use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::privilege;
@@ -111,6 +112,8 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
+    let (telling, offenders) = mpsc::channel(QUESTIONS);
+    let hooks = Arc::new(Hooks::new(telling, Arc::clone(&telemetry)));
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
     let journal = settings::journal(&config);
@@ -122,6 +125,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         settings: ArcSwap::from_pointee(settings::make(config, &telemetry, &quotas)?),
         direct: Direct::new(ends, journal),
         locks: Arc::clone(&locks),
+        hooks: Arc::clone(&hooks),
         quotas: Arc::clone(&quotas),
         queue,
         stop: stopped,
@@ -138,8 +142,14 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         accepting.spawn(accept(listener, address, Arc::clone(&context), place.clone()));
     }
     drop(place);
-    let kernel =
-        KernelRequests { sessions: handed_off, ends: ending, locks: locked, held: Arc::clone(&locks) };
+    let kernel = KernelRequests {
+        sessions: handed_off,
+        ends: ending,
+        locks: locked,
+        held: Arc::clone(&locks),
+        offenders,
+        hooks,
+    };
     let direct = Arc::clone(&context);
     let news = Box::new(move |news| match news {
         FlowNews::Carried(flows) => direct.direct.carried(&flows, &direct.table, &direct.telemetry),

@@ -16,6 +16,7 @@
 //! | [`listener`] | the sockets the proxy is handed |
 //! | [`supervise`] | the proxy process |
 //! | [`pid_file`] | the process number, for scripts |
+//! | `actions` | the process that runs the operator's script for locks |
 //! | [`takeover`], [`namespace`] | how a new release takes over from the one that runs |
 //! | `serve` | what happens while the gateway runs |
 //! | [`probe`] | whether this machine can do all this |
@@ -36,6 +37,7 @@ use crate::privilege::{self, Account};
 use crate::telemetry::log::Logging;
 
 pub mod accounts;
+mod actions;
 pub mod attach;
 pub mod carrier;
 pub mod events;
@@ -85,6 +87,9 @@ pub enum Error {
     /// The account of the proxy.
     #[error(transparent)]
     Account(#[from] privilege::user::Error),
+    /// The account of the script for locks.
+    #[error("`on-lock.user`: {0}")]
+    ScriptAccount(privilege::user::Error),
     /// A socket.
     #[error(transparent)]
     Listener(#[from] listener::Error),
@@ -142,6 +147,7 @@ pub async fn run(source: Source, logging: Logging) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
     let config = &source.config;
     let account = account(config)?;
+    actions::check(config)?;
     let control = open_control(config, account.as_ref())?;
     make_folders(config, account.as_ref())?;
     let listeners = listener::open(config)?;
@@ -179,6 +185,7 @@ async fn inherit(source: Source, logging: Logging, predecessor: &Predecessor) ->
     let config = &source.config;
     source.check_successor_of(&configuration)?;
     let account = account(config)?;
+    actions::check(config)?;
     make_folders(config, account.as_ref())?;
     let control = control.map(|(listener, made)| ControlSocket::inherit(listener, &config.control, made));
     let steering = lock.map(|lock| Steering::adopt(config, lock)).transpose()?;

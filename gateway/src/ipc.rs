@@ -17,11 +17,12 @@ pub mod client;
 pub mod flow;
 pub mod lock;
 pub mod memfile;
+pub mod offender;
 
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +112,8 @@ pub enum ToProxy {
         /// Whether these were the last of those before it retired.
         whole: bool,
     },
+    /// What became of the script for [`ToDatapath::Offender`].
+    Acted(offender::Report),
     /// How the kernel side is, every second.
     Status(DatapathStatus),
     /// Say how the gateway is, for the state file.
@@ -151,6 +154,8 @@ pub enum ToDatapath {
     },
     /// Change what is locked.
     Lock(lock::LockOrder),
+    /// A client was locked: run the configured script. Comes back in [`ToProxy::Acted`].
+    Offender(Box<offender::Offender>),
     /// An operator asks the gateway to stop.
     Stop {
         /// Whether flows that the kernel carries are ended.

@@ -17,12 +17,13 @@
 //! | [`delivery`] | where mail in the queue goes, and what is said of it |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`],
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`], [`hooks`] and [`action`],
 //! [`ipc`] between the two processes, [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`],
 //! [`load`], [`under_way`], and [`daemon`], which wires all of it.
 
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -36,6 +37,7 @@ pub mod dns;
 pub mod folder;
 pub mod handoff;
 pub mod helper;
+pub mod hooks;
 pub mod import;
 pub mod intercept;
 pub mod ipc;

@@ -14,7 +14,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock;
 use crate::config::file::{Config, Lane, LockAction, OnExcess};
 use crate::handoff::{Engine, Handoff};
+use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
+use crate::ipc::offender::Scene;
 use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::policy::lane::Lanes;
@@ -63,6 +65,8 @@ pub struct Context {
     pub direct: Direct,
     /// Who is held off.
     pub locks: Arc<Locks>,
+    /// Who is told of that.
+    pub hooks: Arc<Hooks>,
     /// What clients may use and have used.
     pub quotas: Arc<Quotas>,
     /// Mail that the gateway has taken; none where there is no `queue.directory`.
@@ -165,7 +169,8 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     if let Some(client) = client.filter(|client| refuses && client.refused) {
         let allowed = settings.config.clients.limits_of(flow.client.ip()).destinations;
         if allowed != 0 && client.fan_out >= allowed {
-            offence::report(context, flow, &Offence::FanOut { servers: Some(client.fan_out) });
+            let offence = Offence::FanOut { servers: Some(client.fan_out) };
+            offence::report(context, flow, &offence, Scene::default);
         }
         let refusal = Refusal::TooManySessionsOfClient;
         context.telemetry.count(Counter::Limit(Limit::Client));

@@ -101,7 +101,7 @@ fn routers_that_are_asked_stay_so() -> anyhow::Result<()> {
 fn scanners_filters_and_headers_are_carried_over() -> anyhow::Result<()> {
     let imported = good(
         "mode netfilter\nantivirus_type clamd\nantivirus_path 127.0.0.1:3310\nantispam_type spamassassin\n\
-         spam_threshold 5.5\nignore_errors 1\nlock_on virus\nauth_require ifsupported\nauth_skip antivir,regex\n\
+         spam_threshold 5.5\nignore_errors 1\nlock_on virus\naction_script /etc/smtp-gated/found\nset_user smtpgw\nauth_require ifsupported\nauth_skip antivir,regex\n\
          regex_reject_helo ^(localhost|\\[.*\\])$\nnat_header_type ip-only\nabuse abuse@example.net\nforbid_starttls 1\n\
          spool_leave_on virus,spam\nmsg_sign_off Bye: see you\ndnsbl bl.example.net,zen.example.org\n\
          spf fixed\nspf_fixed_ip 192.0.2.9\nspf_log_only yes\n",

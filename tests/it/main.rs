@@ -27,6 +27,7 @@ mod netfilter;
 mod network;
 mod notes;
 mod odd_packets;
+mod on_lock;
 mod packet;
 mod packets;
 mod preflight;

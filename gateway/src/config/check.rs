@@ -11,6 +11,7 @@ mod lanes;
 mod limits;
 mod locks;
 mod network;
+mod on_lock;
 mod origin;
 mod process;
 mod quotas;
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     limits::check(config, &mut findings);
     clients::check(config, &mut findings);
     locks::check(config, &mut findings);
+    on_lock::check(config, &mut findings);
     scan::check(config, &mut findings);
     delivery::check(config, &mut findings);
     process::check(config, &mut findings);

@@ -11,11 +11,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Config};
 use crate::handoff::kernel;
+use crate::hooks::Hooks;
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::client::{COUNTS, ClientList};
 use crate::ipc::flow::{CarriedFlow, FlowReport, Refusal};
 use crate::ipc::lock::{Hits, LockOrder};
+use crate::ipc::offender::Offender;
 use crate::ipc::{Channel, DatapathStatus, ToDatapath, ToProxy, Upgraded, memfile};
 use crate::locks::{self, Locks};
 use crate::session::direct::FlowName;
@@ -84,6 +86,10 @@ pub(super) struct KernelRequests {
     pub(super) locks: mpsc::Receiver<locks::Request>,
     /// All locks, which are told at the start.
     pub(super) held: Arc<Locks>,
+    /// Clients that were locked, for the operator's script.
+    pub(super) offenders: mpsc::Receiver<Box<Offender>>,
+    /// Who hears how the script has ended.
+    pub(super) hooks: Arc<Hooks>,
 }
 
 /// What is heard of flows that the kernel carries.
@@ -200,6 +206,7 @@ impl Link {
                     self.send(&ToDatapath::EndFlow { client, destination }).await
                 }
                 Some(request) = self.kernel.locks.recv() => self.lock(request).await,
+                Some(offender) = self.kernel.offenders.recv() => self.send(&ToDatapath::Offender(offender)).await,
                 Some(wish) = self.wishes.recv() => self.wish(wish).await,
                 _ = count.tick() => self.count().await,
                 _ = beat.tick() => self.send(&self.sign_of_life()).await,
@@ -253,6 +260,10 @@ impl Link {
                 if let Some(answer) = self.counting.remove(&ticket) {
                     drop(answer.send(hits));
                 }
+                true
+            }
+            ToProxy::Acted(report) => {
+                self.kernel.hooks.reported(&report);
                 true
             }
             ToProxy::FlowsEnded { flows } => {

@@ -10,6 +10,7 @@ use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
+use super::actions::Actions;
 use super::carrier::{Order, Word};
 use super::handoff::Refusal;
 use super::listener::{self, ControlSocket, Listener};
@@ -57,6 +58,7 @@ pub(super) struct Datapath {
     control: Option<ControlSocket>,
     steering: Option<Steering>,
     proxy: Proxy,
+    actions: Actions,
     /// Whether a proxy was ready once.
     serving: bool,
     reload: Option<Reload>,
@@ -101,6 +103,7 @@ impl Datapath {
             control,
             steering,
             proxy,
+            actions: Actions::default(),
             serving: false,
             reload: None,
             tickets: 0,
@@ -175,6 +178,9 @@ impl Datapath {
                     None => self.follow().await,
                     Some(word) => self.pass_on(word).await,
                 },
+                report = self.actions.report() => {
+                    self.proxy.mention(&ToProxy::Acted(report));
+                }
                 news = self.elders.news() => self.heard_of_elder(news).await,
                 _ = look.tick() => self.follow().await,
                 _ = status.tick() => self.report(),
@@ -275,6 +281,11 @@ impl Datapath {
             ToDatapath::Lock(order) => {
                 if let Some(steering) = &mut self.steering {
                     steering.lock(&order);
+                }
+            }
+            ToDatapath::Offender(offender) => {
+                if let Some(report) = self.actions.act(&self.source.config.on_lock, *offender) {
+                    self.proxy.mention(&ToProxy::Acted(report));
                 }
             }
             ToDatapath::LockHits { ticket, nets } => {

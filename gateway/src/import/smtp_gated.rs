@@ -44,7 +44,6 @@ pub fn table() -> String {
             Here::Keys(keys) => keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
             Here::Alias(newer) => format!("older name of `{newer}`"),
             Here::Nothing(why) => format!("none: {why}"),
-            Here::Later => "none in this release".to_owned(),
         };
         // Writing to a `String` cannot fail.
         writeln!(text, "| `{}` | {here} |", option.name).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! A flow: who speaks to whom, and what the kernel noted of its first packet.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,12 @@ impl SessionId {
         // 44 bits of milliseconds reach into the year 2527.
         let millis = u64::try_from(millis & 0xfff_ffff_ffff).unwrap_or(0);
         Self(millis << 20 | count)
+    }
+
+    /// When it was given: seconds since 1970.
+    #[must_use]
+    pub const fn began(self) -> u64 {
+        (self.0 >> 20) / 1_000
     }
 }
 
@@ -90,13 +97,15 @@ pub struct Flow {
     pub facts: Option<FlowFacts>,
     /// Who the client is behind an address that many share, where the origin tells.
     pub identity: Option<Identity>,
+    /// The gateway's socket that accepted it.
+    pub listener: Option<SocketAddr>,
 }
 
 impl Flow {
     /// A flow of which no more is known.
     #[must_use]
     pub const fn new(id: SessionId, client: ClientAddr, destination: OriginalDst) -> Self {
-        Self { id, client, destination, facts: None, identity: None }
+        Self { id, client, destination, facts: None, identity: None, listener: None }
     }
 }
 

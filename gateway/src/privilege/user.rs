@@ -10,7 +10,7 @@ pub enum Error {
     /// Not in the user database.
     #[error(
         "there is no account `{0}`; make it with `useradd --system --no-create-home --shell /usr/sbin/nologin {0}`, \
-         or name another one under `user` in the configuration"
+         or name another one in the configuration"
     )]
     Missing(String),
     /// Root, or in root's group.

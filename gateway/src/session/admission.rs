@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::decimal::Decimal;
 use crate::intercept::flow::Flow;
+use crate::ipc::offender::Scene;
 use crate::load;
 use crate::smtp::refusal::Refusal;
 use crate::telemetry::{Counter, Limit, Trouble};
@@ -31,7 +32,7 @@ pub(super) fn admit(flow: &Flow, config: &Config, context: &Context) -> Result<O
     }
     let opened = context.table.open(flow.clone(), clock::now(), Ceilings::of(limits));
     if let Some(offence) = opened.as_ref().err().and_then(|full| full.offence()) {
-        offence::report(context, flow, &offence);
+        offence::report(context, flow, &offence, Scene::default);
     }
     Ok(opened?)
 }

@@ -47,7 +47,7 @@ pub(super) async fn flow(
         return Err(Lost::Unknown(None));
     }
     let flow = Flow::new(SessionId::next(clock::wall()), arrival.client, arrival.destination);
-    Ok(Flow { identity: arrival.identity, ..flow })
+    Ok(Flow { identity: arrival.identity, listener: Some(listener), ..flow })
 }
 
 /// The error and its cause.

@@ -16,20 +16,20 @@ use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
 use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
-use crate::config::file::{AuthSkip, StartTls};
+use crate::config::file::StartTls;
 use crate::intercept::flow::FlowFacts;
 use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::introduction::introduction;
 use crate::policy::lock::Offence;
 use crate::policy::nat_header::nat_header;
 use crate::policy::quota::Quota;
-use crate::scan::{Envelope, Exempt};
 use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Step, Terms, Unread};
 use crate::smtp::refusal::Refusal;
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
 
 mod sockets;
+mod told;
 
 use sockets::{READ, receive, writable};
 
@@ -193,7 +193,7 @@ impl Driver<'_> {
                     }
                 }
                 if let Some(refusal) = ruling.refusal() {
-                    offence::refused(self.context, self.live.flow(), refusal);
+                    offence::refused(self.context, self.live.flow(), refusal, || self.scene());
                 }
                 self.exchange.answered(ruling, now);
             }
@@ -288,18 +288,11 @@ impl Driver<'_> {
                 if let Note::Offence(cause) = note
                     && let Some(offence) = Offence::noted(cause)
                 {
-                    offence::report(self.context, self.live.flow(), &offence);
+                    offence::report(self.context, self.live.flow(), &offence, || self.scene());
                 }
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
-    }
-
-    /// The scans that a client is spared whose AUTH the server has accepted.
-    fn exempt(&self) -> Exempt {
-        let authenticated = self.exchange.conduct().authenticated;
-        let skips = |what| self.settings.config.auth.skips(what, authenticated);
-        Exempt { virus: skips(AuthSkip::Antivirus), spam: skips(AuthSkip::Antispam) }
     }
 
     fn ask(&mut self, question: Question) {
@@ -314,24 +307,6 @@ impl Driver<'_> {
             upstream: upstream.map(|local| local.ip().to_canonical()),
         };
         self.ruling = Some(Box::pin(self.settings.checks.rule(question, subject)));
-    }
-
-    /// What the scanners are told of the message that has come to its end.
-    fn envelope(&self) -> Envelope {
-        let flow = self.live.flow();
-        let (sender, recipients) = match self.exchange.envelope() {
-            Some(envelope) => (envelope.sender.clone(), envelope.recipients.clone()),
-            None => Default::default(),
-        };
-        Envelope {
-            id: format!("{}-{}", flow.id, self.live.messages()),
-            client: flow.client.ip(),
-            helo: self.exchange.hello().to_owned(),
-            sender,
-            recipients,
-            authenticated: self.exchange.conduct().authenticated,
-            gateway: self.settings.rules.voice.name.clone(),
-        }
     }
 
     fn judged(&mut self, judged: &Judged, now: Instant) {
@@ -355,7 +330,7 @@ impl Driver<'_> {
                 Decision::Refuse(Refusal::Locked { for_ever: lock.until.is_none() })
             }),
             Decision::Refuse(refusal) => {
-                offence::refused(self.context, flow, &refusal);
+                offence::refused(self.context, flow, &refusal, || self.scene());
                 Decision::Refuse(refusal)
             }
         };

@@ -358,6 +358,12 @@ impl SessionTable {
         views
     }
 
+    /// How many sessions the client of `flow` has open, or its identity where it has one.
+    #[must_use]
+    pub fn open_of(&self, flow: &Flow) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).occupancy.of(flow)
+    }
+
     /// Ends a session; false when no such session is open.
     pub fn end(&self, id: SessionId) -> bool {
         let live = self.inner.lock().unwrap_or_else(PoisonError::into_inner).sessions.get(&id).cloned();

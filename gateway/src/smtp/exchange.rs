@@ -125,6 +125,10 @@ pub struct Exchange {
     /// The server has accepted an EHLO.
     greeted_extended: bool,
     conduct: Conduct,
+    /// The last reverse path, whatever became of it.
+    sender: String,
+    /// Recipients that the server has accepted.
+    recipients: u64,
     transaction: Option<Transaction>,
     errors: u32,
     /// What comes once the replies on their way are written.
@@ -174,6 +178,8 @@ impl Exchange {
             hello: String::new(),
             greeted_extended: false,
             conduct: Conduct::default(),
+            sender: String::new(),
+            recipients: 0,
             transaction: None,
             errors: 0,
             last: None,
@@ -340,6 +346,24 @@ impl Exchange {
     #[must_use]
     pub fn hello(&self) -> &str {
         &self.hello
+    }
+
+    /// The last reverse path of the session without angle brackets, whatever became of it.
+    #[must_use]
+    pub fn last_sender(&self) -> &str {
+        &self.sender
+    }
+
+    /// Recipients that the server has accepted in the session.
+    #[must_use]
+    pub const fn recipients(&self) -> u64 {
+        self.recipients
+    }
+
+    /// Octets of the message at hand.
+    #[must_use]
+    pub fn message_size(&self) -> u64 {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.size)
     }
 
     /// What the client has done so far.

@@ -4,7 +4,8 @@
 
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
-use crate::dns::Outcome;
+use crate::dns;
+use crate::hooks::{Hook, Outcome};
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Cause, SpfResult};
 
@@ -54,13 +55,15 @@ pub enum Counter {
     /// The kernel does not carry a session, though it was asked to.
     HandoffRefused(Refusal),
     /// A name was looked up in the DNS.
-    Lookup(Outcome),
+    Lookup(dns::Outcome),
     /// The SPF policy of a sender was asked.
     Spf(SpfResult),
     /// A ceiling was reached.
     Limit(Limit),
     /// A client was locked for what it has done.
     Locked(LockCause),
+    /// A script or a server was told of a lock, or was not.
+    Hook(Hook, Outcome),
     /// A configuration was put in force.
     Reload,
     /// A changed configuration was refused.

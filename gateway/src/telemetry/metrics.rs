@@ -13,7 +13,8 @@ use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
-use crate::dns::Outcome;
+use crate::dns;
+use crate::hooks::{self, Hook};
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Cause, Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
 
@@ -100,10 +101,11 @@ pub(super) struct Metrics {
     splices: AtomicU64,
     handoffs: AtomicU64,
     handoffs_refused: [AtomicU64; Refusal::ALL.len()],
-    lookups: [AtomicU64; Outcome::ALL.len()],
+    lookups: [AtomicU64; dns::Outcome::ALL.len()],
     spf: [AtomicU64; SpfResult::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
     locked: [AtomicU64; LockCause::ALL.len()],
+    hooks: [[AtomicU64; hooks::Outcome::ALL.len()]; Hook::ALL.len()],
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
     log_dropped: AtomicU64,
@@ -153,6 +155,7 @@ impl Metrics {
             Counter::Splice => &self.splices,
             Counter::HandedOff => &self.handoffs,
             Counter::Locked(cause) => &self.locked[cause as usize],
+            Counter::Hook(hook, outcome) => &self.hooks[hook as usize][outcome as usize],
             Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
             Counter::Lookup(outcome) => &self.lookups[outcome as usize],
             Counter::Spf(result) => &self.spf[result as usize],
@@ -252,7 +255,7 @@ impl Metrics {
         let cells = vec![("client", &self.client_octets), ("server", &self.server_octets)];
         visit(Family::new(name, "Octets read, by who sent them.", labelled(name, "from", cells)));
         let name = "gateway_dns_lookups_total";
-        let cells = Outcome::ALL
+        let cells = dns::Outcome::ALL
             .iter()
             .map(|outcome| (outcome.name(), self.cell(Counter::Lookup(*outcome))))
             .collect();
@@ -317,6 +320,20 @@ impl Metrics {
     }
 
     fn each_grid(&self, mut visit: impl FnMut(Family)) {
+        let name = "gateway_hooks_total";
+        let mut samples = Vec::new();
+        for hook in Hook::ALL {
+            for outcome in hooks::Outcome::ALL {
+                let labels = [("hook", hook.name()), ("outcome", outcome.name())];
+                samples.push(Sample::new(name, &labels, read(self.cell(Counter::Hook(hook, outcome)))));
+            }
+        }
+        visit(Family::new(
+            name,
+            "Locks that scripts and servers of on-lock were told of, by outcome.",
+            samples,
+        ));
+
         let name = "gateway_replies_total";
         let mut samples = Vec::new();
         for (from, cells) in [("server", &self.server_replies), ("gateway", &self.gateway_replies)] {

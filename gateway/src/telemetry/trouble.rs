@@ -28,12 +28,14 @@ pub enum Trouble {
     Destination,
     /// A lookup in the DNS failed, or a block list does not work.
     Dns,
+    /// A script or a server of `on-lock` was not told of a lock, or has failed.
+    Hook,
     /// The gateway's own trouble with sockets or files.
     Internal,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::ServerUnreachable,
         Self::ServerProtocol,
         Self::Scanner,
@@ -42,6 +44,7 @@ impl Trouble {
         Self::Injection,
         Self::Destination,
         Self::Dns,
+        Self::Hook,
         Self::Internal,
     ];
 
@@ -57,6 +60,7 @@ impl Trouble {
             Self::Injection => "injection",
             Self::Destination => "destination",
             Self::Dns => "dns",
+            Self::Hook => "hook",
             Self::Internal => "internal",
         }
     }

@@ -138,6 +138,9 @@ impl Datapath {
                         self.pass_on(word).await;
                     }
                 }
+                report = self.actions.report() => {
+                    self.proxy.mention(&ToProxy::Acted(report));
+                }
                 wish = successor.wish(), if followed => match wish {
                     Wish::Leave => return self.drain(signals).await,
                     Wish::Gone => {

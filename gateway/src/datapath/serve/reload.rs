@@ -10,7 +10,7 @@ use super::Datapath;
 use super::notify::{notify, notify_reloading};
 use crate::clock;
 use crate::datapath::source::Source;
-use crate::datapath::{Error, chain};
+use crate::datapath::{Error, actions, chain};
 use crate::ipc::{ToProxy, memfile};
 
 /// How long the proxy may take to answer a reload.
@@ -37,7 +37,8 @@ impl Datapath {
             }
             return;
         }
-        let new = match self.source.reread() {
+        let read = self.source.reread().map_err(Error::from);
+        let new = match read.and_then(|new| actions::check(&new.config).map(|()| new)) {
             Ok(new) => new,
             Err(error) => {
                 let problems = shorten(chain(&error));

@@ -52,14 +52,11 @@ fn option(name: &str) -> Option<&'static Opt> {
 }
 
 impl Conversion<'_> {
-    /// Tells of every option of the file that is nothing here, or not yet.
+    /// Tells of every option of the file that is nothing here.
     fn tell(&mut self) {
         for (name, given) in self.given {
             let why = match option(name).map(|option| option.here) {
                 Some(Here::Nothing(why)) => format!("`{}` is left out: {why}", given.name),
-                Some(Here::Later) => {
-                    format!("`{}` is left out: this release has nothing like it", given.name)
-                }
                 Some(Here::Keys(_) | Here::Alias(_)) | None => continue,
             };
             self.problems.warning(self.text, given.place, &why);

@@ -40,8 +40,6 @@ pub(super) enum Here {
     Alias(&'static str),
     /// Nothing, for this reason.
     Nothing(&'static str),
-    /// Something that this release cannot do.
-    Later,
 }
 
 /// An option.
@@ -58,7 +56,7 @@ const fn option(name: &'static str, kind: Kind, default: &'static str, here: Her
     Opt { name, kind, default, here }
 }
 
-use Here::{Alias, Keys, Later, Nothing};
+use Here::{Alias, Keys, Nothing};
 use Kind::{Address, Flag, Fraction, Mode, Number, One, Path, Pattern, Port, Socket, Some, Text};
 
 const TABLES: &str = "sessions are no processes here, and their tables grow by themselves";
@@ -163,7 +161,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("lock_duration", Number(-1), "3600", Keys(&["locks.for"])),
     option("lock_path", Path, "/var/spool/smtp-gated/lock", Nothing(FILES)),
     option("lock_perm", Mode, "0660", Nothing(FILES)),
-    option("action_script", Path, "", Later),
+    option("action_script", Path, "", Keys(&["on-lock.script", "on-lock.user"])),
     option("spool_path", Path, "/var/spool/smtp-gated/msg", Keys(&["spool.directory"])),
     option("spool_perm", Mode, "0660", Nothing("scanners are sent the copy and need not read the file")),
     option("spool_leave_on", Some(LEAVE_ON), "error", Keys(&["spool.leave-on"])),

@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> BTreeMap<&'static str
             Ok(value) => {
                 let meant = match option.here {
                     Here::Alias(newer) => newer,
-                    Here::Keys(_) | Here::Nothing(_) | Here::Later => option.name,
+                    Here::Keys(_) | Here::Nothing(_) => option.name,
                 };
                 let at = place(name, 0);
                 let before = given.insert(meant, Given { value, name: option.name, place: at });

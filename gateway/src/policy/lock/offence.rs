@@ -39,8 +39,8 @@ pub enum Offence {
     EarlyTalk,
     /// Has used up a quota.
     RateLimit {
-        /// The quota's name, such as `recipients`.
-        quota: &'static str,
+        /// The quota.
+        quota: Quota,
     },
     /// Connects to too many servers.
     FanOut {
@@ -65,7 +65,7 @@ impl Offence {
         } else if let Refusal::SpfFail { domain, .. } = refusal {
             Some(Self::Spf { domain: domain.clone() })
         } else if let Refusal::OverQuota { quota, .. } = refusal {
-            Some(Self::over(quota))
+            Self::over(quota)
         } else if let Refusal::Filtered(cause) = refusal {
             Self::noted(*cause)
         } else {
@@ -73,13 +73,14 @@ impl Offence {
         }
     }
 
-    /// A quota is used up.
-    fn over(quota: &'static str) -> Self {
-        if quota == Quota::Destinations.name() {
+    /// The quota of this name is used up.
+    fn over(name: &str) -> Option<Self> {
+        let quota = Quota::ALL.into_iter().find(|quota| quota.name() == name)?;
+        Some(if quota == Quota::Destinations {
             Self::FanOut { servers: None }
         } else {
             Self::RateLimit { quota }
-        }
+        })
     }
 
     /// What the exchange has found itself and noted as `cause`; of what a check has found, its refusal
@@ -124,7 +125,7 @@ impl Offence {
             Self::FanOut { servers } => {
                 servers.map(|servers| format!("{servers} servers")).unwrap_or_default()
             }
-            Self::RateLimit { quota } => (*quota).to_owned(),
+            Self::RateLimit { quota } => quota.name().to_owned(),
             Self::MaxHost | Self::MaxIdent | Self::EarlyTalk => String::new(),
         }
     }

@@ -125,6 +125,15 @@ impl Occupancy {
         }
     }
 
+    /// How many sessions the client of `flow` has open, or its identity.
+    pub(super) fn of(&self, flow: &Flow) -> usize {
+        let count = match identity(flow) {
+            Some(who) => self.per_identity.get(&who),
+            None => self.per_client.get(&flow.client.ip()),
+        };
+        count.copied().unwrap_or(0)
+    }
+
     /// The clients with open sessions, and how many each has.
     pub(super) fn clients(&self) -> impl Iterator<Item = (IpAddr, usize)> {
         self.per_client.iter().map(|(client, count)| (*client, *count))

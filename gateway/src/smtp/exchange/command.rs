@@ -59,6 +59,9 @@ impl Exchange {
     }
 
     pub(super) fn relay(&mut self, command: Command, now: Instant) {
+        if let Command::Mail { sender, .. } = &command {
+            sender.as_str().clone_into(&mut self.sender);
+        }
         if self.barred(&command, now) {
             return;
         }

@@ -124,6 +124,7 @@ impl Exchange {
         if let Some(transaction) = &mut self.transaction {
             if reply.is_positive() {
                 transaction.envelope.recipients.push(recipient);
+                self.recipients = self.recipients.saturating_add(1);
             } else {
                 transaction.asked = transaction.asked.saturating_sub(1);
                 self.recipient_refused(recipient, reply.summary());

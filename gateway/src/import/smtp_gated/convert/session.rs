@@ -98,6 +98,14 @@ impl Conversion<'_> {
         self.set("locks.action", "reject", "as smtp-gated; `reset` has the kernel answer");
         let span = if duration < 0 { "forever".to_owned() } else { format!("{}s", duration.max(1)) };
         self.set("locks.for", &span, "lock_duration");
+        let script = self.text("action_script");
+        if !script.is_empty() {
+            self.set("on-lock.script", &yaml::string(&script), "action_script");
+            let user = self.text("set_user");
+            if !user.is_empty() {
+                self.set("on-lock.user", &yaml::string(&user), "set_user; an account of its own is safer");
+            }
+        }
     }
 
     pub(super) fn nat_header(&mut self) {
