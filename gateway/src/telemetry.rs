@@ -30,6 +30,7 @@ pub mod recent;
 pub mod redact;
 mod scans;
 pub mod scrape;
+mod stderr;
 mod syslog;
 pub mod trouble;
 

@@ -5,10 +5,9 @@
 //! not wait, and what cannot be written is counted.
 
 use std::fmt;
-use std::io::{self, Write as _};
-use std::sync::mpsc::{self, SyncSender};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tracing::span::{Attributes, Id, Record};
@@ -23,15 +22,10 @@ use super::counter::Counter;
 use super::fields::{Entry, Fields};
 use super::journald::Journald;
 use super::metrics::millis;
+use super::stderr::Writer;
 use super::syslog::Syslog;
 use crate::clock;
-use crate::config::file::{Log, LogFormat, LogLevel, LogTarget};
-
-/// Lines that wait for standard error at most.
-const QUEUE: usize = 4_096;
-
-/// How long the end of the process waits for standard error.
-const FLUSH: Duration = Duration::from_secs(1);
+use crate::config::file::{Log, LogLevel, LogTarget};
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +68,7 @@ pub struct Logging {
 #[derive(Debug)]
 struct State {
     in_force: Log,
-    stderr: Option<SyncSender<ToStderr>>,
+    stderr: Option<Writer>,
 }
 
 /// Starts the log of this process. With `telemetry`, lines are kept for the console too and lost
@@ -115,17 +109,17 @@ impl Logging {
 }
 
 /// Opens the target that `config` names; there is one thread for standard error at most.
-fn open(config: &Log, stderr: &mut Option<SyncSender<ToStderr>>) -> Result<Box<dyn Sink>, Error> {
+fn open(config: &Log, stderr: &mut Option<Writer>) -> Result<Box<dyn Sink>, Error> {
     let (format, facility) = (config.format, config.facility);
     Ok(match config.target {
         LogTarget::Journald => Box::new(Journald::connect(facility).map_err(Error::Journald)?),
         LogTarget::Syslog => Box::new(Syslog::connect(format, facility).map_err(Error::Syslog)?),
         LogTarget::Stderr => {
-            let lines = match stderr {
-                Some(lines) => lines.clone(),
-                None => stderr.insert(spawn_stderr().map_err(Error::Thread)?).clone(),
+            let writer = match stderr {
+                Some(writer) => writer.clone(),
+                None => stderr.insert(Writer::start().map_err(Error::Thread)?).clone(),
             };
-            Box::new(Stderr { lines, format })
+            Box::new(writer.sink(format))
         }
     })
 }
@@ -133,11 +127,8 @@ fn open(config: &Log, stderr: &mut Option<SyncSender<ToStderr>>) -> Result<Box<d
 impl Drop for Logging {
     fn drop(&mut self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(stderr) = &state.stderr else { return };
-        let (done, wait) = mpsc::channel();
-        if stderr.try_send(ToStderr::Flush(done)).is_ok() {
-            // A reader that has not come back after a second does not come back.
-            wait.recv_timeout(FLUSH).unwrap_or_default();
+        if let Some(stderr) = &state.stderr {
+            stderr.flush();
         }
     }
 }
@@ -152,40 +143,6 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("gateway", level)
-}
-
-#[derive(Debug)]
-enum ToStderr {
-    Line(String),
-    Flush(mpsc::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Stderr {
-    lines: SyncSender<ToStderr>,
-    format: LogFormat,
-}
-
-impl Sink for Stderr {
-    fn write(&self, entry: &Entry) -> bool {
-        let mut line = entry.line(self.format);
-        line.push('\n');
-        self.lines.try_send(ToStderr::Line(line)).is_ok()
-    }
-}
-
-fn spawn_stderr() -> io::Result<SyncSender<ToStderr>> {
-    let (sender, lines) = mpsc::sync_channel(QUEUE);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || {
-        for line in lines {
-            match line {
-                // There is nobody to tell that standard error is closed.
-                ToStderr::Line(line) => io::stderr().write_all(line.as_bytes()).unwrap_or_default(),
-                ToStderr::Flush(done) => done.send(()).unwrap_or_default(),
-            }
-        }
-    })?;
-    Ok(sender)
 }
 
 /// The layer that makes an entry of an event.
@@ -251,6 +208,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::config::file::LogFormat;
 
     #[derive(Clone, Debug)]
     struct Kept(Arc<Mutex<Vec<String>>>, LogFormat);
