@@ -44,14 +44,29 @@ impl Postfix {
         directory: &Path,
         more: &str,
     ) -> anyhow::Result<Self> {
+        Self::start_services(netns, address, directory, more, "")
+    }
+
+    /// The same with further lines for its main.cf and its master.cf.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_services(
+        netns: &Netns,
+        address: SocketAddr,
+        directory: &Path,
+        main: &str,
+        master: &str,
+    ) -> anyhow::Result<Self> {
         let home = directory.join(format!("postfix-{}", address.port()));
         let config = home.join("etc");
         make_queue(&home)?;
         fs::create_dir(&config)?;
         let certificate = make_certificate(&config)?;
         let log = home.join("log/postfix.log");
-        fs::write(config.join("main.cf"), main_cf(&home, &log) + more)?;
-        fs::write(config.join("master.cf"), master_cf(address))?;
+        fs::write(config.join("main.cf"), main_cf(&home, &log) + main)?;
+        fs::write(config.join("master.cf"), master_cf(address) + master)?;
 
         let mut command = netns.command("/usr/lib/postfix/sbin/master");
         // -d: stay in the foreground.

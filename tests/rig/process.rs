@@ -147,6 +147,15 @@ impl Daemon {
         .with_context(|| format!("log of {}:\n{}", self.name, self.log_tail()))
     }
 
+    /// Waits until it has ended by itself, with whatever status.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+        wait::until(limit, &format!("end of {}", self.name), || Ok(self.child.try_wait()?))
+    }
+
     /// The last lines it has written.
     #[must_use]
     pub fn log_tail(&self) -> String {

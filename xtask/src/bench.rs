@@ -4,14 +4,22 @@
 //! on all of them; what counts is the ratio of a row to its yardstick, never a number alone.
 
 mod bulk;
+mod chart;
+mod crowd;
+mod growth;
 mod idle;
+mod inspect;
+mod instant;
+mod latency;
 mod packet;
+mod peer;
+pub(crate) mod profile;
 mod report;
 mod splice;
+mod syn;
 mod usage;
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -23,40 +31,68 @@ use report::Report;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Family {
+    /// Messages through the inspect lane, and how long commands and messages take, beside other proxies.
+    Inspect,
     /// Octets that pass unread: the engines of the splice lane, HAProxy, plain forwarding.
     Splice,
-    /// Sessions in which nothing passes: sockets and memory, by engine.
+    /// Sessions in which nothing passes: memory in the inspect lane; sockets and memory behind STARTTLS,
+    /// by engine.
     Idle,
     /// The kernel program: nanoseconds by the packet, instructions of the verifier, memory of entries.
     Packet,
+    /// New sessions, and the SYNs of a client that is locked.
+    Syn,
+    /// What a session costs with more lane rules, more sessions, longer messages.
+    Growth,
     /// Everything.
     All,
 }
 
-/// Measures `family` and prints a table; `json` gets the same for machines.
-pub(crate) fn run(family: Family, quick: bool, json: Option<&Path>) -> anyhow::Result<()> {
-    if !machine::is_root() {
-        bail!("the bench makes network namespaces and loads an eBPF program: run it as root");
-    }
-    setup::all()?;
+/// How to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Fewer and shorter rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Write the results to this file, for machines.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw a chart of each family into this folder, as SVG.
+    #[arg(long, value_name = "FOLDER")]
+    charts: Option<PathBuf>,
+    /// Measure this binary of the gateway, and build none: to compare versions.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// Measures `family`, prints a table and writes what else is wanted.
+pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
+    let Options { quick, json, charts, binary } = options;
+    let quick = *quick;
+    let binary = prepare(binary.as_deref())?;
     setup::peers()?;
-    ebpf::build()?;
-    step::run(
-        "build the gateway, optimized",
-        &mut step::cargo(&["build", "--release", "--package", "gateway"]),
-    )?;
     let interrupt = Interrupt::catch()?;
-    let binary = step::target().join("release/gateway");
     let mut reports: Vec<Report> = Vec::new();
     let wanted = |one| family == one || family == Family::All;
+    if wanted(Family::Inspect) {
+        reports.push(inspect::run(&binary, quick, &interrupt)?);
+        reports.extend(latency::run(&binary, quick, &interrupt)?);
+    }
     if wanted(Family::Splice) {
         reports.push(splice::run(&binary, quick, &interrupt)?);
     }
     if wanted(Family::Idle) {
+        reports.push(crowd::run(&binary, quick, &interrupt)?);
         reports.push(idle::run(&binary, quick, &interrupt)?);
     }
     if wanted(Family::Packet) {
         reports.extend(packet::run(quick)?);
+    }
+    if wanted(Family::Syn) {
+        reports.extend(syn::run(&binary, quick, &interrupt)?);
+    }
+    if wanted(Family::Growth) {
+        reports.extend(growth::run(&binary, quick, &interrupt)?);
     }
     for report in &reports {
         for line in report.table() {
@@ -67,10 +103,29 @@ pub(crate) fn run(family: Family, quick: bool, json: Option<&Path>) -> anyhow::R
         let text = report::json(&reports);
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if let Some(folder) = charts {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for report in &reports {
+            chart::write(report, folder)?;
+        }
+    }
     Ok(())
 }
 
-/// Whether `program` can be run here.
-fn is_there(program: &str) -> bool {
-    Command::new(program).arg("-v").output().is_ok_and(|output| output.status.success())
+/// Installs what measuring needs, and builds what is measured unless it is `given`; returns the gateway's
+/// binary.
+fn prepare(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if !machine::is_root() {
+        bail!("the bench makes network namespaces and loads an eBPF program: run it as root");
+    }
+    setup::all()?;
+    if let Some(given) = given {
+        return given.canonicalize().with_context(|| format!("no binary {}", given.display()));
+    }
+    ebpf::build()?;
+    step::run(
+        "build the gateway, optimized",
+        &mut step::cargo(&["build", "--release", "--package", "gateway"]),
+    )?;
+    Ok(step::target().join("release/gateway"))
 }

@@ -66,12 +66,20 @@ enum Verb {
         /// What to measure.
         #[arg(value_enum, default_value = "all")]
         family: bench::Family,
-        /// Fewer and shorter rounds.
-        #[arg(long)]
-        quick: bool,
-        /// Write the results to this file, for machines.
+        #[command(flatten)]
+        options: bench::Options,
+    },
+    /// Watch the gateway under load: a flame graph, and its system calls for one message.
+    Profile {
+        /// What it does meanwhile.
+        #[arg(value_enum, default_value = "inspect")]
+        load: bench::profile::Work,
+        /// Where the flame graph goes.
+        #[arg(long, value_name = "FILE", default_value = "target/inspect.svg")]
+        output: std::path::PathBuf,
+        /// Watch this binary of the gateway, and build none.
         #[arg(long, value_name = "FILE")]
-        json: Option<std::path::PathBuf>,
+        binary: Option<std::path::PathBuf>,
     },
     /// Build the gateway and run it: `cargo xtask run -- run -c FILE`.
     Run {
@@ -93,7 +101,8 @@ fn main() -> ExitCode {
         Verb::Test => test::run(),
         Verb::Ci { checks_only } => ci::run(checks_only),
         Verb::Soak { gigabytes } => soak::run(gigabytes),
-        Verb::Bench { family, quick, json } => bench::run(family, quick, json.as_deref()),
+        Verb::Bench { family, options } => bench::run(family, &options),
+        Verb::Profile { load, output, binary } => bench::profile::run(load, &output, binary.as_deref()),
         Verb::Run { unprivileged, arguments } => run::run(unprivileged, &arguments),
     };
     match done {

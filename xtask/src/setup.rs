@@ -20,7 +20,18 @@ pub(crate) fn all() -> anyhow::Result<()> {
 /// Installs what the bench compares the gateway with.
 pub(crate) fn peers() -> anyhow::Result<()> {
     if packages_wanted() {
-        packages::install(&[Group::new("a peer for the bench", &["haproxy"])])?;
+        packages::install(&[
+            Group::new("peers for the bench", &["haproxy", "nginx-light", "libnginx-mod-stream"]),
+            Group::new("filtering peers for the bench", &["postfix", "proxsmtp", "clamdscan"]),
+        ])?;
+    }
+    Ok(())
+}
+
+/// Installs what `cargo xtask profile` watches the gateway with.
+pub(crate) fn profilers() -> anyhow::Result<()> {
+    if packages_wanted() {
+        packages::install(&[Group::new("profilers", &["linux-perf", "strace"])])?;
     }
     Ok(())
 }

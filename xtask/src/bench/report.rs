@@ -18,6 +18,9 @@ pub(crate) struct Report {
 /// One thing measured in every round.
 #[derive(Debug)]
 pub(crate) struct Row {
+    /// What it is compared within: rows of the same group were measured under the same load. Empty
+    /// where a family has but one.
+    pub(crate) group: String,
     /// Its name.
     pub(crate) name: String,
     /// A value for each round.
@@ -38,7 +41,18 @@ pub(crate) struct Fact {
 impl Row {
     /// A row that has no values yet.
     pub(crate) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), values: Vec::new(), facts: Vec::new() }
+        Self { group: String::new(), name: name.into(), values: Vec::new(), facts: Vec::new() }
+    }
+
+    /// A row of a group.
+    pub(crate) fn within(group: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { group: group.into(), ..Self::new(name) }
+    }
+
+    /// Its group and its name, as machines find it: `new-64.gateway`.
+    pub(crate) fn path(&self) -> String {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        format!("{}{dot}{}", self.group, self.name)
     }
 
     /// Adds what was measured in one round.
@@ -49,15 +63,17 @@ impl Row {
         }
     }
 
-    fn median(&self) -> f64 {
+    /// What as many rounds are below as above.
+    pub(super) fn median(&self) -> f64 {
         median(&self.values)
     }
 }
 
 impl Report {
     /// A row's median over the yardstick's, of the same round each.
-    fn ratio(&self, row: &Row) -> f64 {
-        let Some(yardstick) = self.rows.iter().find(|other| other.name == self.yardstick) else {
+    pub(super) fn ratio(&self, row: &Row) -> f64 {
+        let is_yardstick = |other: &&Row| other.group == row.group && other.name == self.yardstick;
+        let Some(yardstick) = self.rows.iter().find(is_yardstick) else {
             return f64::NAN;
         };
         let ratios: Vec<_> =
@@ -79,14 +95,15 @@ impl Report {
         let facts: Vec<Fact> =
             self.rows.first().map_or_else(Vec::new, |row| row.facts.iter().map(|(fact, _)| *fact).collect());
         let headings: String = facts.iter().map(|fact| format!(" {:>16}", fact.heading)).collect();
-        lines.push(format!("{:<16} {:>10} {:>20} {:>7}{headings}", "", "median", "spread", "ratio"));
+        let width = self.rows.iter().map(|row| row.path().len()).max().unwrap_or(0).max(16);
+        lines.push(format!("{:<width$} {:>10} {:>20} {:>7}{headings}", "", "median", "spread", "ratio"));
         for row in &self.rows {
             let (low, high) = spread(&row.values);
             let facts: String =
                 row.facts.iter().map(|(_, values)| format!(" {:>16.3}", median(values))).collect();
             lines.push(format!(
-                "{:<16} {:>10.2} {:>20} {:>7.2}{facts}",
-                row.name,
+                "{:<width$} {:>10.2} {:>20} {:>7.2}{facts}",
+                row.path(),
                 row.median(),
                 format!("{low:.2} to {high:.2}"),
                 self.ratio(row),
@@ -96,36 +113,41 @@ impl Report {
     }
 }
 
-/// All families as one object: `splice.handoff.ratio` and so on.
+/// All families as one object: `splice.handoff.ratio`, `inspect.new-64.gateway.ratio` and so on.
 pub(crate) fn json(reports: &[Report]) -> String {
-    let families: Map<String, Value> = reports
-        .iter()
-        .map(|report| {
-            let rows: Map<String, Value> = report
-                .rows
-                .iter()
-                .map(|row| {
-                    let (low, high) = spread(&row.values);
-                    let mut value = json!({
-                        "unit": report.unit,
-                        "median": row.median(),
-                        "spread": [low, high],
-                        "ratio": report.ratio(row),
-                        "rounds": row.values,
-                    });
-                    for (fact, values) in &row.facts {
-                        value[fact.key] = json!(median(values));
-                    }
-                    (row.name.clone(), value)
-                })
-                .collect();
-            (report.family.to_owned(), Value::Object(rows))
-        })
-        .collect();
+    let mut families = Map::new();
+    for report in reports {
+        let family = object(&mut families, report.family);
+        for row in &report.rows {
+            let (low, high) = spread(&row.values);
+            let mut value = json!({
+                "unit": report.unit,
+                "median": row.median(),
+                "spread": [low, high],
+                "ratio": report.ratio(row),
+                "rounds": row.values,
+            });
+            for (fact, values) in &row.facts {
+                value[fact.key] = json!(median(values));
+            }
+            let group = if row.group.is_empty() { &mut *family } else { object(family, &row.group) };
+            group.insert(row.name.clone(), value);
+        }
+    }
     format!("{:#}\n", Value::Object(families))
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The object of this name within another, made when it is not there.
+fn object<'m>(within: &'m mut Map<String, Value>, name: &str) -> &'m mut Map<String, Value> {
+    let value = within.entry(name).or_insert_with(|| Value::Object(Map::new()));
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("it was made one")
+}
+
+/// The value that as many are below as above.
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -136,7 +158,8 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-fn spread(values: &[f64]) -> (f64, f64) {
+/// The least and the most.
+pub(super) fn spread(values: &[f64]) -> (f64, f64) {
     let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
     (fold(f64::min), fold(f64::max))
 }
@@ -167,6 +190,21 @@ mod tests {
         let read: Value = serde_json::from_str(&json(&[report()])).unwrap();
         assert_eq!(read["splice"]["copy"]["ratio"], 0.4);
         assert_eq!(read["splice"]["forwarding"]["unit"], "Gbit/s");
+    }
+
+    #[test]
+    fn a_group_has_its_own_yardstick() {
+        let row = |group: &str, name: &str, value| Row { values: vec![value], ..Row::within(group, name) };
+        let rows = vec![
+            row("new-8", "haproxy", 100.0),
+            row("new-8", "gateway", 90.0),
+            row("new-64", "haproxy", 200.0),
+            row("new-64", "gateway", 220.0),
+        ];
+        let report = Report { family: "inspect", unit: "messages/s", yardstick: "haproxy", rows };
+        let read: Value = serde_json::from_str(&json(&[report])).unwrap();
+        assert_eq!(read["inspect"]["new-8"]["gateway"]["ratio"], 0.9);
+        assert_eq!(read["inspect"]["new-64"]["gateway"]["ratio"], 1.1);
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! Octets that pass unread: what each way of moving them costs, beside plain forwarding.
 
-use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use gateway_tests::gateway::{Gateway, Settings};
+use anyhow::Context as _;
+use gateway_tests::gateway::Settings;
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::process::Daemon;
-use gateway_tests::{process, wait};
-use nix::unistd::Pid;
+use gateway_tests::process;
 
 use super::bulk::{self, Session};
+use super::peer::{self, Means, Peer, Running};
 use super::report::{Fact, Report, Row};
 use super::usage;
 use crate::interrupt::Interrupt;
@@ -28,26 +25,34 @@ const PROCESSES: Fact = Fact { heading: "of processes", key: "process_cpu_second
 /// Ways through the router, in the order of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    Forwarding,
-    Gateway(&'static str),
-    Haproxy,
+    Peer(Peer),
+    Engine(&'static str),
 }
 
 impl Way {
     const ALL: [Self; 5] = [
-        Self::Forwarding,
-        Self::Gateway("handoff"),
-        Self::Gateway("splice"),
-        Self::Gateway("copy"),
-        Self::Haproxy,
+        Self::Peer(Peer::Forwarding),
+        Self::Engine("handoff"),
+        Self::Engine("splice"),
+        Self::Engine("copy"),
+        Self::Peer(Peer::Haproxy),
     ];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Forwarding => "forwarding",
-            Self::Gateway(engine) => engine,
-            Self::Haproxy => "haproxy",
+            Self::Peer(peer) => peer.name(),
+            Self::Engine(engine) => engine,
         }
+    }
+
+    /// Starts it on the lab's router.
+    fn start(self, lab: &Lab, binary: &Path) -> anyhow::Result<Running> {
+        let (peer, splice) = match self {
+            Self::Peer(peer) => (peer, Vec::new()),
+            Self::Engine(engine) => (Peer::Gateway, vec![("engine", engine)]),
+        };
+        let settings = Settings { splice, ..Settings::default() };
+        peer.start(lab, &Means { binary, settings: &settings, clamd_conf: None })
     }
 }
 
@@ -58,11 +63,6 @@ pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
     for round in 1..=rounds {
         for (way, row) in Way::ALL.iter().zip(&mut rows) {
             interrupt.check()?;
-            if *way == Way::Haproxy && !super::is_there("haproxy") {
-                bail!(
-                    "haproxy is not there: `cargo xtask bench` installs it, unless XTASK_NO_PACKAGES is set"
-                );
-            }
             say::line(&format!("round {round} of {rounds}: {}", way.name()));
             measure(*way, binary, span, row).with_context(|| format!("{} in round {round}", way.name()))?;
         }
@@ -74,11 +74,11 @@ pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
 fn measure(way: Way, binary: &Path, span: Duration, row: &mut Row) -> anyhow::Result<()> {
     let lab = Lab::new()?;
     bulk::serve(lab.server(), Family::V4.smtp())?;
-    let means = Means::start(way, &lab, binary)?;
-    let handed_off = || Ok(way != Way::Gateway("handoff") || sockets(&lab)? == 0);
+    let _running = way.start(&lab, binary)?;
+    let handed_off = || Ok(way != Way::Engine("handoff") || sockets(&lab)? == 0);
     let session = Session::open(lab.client(), Family::V4.smtp(), handed_off)?;
     row.add(SOCKETS, number(sockets(&lab)?)?);
-    let processes = means.processes()?;
+    let processes = peer::processes(&lab)?;
     let before = (usage::machine()?, usage::processes(&processes)?);
     let (octets, took) = session.burst(span)?;
     let machine = usage::machine()?.saturating_sub(before.0);
@@ -89,56 +89,6 @@ fn measure(way: Way, binary: &Path, span: Duration, row: &mut Row) -> anyhow::Re
     row.add(MACHINE, machine.as_secs_f64() / gigabytes);
     row.add(PROCESSES, own.as_secs_f64() / gigabytes);
     Ok(())
-}
-
-/// What runs on the router.
-enum Means {
-    Nothing,
-    Gateway(Gateway),
-    Haproxy(Daemon),
-}
-
-impl Means {
-    /// Its processes.
-    fn processes(&self) -> anyhow::Result<Vec<Pid>> {
-        Ok(match self {
-            Self::Nothing => Vec::new(),
-            Self::Gateway(gateway) => vec![gateway.daemon().pid(), gateway.proxy()?],
-            Self::Haproxy(daemon) => vec![daemon.pid()],
-        })
-    }
-
-    fn start(way: Way, lab: &Lab, binary: &Path) -> anyhow::Result<Self> {
-        match way {
-            Way::Forwarding => Ok(Self::Nothing),
-            Way::Gateway(engine) => {
-                let settings = Settings { splice: vec![("engine", engine)], ..Settings::default() };
-                Gateway::start_binary(binary, lab, &settings, &[]).map(Self::Gateway)
-            }
-            Way::Haproxy => haproxy(lab).map(Self::Haproxy),
-        }
-    }
-}
-
-/// HAProxy as a TCP proxy that splices where it sees fit, reached by a redirect.
-fn haproxy(lab: &Lab) -> anyhow::Result<Daemon> {
-    let mut config = String::new();
-    writeln!(config, "global\n    maxconn 100\ndefaults\n    mode tcp\n    option splice-auto")?;
-    writeln!(config, "    timeout connect 5s\n    timeout client 60s\n    timeout server 60s")?;
-    writeln!(config, "listen smtp\n    bind :10025\n    server smtp {}", Family::V4.smtp())?;
-    let path = lab.directory().join("haproxy.cfg");
-    fs::write(&path, config)?;
-    let rules = "add table ip bench; \
-                 add chain ip bench prerouting { type nat hook prerouting priority dstnat; }; \
-                 add rule ip bench prerouting iifname lan0 tcp dport 25 redirect to :10025";
-    process::done(lab.router().command("nft").arg(rules))?;
-    let mut command = lab.router().command("haproxy");
-    let daemon = Daemon::start("haproxy", lab.directory(), command.arg("-db").arg("-f").arg(path))?;
-    wait::until(Duration::from_secs(10), "HAProxy's start", || {
-        let listening = process::done(lab.router().command("ss").args(["-Hltn", "sport = :10025"]))?;
-        Ok((!listening.trim().is_empty()).then_some(()))
-    })?;
-    Ok(daemon)
 }
 
 /// TCP connections of the router.

@@ -22,14 +22,16 @@ pub(super) fn machine() -> anyhow::Result<Duration> {
     Ok(ticks(&line.split_whitespace().collect::<Vec<_>>(), &[1, 2, 3, 6, 7]))
 }
 
-/// Time that these processes have spent, in the kernel too (`proc_pid_stat(5)`).
+/// Time that these processes have spent, in the kernel too, and those of their children that have
+/// ended (`proc_pid_stat(5)`).
 pub(super) fn processes(pids: &[Pid]) -> anyhow::Result<Duration> {
     pids.iter().try_fold(Duration::ZERO, |sum, pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name, in brackets, may have spaces.
         let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
-        // utime and stime are the 14th and 15th field, the first behind the name is the third.
-        Ok(sum + ticks(&rest.split_whitespace().collect::<Vec<_>>(), &[11, 12]))
+        // utime, stime, cutime and cstime are the 14th to 17th field, the first behind the name is the
+        // third.
+        Ok(sum + ticks(&rest.split_whitespace().collect::<Vec<_>>(), &[11, 12, 13, 14]))
     })
 }
 
