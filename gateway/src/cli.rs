@@ -16,6 +16,7 @@ mod helper;
 mod import;
 mod lock;
 mod proxy;
+mod queue;
 mod quota;
 mod reload;
 mod run;
@@ -51,6 +52,8 @@ enum Command {
     Clients(clients::Args),
     /// Show what clients have used of their quotas, and change what they may.
     Quota(quota::Args),
+    /// Show mail in the queue, and say what becomes of it.
+    Queue(queue::Args),
     /// Watch the running gateway.
     Top(top::Args),
     /// Have the running gateway read its configuration again.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args),
         Command::Clients(args) => clients::run(&args),
         Command::Quota(args) => quota::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Stop(args) => stop::run(&args),

@@ -5,8 +5,10 @@
 //! session's bytes and decides nothing: it shows what others keep and rings their bells.
 
 pub mod client;
+mod gauges;
 mod locks;
 pub mod peer;
+mod queue;
 mod quotas;
 pub mod request;
 pub mod server;

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::control::{self, Control, ScannerHealth};
+use crate::delivery::office::Office;
 use crate::handoff::kernel::Kernel;
 use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
@@ -31,15 +32,19 @@ use crate::store::{News, Store};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
 use crate::under_way::{Place, places};
 
+mod deliveries;
 mod link;
 mod settings;
 
+use deliveries::Deliveries;
 use link::{FlowNews, KernelRequests, Operator, Parted};
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
 /// How long open sessions may go on after the gateway was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long deliveries under way may take then; those that are cut off are made again.
+const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 /// How long sessions may take to say good-bye after that.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long requests of operators that are under way may hold up a successor.
@@ -109,6 +114,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let shared = settings::shared(&config).await?;
     let (redis, shared_learnt) = shared.unzip();
     let queue = settings::queue(&config).await?;
+    let deliveries = Deliveries::start(&config, queue.as_ref(), &telemetry)?;
     let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
@@ -170,7 +176,14 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, answers_over) = places();
-    let view = Arc::new(control_view(&context, (store.clone(), redis.clone()), name, datapath, operator));
+    let view = Arc::new(control_view(
+        &context,
+        (store.clone(), redis.clone()),
+        deliveries.office(),
+        name,
+        datapath,
+        operator,
+    ));
     let shown = Arc::clone(&view);
     let served = Arc::clone(&context);
     let state = move || shown.state_text(&served.settings.load().config.state_file);
@@ -183,8 +196,9 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         });
     }
 
+    let office = deliveries.office();
     let reload = |config: Result<Config, String>| {
-        let result = config.and_then(|config| reload(config, &context, &logging));
+        let result = config.and_then(|config| reload(config, &context, office.as_deref(), &logging));
         match &result {
             Ok(()) => telemetry.note_reload(clock::wall()),
             Err(_) => telemetry.count(Counter::ReloadRefused),
@@ -221,10 +235,13 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
         // No more flows; those under way may end in good order.
         accepting.shutdown().await;
         context.direct.leave_all();
+        deliveries.stop();
         drain(&context, stop, parted == Parted::Lost).await;
         keeping.shutdown().await;
         context.locks.close().await;
     }
+    // Those of a predecessor go on until its last session is over: nobody else has its mail before.
+    deliveries.over().await;
     // Also what a process has counted that drains beside its successor.
     context.quotas.flush().await;
     answering.shutdown().await;
@@ -267,12 +284,22 @@ async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context
 }
 
 /// Puts a changed configuration in force for sessions to come.
-fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), String> {
+fn reload(
+    config: Config,
+    context: &Context,
+    office: Option<&Office>,
+    logging: &Logging,
+) -> Result<(), String> {
+    let setup =
+        office.map(|_| deliveries::setup(&config)).transpose().map_err(|error| format!("{error:#}"))?;
     let log = config.log.clone();
     let quotas = config.quotas.clone();
     let settings =
         settings::make(config, &context.telemetry, &context.quotas).map_err(|error| error.to_string())?;
     logging.reload(&log).map_err(|error| error.to_string())?;
+    if let Some((office, setup)) = office.zip(setup) {
+        office.setup.store(Arc::new(setup));
+    }
     context.locks.set_rules(settings.config.locks.clone());
     context.quotas.set_rules(quotas);
     context.settings.store(Arc::new(settings));
@@ -283,6 +310,7 @@ fn reload(config: Config, context: &Context, logging: &Logging) -> Result<(), St
 fn control_view(
     context: &Arc<Context>,
     (store, shared): (Store, Option<Store>),
+    deliveries: Option<Arc<Office>>,
     name: String,
     datapath: watch::Receiver<ipc::DatapathStatus>,
     operator: Operator,
@@ -296,6 +324,7 @@ fn control_view(
         quotas: Arc::clone(&context.quotas),
         store,
         shared,
+        deliveries,
         lock_defaults: Box::new({
             let context = Arc::clone(context);
             move || context.settings.load().config.locks.clone()

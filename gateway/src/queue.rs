@@ -242,6 +242,13 @@ impl Queue {
         }
     }
 
+    /// Takes one message, whether it is due or not; says whether nobody else has it. To be given back as one that was
+    /// taken.
+    #[must_use]
+    pub fn claim(&self, id: QueueId) -> bool {
+        self.inner.index().claim(id)
+    }
+
     /// Gives a message back that was taken: it is due again at `due`. One that an operator has held meanwhile stays
     /// held.
     pub fn defer(&self, id: QueueId, due: SystemTime) {

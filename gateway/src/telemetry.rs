@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::config::file::Log;
+use crate::delivery::record::{Ending, Record};
 use crate::handoff::Engine;
 use crate::intercept::identity::Identity;
 use crate::outcome::{Cause, EnvelopeRecord, MessageRecord, SessionRecord};
+use crate::queue::QueueId;
 
 pub mod counter;
 mod datagram;
@@ -162,6 +164,30 @@ impl Telemetry {
             recipients_refused = record.recipients_refused,
             reply = redaction.text(&record.reply).as_ref(),
             "envelope"
+        );
+    }
+
+    /// Counts what became of one recipient of a message in the queue, and writes it with the names that Postfix has
+    /// for it.
+    pub fn delivery(&self, id: QueueId, record: &Record) {
+        self.count(Counter::Delivery(record.ending));
+        let redaction = self.redaction.load();
+        let accepted = record.ending != Ending::Bounced;
+        let shown = |address: &str| redaction.recipients(&[address.to_owned()], 1, accepted);
+        let changed = !record.original_to.is_empty() && !record.original_to.eq_ignore_ascii_case(&record.to);
+        tracing::info!(
+            target: "gateway::delivery",
+            id = %id,
+            to = shown(&record.to),
+            orig_to = if changed { shown(&record.original_to) } else { None },
+            relay = record.relay.as_deref().unwrap_or("none"),
+            conn_use = (record.connection_use > 1).then_some(record.connection_use),
+            delay = record.delay(),
+            delays = record.parts(),
+            dsn = %record.status,
+            status = record.ending.name(),
+            reason = redaction.text(&record.reason).as_ref(),
+            "delivery"
         );
     }
 

@@ -18,6 +18,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+mod queue;
+
 use super::request::{
     AskedUpgrade, Exemption, Killed, LockList, Log, NewLock, OldLock, OwnQuotas, Problem, QuotaList,
     QuotaQuery, QuotasReset, Reloaded, ResetQuotas, Sessions, Status, Stopping, Unlocked, VERSION, Version,
@@ -290,10 +292,20 @@ impl Client {
         body: Bytes,
         time: Duration,
     ) -> Result<T, Error> {
+        let body = self.answer(method, path, body, time).await?;
+        serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()))
+    }
+
+    /// An answer that is no JSON.
+    async fn octets(&self, path: &str, time: Duration) -> Result<Vec<u8>, Error> {
+        self.answer(Method::GET, path, Bytes::new(), time).await.map(Into::into)
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Bytes, time: Duration) -> Result<Bytes, Error> {
         let answer = tokio::time::timeout(time, self.exchange(method, path, body));
         let (status, body) = answer.await.map_err(|_| Error::Timeout(time))??;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()));
+            return Ok(body);
         }
         let problem = serde_json::from_slice(&body).map_err(|_| {
             Error::Broken(format!("status {status}, and no explanation in version {VERSION}"))

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub mod queue;
+
 use crate::config::file::{LockAction, LockCause, Network};
 use crate::intercept::flow::SessionId;
 use crate::ipc::DatapathStatus;

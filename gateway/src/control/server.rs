@@ -29,12 +29,13 @@ use tracing::{debug, info};
 
 use super::peer::Peer;
 use super::request::{
-    AskedUpgrade, Circuit, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED,
-    ScannerHealth, ScannerState, Sessions, StateHealth, Status, Stopping, VERSION, Version,
+    AskedUpgrade, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth,
+    Sessions, StateHealth, Status, Stopping, VERSION, Version,
 };
-use super::{locks, quotas, state_file};
+use super::{locks, queue, quotas, state_file};
 use crate::clock;
 use crate::config::file as config;
+use crate::delivery::office::Office;
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::SessionId;
 use crate::ipc::{DatapathStatus, Upgraded};
@@ -42,7 +43,6 @@ use crate::locks::Locks;
 use crate::quota::Quotas;
 use crate::session::table::{SessionTable, Stage};
 use crate::store::{Health, Store};
-use crate::telemetry::scrape::Gauge;
 use crate::telemetry::{Telemetry, Trouble};
 use crate::under_way::Place;
 
@@ -96,6 +96,8 @@ pub struct Control {
     pub store: Store,
     /// Where several gateways count together.
     pub shared: Option<Store>,
+    /// The queue and what empties it; none where no folder is named for it.
+    pub deliveries: Option<Arc<Office>>,
     /// What is configured for locks.
     pub lock_defaults: AskLockDefaults,
     /// Counters, rates and recent lines.
@@ -205,6 +207,14 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/locks/exempt", post(locks::exempt))
         .route("/v1/quotas/set", post(quotas::set))
         .route("/v1/quotas/reset", post(quotas::reset))
+        .route("/v1/queue/{id}", get(queue::show))
+        .route("/v1/queue/{id}/content", get(queue::content))
+        .route("/v1/queue/retry", post(queue::retry))
+        .route("/v1/queue/hold", post(queue::hold))
+        .route("/v1/queue/release", post(queue::release))
+        .route("/v1/queue/delete", post(queue::delete))
+        .route("/v1/queue/requeue", post(queue::requeue))
+        .route("/v1/queue/flush", post(queue::flush))
         .route("/v1/upgrade", post(upgrade))
         .route("/v1/stop/keep-flows", post(stop_and_keep))
         .route("/v1/stop/drop-flows", post(stop_and_drop))
@@ -217,6 +227,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/log", get(log))
         .route("/v1/locks", get(locks::list))
         .route("/v1/quotas", get(quotas::list))
+        .route("/v1/queue", get(queue::list))
         .route("/metrics", get(metrics))
         .merge(changes)
         .fallback(unknown)
@@ -360,7 +371,7 @@ async fn unknown(uri: Uri) -> Response {
             "use the client of the release that runs, or restart the gateway after an upgrade",
         ),
         Some(_) | None => {
-            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/clients, /v1/locks, /v1/quotas, /v1/log, /metrics";
+            let hint = "requests are /v1/version, /v1/status, /v1/sessions, /v1/clients, /v1/locks, /v1/quotas, /v1/queue, /v1/log, /metrics";
             problem(StatusCode::NOT_FOUND, "no such request".to_owned(), hint)
         }
     }
@@ -430,118 +441,5 @@ impl Control {
             alone: shared.and_then(reason),
             dropped,
         }
-    }
-
-    fn gauges(&self) -> Vec<Gauge> {
-        let datapath = self.datapath.borrow().clone();
-        let scanners = (self.scanners)();
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let by_scanner = |value: &dyn Fn(&ScannerHealth) -> u64| {
-            scanners.iter().map(|scanner| (vec![("scanner", scanner.name.clone())], value(scanner))).collect()
-        };
-        vec![
-            Gauge {
-                name: "gateway_sessions_open",
-                help: "Open sessions.",
-                kind: "gauge",
-                values: vec![(vec![], count(self.sessions.len()))],
-            },
-            Gauge {
-                name: "gateway_locks",
-                help: "Networks and identities that are held off, by what becomes of their new flows.",
-                kind: "gauge",
-                values: self
-                    .locks
-                    .by_action()
-                    .map(|(action, count)| (vec![("action", action.name().to_owned())], count))
-                    .to_vec(),
-            },
-            Gauge {
-                name: "gateway_state_store_up",
-                help: "1 while what is known of clients outlives the process.",
-                kind: "gauge",
-                values: vec![(vec![], u64::from(self.store.health() == Health::Kept))],
-            },
-            Gauge {
-                name: "gateway_redis_up",
-                help: "1 while this gateway counts together with others; absent without state: redis.",
-                kind: "gauge",
-                values: self
-                    .shared
-                    .iter()
-                    .map(|shared| (vec![], u64::from(shared.health() == Health::Kept)))
-                    .collect(),
-            },
-            Gauge {
-                name: "gateway_quota_clients",
-                help: "Clients whose use is kept in mind.",
-                kind: "gauge",
-                values: vec![(vec![], count(self.quotas.len()))],
-            },
-            Gauge {
-                name: "gateway_quota_clients_forgotten_total",
-                help: "Clients whose use was forgotten for want of room: quotas.table-size.",
-                kind: "counter",
-                values: vec![(vec![], self.quotas.evicted())],
-            },
-            Gauge {
-                name: "gateway_scanner_up",
-                help: "1 while the scanner answers.",
-                kind: "gauge",
-                values: by_scanner(&|scanner| u64::from(scanner.state == ScannerState::Up)),
-            },
-            Gauge {
-                name: "gateway_scanner_busy",
-                help: "Scans under way.",
-                kind: "gauge",
-                values: by_scanner(&|scanner| count(scanner.busy)),
-            },
-            Gauge {
-                name: "gateway_scanner_circuit_open",
-                help: "1 while the circuit breaker keeps scans from the scanner.",
-                kind: "gauge",
-                values: by_scanner(&|scanner| u64::from(scanner.circuit != Circuit::Closed)),
-            },
-            Gauge {
-                name: "gateway_datapath_packets_total",
-                help: "Packets the eBPF program saw, by what it did and why.",
-                kind: "counter",
-                values: datapath
-                    .packets
-                    .into_iter()
-                    .map(|(reason, packets)| (vec![("reason", reason)], packets))
-                    .collect(),
-            },
-            Gauge {
-                name: "gateway_datapath_interfaces",
-                help: "Interfaces the eBPF program is attached to.",
-                kind: "gauge",
-                values: vec![(vec![], count(datapath.interfaces.len()))],
-            },
-            Gauge {
-                name: "gateway_proxy_restarts_total",
-                help: "Restarts of the proxy process.",
-                kind: "counter",
-                values: vec![(vec![], datapath.proxy_restarts)],
-            },
-            Gauge {
-                name: "gateway_draining_processes",
-                help: "Processes of before an upgrade that let their sessions end.",
-                kind: "gauge",
-                values: vec![(vec![], datapath.draining_processes)],
-            },
-            Gauge {
-                name: "gateway_draining_sessions",
-                help: "Open sessions of those processes.",
-                kind: "gauge",
-                values: vec![(vec![], datapath.draining_sessions)],
-            },
-            Gauge {
-                name: "gateway_info",
-                help: "Always 1; the release is a label.",
-                kind: "gauge",
-                values: vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1)],
-            },
-        ]
     }
 }

@@ -74,6 +74,7 @@ impl Served {
             quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), None, &mut contents)),
             store,
             shared: None,
+            deliveries: None,
             lock_defaults: Box::new(crate::config::file::Locks::default),
             name: "gw.example".to_owned(),
             sessions: Arc::clone(&table),

@@ -28,6 +28,18 @@ pub enum Kind {
     Success,
 }
 
+impl Kind {
+    /// One word for the log and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Delay { .. } => "delay",
+            Self::Success => "success",
+        }
+    }
+}
+
 /// What was done for a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

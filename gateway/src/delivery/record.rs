@@ -20,15 +20,27 @@ pub enum Ending {
     Undeliverable,
 }
 
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Ending {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Sent, Self::Deferred, Self::Bounced, Self::Deliverable, Self::Undeliverable];
+
+    /// One word for records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Sent => "sent",
             Self::Deferred => "deferred",
             Self::Bounced => "bounced",
             Self::Deliverable => "deliverable",
             Self::Undeliverable => "undeliverable",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -77,6 +89,22 @@ pub struct Record {
     pub reason: String,
 }
 
+impl Record {
+    /// How long it took in all, in seconds.
+    #[must_use]
+    pub fn delay(&self) -> String {
+        seconds(self.delays.total(), self.digits)
+    }
+
+    /// Where the time went: `a/b/c/d`, in seconds.
+    #[must_use]
+    pub fn parts(&self) -> String {
+        let Delays { queued, scheduled, connecting, transmitting } = self.delays;
+        let parts = [queued, scheduled, connecting, transmitting].map(|part| seconds(part, self.digits));
+        parts.join("/")
+    }
+}
+
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "to=<{}>", printable(&quoted(&self.to, true)))?;
@@ -87,12 +115,7 @@ impl fmt::Display for Record {
         if self.connection_use > 1 {
             write!(f, ", conn_use={}", self.connection_use)?;
         }
-        let Delays { queued, scheduled, connecting, transmitting } = self.delays;
-        write!(f, ", delay={}, delays=", seconds(self.delays.total(), self.digits))?;
-        for (number, part) in [queued, scheduled, connecting, transmitting].into_iter().enumerate() {
-            let divider = if number == 0 { "" } else { "/" };
-            write!(f, "{divider}{}", seconds(part, self.digits))?;
-        }
+        write!(f, ", delay={}, delays={}", self.delay(), self.parts())?;
         write!(f, ", dsn={}, status={} ({})", self.status, self.ending, printable(&self.reason))
     }
 }

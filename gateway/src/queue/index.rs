@@ -133,6 +133,19 @@ impl Index {
         taken
     }
 
+    /// Takes one message; says whether it is there and nobody has it.
+    pub(super) fn claim(&mut self, id: QueueId) -> bool {
+        let Some(standing) = self.messages.get(&id).map(|entry| entry.standing) else { return false };
+        if !self.taken.insert(id) {
+            return false;
+        }
+        // One that is held stays so for whoever counts.
+        if standing != Standing::Held {
+            self.unfile(id, standing);
+        }
+        true
+    }
+
     /// Takes a message back that somebody had taken; says where its record is, and whether it has this standing now:
     /// one that was held meanwhile stays so.
     pub(super) fn give_back(&mut self, id: QueueId, standing: Standing) -> Option<(SegmentId, bool)> {
@@ -299,8 +312,13 @@ mod tests {
         assert_eq!(index.counts(), Counts { ready: 0, deferred: 0, held: 1 });
         index.set_standing(id(1), Standing::Ready);
         assert_eq!(index.take(9, 9), [id(1)]);
+        assert!(!index.claim(id(1)));
+        index.give_back(id(1), Standing::Deferred(10));
+        assert!(index.claim(id(1)) && !index.claim(id(1)));
+        assert_eq!((index.take(99, 9), index.next_due()), (vec![], None));
         index.remove(id(1));
         assert_eq!(index.give_back(id(1), Standing::Ready), None);
+        assert!(!index.claim(id(1)));
     }
 
     #[test]

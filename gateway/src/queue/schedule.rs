@@ -211,6 +211,14 @@ impl<R: Clone> Schedule<R> {
         self.file(&key, now);
     }
 
+    /// The same for all destinations.
+    pub fn flush_all(&mut self, now: Instant) {
+        let keys: Vec<_> = self.destinations.keys().cloned().collect();
+        for key in keys {
+            self.flush(&key, now);
+        }
+    }
+
     /// When [`Self::next`] may have a delivery that it has not now, though none ends.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {

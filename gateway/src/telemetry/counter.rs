@@ -4,6 +4,8 @@
 
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
+use crate::delivery::dsn::Kind;
+use crate::delivery::record::Ending;
 use crate::dns;
 use crate::hooks::{Hook, Outcome};
 use crate::ipc::flow::Refusal;
@@ -58,6 +60,10 @@ pub enum Counter {
     Lookup(dns::Outcome),
     /// The SPF policy of a sender was asked.
     Spf(SpfResult),
+    /// It was decided what becomes of a recipient of a message in the queue, for now or for good.
+    Delivery(Ending),
+    /// A report on a message was made.
+    DeliveryReport(Kind),
     /// A ceiling was reached.
     Limit(Limit),
     /// A client was locked for what it has done.

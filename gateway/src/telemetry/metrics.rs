@@ -13,6 +13,8 @@ use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
+use crate::delivery::dsn::Kind as Report;
+use crate::delivery::record::Ending;
 use crate::dns;
 use crate::hooks::{self, Hook};
 use crate::ipc::flow::Refusal;
@@ -103,6 +105,10 @@ pub(super) struct Metrics {
     handoffs_refused: [AtomicU64; Refusal::ALL.len()],
     lookups: [AtomicU64; dns::Outcome::ALL.len()],
     spf: [AtomicU64; SpfResult::ALL.len()],
+    deliveries: [AtomicU64; Ending::ALL.len()],
+    failure_reports: AtomicU64,
+    delay_reports: AtomicU64,
+    success_reports: AtomicU64,
     limits: [AtomicU64; Limit::ALL.len()],
     locked: [AtomicU64; LockCause::ALL.len()],
     hooks: [[AtomicU64; hooks::Outcome::ALL.len()]; Hook::ALL.len()],
@@ -159,6 +165,10 @@ impl Metrics {
             Counter::HandoffRefused(refusal) => &self.handoffs_refused[refusal as usize],
             Counter::Lookup(outcome) => &self.lookups[outcome as usize],
             Counter::Spf(result) => &self.spf[result as usize],
+            Counter::Delivery(ending) => &self.deliveries[ending as usize],
+            Counter::DeliveryReport(Report::Failure) => &self.failure_reports,
+            Counter::DeliveryReport(Report::Delay { .. }) => &self.delay_reports,
+            Counter::DeliveryReport(Report::Success) => &self.success_reports,
             Counter::Limit(limit) => &self.limits[limit as usize],
             Counter::Reload => &self.reloads,
             Counter::ReloadRefused => &self.reloads_refused,
@@ -272,6 +282,20 @@ impl Metrics {
             "Senders whose SPF policy was asked, by result.",
             labelled(name, "result", cells),
         ));
+        let name = "gateway_deliveries_total";
+        let cells =
+            Ending::ALL.iter().map(|ending| (ending.name(), self.cell(Counter::Delivery(*ending)))).collect();
+        let help =
+            "Recipients of messages in the queue about whom a delivery decided, by what became of them.";
+        visit(Family::new(name, help, labelled(name, "status", cells)));
+        let name = "gateway_delivery_reports_total";
+        let cells = vec![
+            ("failure", &self.failure_reports),
+            ("delay", &self.delay_reports),
+            ("success", &self.success_reports),
+        ];
+        let help = "Reports on messages in the queue, to senders and postmasters.";
+        visit(Family::new(name, help, labelled(name, "kind", cells)));
         let name = "gateway_limits_hit_total";
         let cells =
             Limit::ALL.iter().map(|limit| (limit.name(), self.cell(Counter::Limit(*limit)))).collect();

@@ -26,6 +26,8 @@ pub enum Trouble {
     Injection,
     /// The original destination of a flow was not found.
     Destination,
+    /// Mail in the queue cannot be read, or what is to be put there cannot be written.
+    Queue,
     /// A lookup in the DNS failed, or a block list does not work.
     Dns,
     /// A script or a server of `on-lock` was not told of a lock, or has failed.
@@ -35,7 +37,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::ServerUnreachable,
         Self::ServerProtocol,
         Self::Scanner,
@@ -43,6 +45,7 @@ impl Trouble {
         Self::Full,
         Self::Injection,
         Self::Destination,
+        Self::Queue,
         Self::Dns,
         Self::Hook,
         Self::Internal,
@@ -59,6 +62,7 @@ impl Trouble {
             Self::Full => "full",
             Self::Injection => "injection",
             Self::Destination => "destination",
+            Self::Queue => "queue",
             Self::Dns => "dns",
             Self::Hook => "hook",
             Self::Internal => "internal",

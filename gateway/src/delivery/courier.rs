@@ -1,0 +1,446 @@
+//! One delivery: some recipients of one message, brought to one next hop.
+//!
+//! Owns the order of look-ups, connections and transactions, and what each recipient was told last. Which server is
+//! next is [`super::attempt`]'s to say; when it is tried again, and who hears of it, is for others.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::attempt::{Attempt, Rest, Step};
+use super::connection::{Connection, Target};
+use super::destination::Destination;
+use super::generic::Generic;
+use super::letter::Letter;
+use super::lookup;
+use super::next_hop::NextHop;
+use super::record::{Delays, Ending, Record};
+use super::route::{NoRoute, Route, Server};
+use super::transport::{Place, Setup, Transport};
+use crate::clock;
+use crate::dns::Resolver;
+use crate::queue::{Body, Envelope, QueueId, Recipient, Stored};
+use crate::smtp::client::{Delivery, DeliveryDone, Encoding, FailureKind, Outcome, Report, TlsLevel};
+use crate::smtp::client::{Failure, Origin};
+
+/// What is to be delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Errand {
+    /// The message.
+    pub(super) id: QueueId,
+    /// Places of recipients in its envelope.
+    pub(super) recipients: Vec<u32>,
+    /// Where it goes.
+    pub(super) next_hop: NextHop,
+    /// How old the message was when the schedule got it.
+    pub(super) queued: Duration,
+    /// When the schedule got it.
+    pub(super) scheduled: Instant,
+}
+
+/// What became of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fate {
+    /// Its place in the envelope.
+    pub(super) place: u32,
+    /// How the delivery ended for it.
+    pub(super) outcome: Outcome,
+    /// The server that said so, by name.
+    pub(super) remote: Option<String>,
+    /// The server reports to the sender by itself.
+    pub(super) server_reports: bool,
+}
+
+/// How a delivery ended.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    /// What became of each recipient.
+    pub(super) fates: Vec<Fate>,
+    /// Why the destination is in trouble, if it is.
+    pub(super) trouble: Option<Report>,
+    /// The content is not what was taken.
+    pub(super) damaged: bool,
+}
+
+/// Those who hear at once what became of recipients.
+pub(super) trait Hearer: Send + Sync {
+    /// The server has the message for this recipient.
+    fn sent(&self, place: u32);
+
+    /// All that is to be known of a recipient.
+    fn record(&self, record: &Record);
+}
+
+/// Delivers.
+pub(super) async fn deliver(
+    setup: &Setup,
+    resolver: &Resolver,
+    errand: Errand,
+    stored: &Stored,
+    hearer: &dyn Hearer,
+) -> Delivered {
+    let left = errand.recipients.clone();
+    let round = Round {
+        setup,
+        resolver,
+        stored,
+        hearer,
+        left,
+        said: BTreeMap::new(),
+        fates: Vec::new(),
+        began: clock::now(),
+        relay: None,
+        damaged: false,
+        errand,
+    };
+    Box::pin(round.run()).await
+}
+
+/// A delivery under way.
+struct Round<'r> {
+    setup: &'r Setup,
+    resolver: &'r Resolver,
+    stored: &'r Stored,
+    hearer: &'r dyn Hearer,
+    errand: Errand,
+    /// Recipients that no server has decided about for good.
+    left: Vec<u32>,
+    /// What they were told last.
+    said: BTreeMap<u32, Said>,
+    fates: Vec<Fate>,
+    began: Instant,
+    /// The last server that could be connected to.
+    relay: Option<String>,
+    damaged: bool,
+}
+
+/// What a server said of a recipient.
+#[derive(Clone, Debug)]
+struct Said {
+    outcome: Outcome,
+    remote: Option<String>,
+    server_reports: bool,
+    relay: Option<String>,
+    connection_use: u32,
+    /// When the transaction began, and when it ended.
+    mail: Option<Instant>,
+    end: Instant,
+}
+
+impl<'r> Round<'r> {
+    async fn run(mut self) -> Delivered {
+        let mut hop = self.errand.next_hop.clone();
+        let mut handed_over = false;
+        loop {
+            let transport = self.setup.transport(hop.protocol);
+            let attempt = Attempt::new(hop.destinations, hop.relay, transport.attempt.clone());
+            let (attempt, rest) = self.try_all(transport, attempt).await;
+            let trouble = attempt.trouble().cloned();
+            let last = match rest {
+                Rest::Nobody => None,
+                Rest::Failed(report) => Some(report),
+                Rest::HandOver(next) if !handed_over => match NextHop::parse(&next) {
+                    Ok(next) => {
+                        hop = next;
+                        handed_over = true;
+                        continue;
+                    }
+                    Err(error) => {
+                        let reason = format!("`best-mx-transport` is not usable: {error}");
+                        Some(Report::transient(3, 5, reason))
+                    }
+                },
+                Rest::HandOver(_) => {
+                    Some(Report::transient(3, 5, "mail loops back from `best-mx-transport`"))
+                }
+            };
+            if let Some(report) = last {
+                self.give_up(transport, &report);
+            }
+            return Delivered { fates: self.fates, trouble, damaged: self.damaged };
+        }
+    }
+
+    /// Goes from server to server until nobody is left or no server.
+    async fn try_all(&mut self, transport: &'r Transport, mut attempt: Attempt) -> (Attempt, Rest) {
+        let mut next_hop = String::new();
+        let mut socket = None;
+        loop {
+            match attempt.next(!self.left.is_empty()) {
+                Step::Route(destination) => {
+                    next_hop = bare(&destination);
+                    socket = None;
+                    if let Destination::Unix(path) = destination {
+                        socket = Some(Place::Socket { host: self.setup.name.clone(), path });
+                        attempt.routed(Ok(one_place()));
+                        continue;
+                    }
+                    attempt.routed(self.route(transport, &destination).await);
+                }
+                Step::Connect(server) => {
+                    let place = socket.clone().unwrap_or(Place::Server(server));
+                    self.visit(transport, &place, &next_hop, &mut attempt).await;
+                }
+                Step::Done(rest) => return (attempt, rest),
+            }
+        }
+    }
+
+    async fn route(&self, transport: &Transport, destination: &Destination) -> Result<Route, NoRoute> {
+        let mut random = chance;
+        lookup::route(self.resolver, destination, transport.lookup, &transport.route, &mut random).await
+    }
+
+    /// Offers a server all recipients that are left.
+    async fn visit(
+        &mut self,
+        transport: &'r Transport,
+        place: &Place,
+        next_hop: &str,
+        attempt: &mut Attempt,
+    ) {
+        let target = match transport.target(place, next_hop) {
+            Ok(target) => target,
+            Err(report) => return attempt.not_connected(report),
+        };
+        let host = target.terms.peer.name.clone();
+        match open(target).await {
+            Ok(connection) => {
+                let failure = self.transact(transport, connection, host).await;
+                attempt.session_over(failure);
+            }
+            Err((failure, peer)) => {
+                if failure.kind != FailureKind::Connect {
+                    self.relay = Some(peer);
+                }
+                let report = failure.report;
+                if !report.elsewhere {
+                    self.give_up_at(transport, &report, Some(host));
+                } else {
+                    tracing::debug!(id = %self.errand.id, reason = report.reason, "a server is passed over");
+                }
+                attempt.not_connected(report);
+            }
+        }
+    }
+
+    /// Delivers over a connection; returns why it broke, if it did.
+    async fn transact(
+        &mut self,
+        transport: &'r Transport,
+        mut connection: Connection,
+        host: String,
+    ) -> Option<Report> {
+        let places = std::mem::take(&mut self.left);
+        let delivery = delivery(
+            self.errand.id,
+            &self.stored.envelope,
+            &places,
+            &transport.rewriting.generic,
+            self.stored.content.len(),
+        );
+        let mut letter = Letter::new(self.errand.id, self.stored.content.clone(), &transport.rewriting);
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; places.len()];
+        let hearer = self.hearer;
+        let done = connection
+            .deliver(delivery, &mut letter, |number, outcome| {
+                if let (Outcome::Sent(_), Some(place)) = (&outcome, places.get(number)) {
+                    hearer.sent(*place);
+                }
+                if let Some(slot) = outcomes.get_mut(number) {
+                    *slot = Some(outcome);
+                }
+            })
+            .await;
+        self.damaged |= letter.is_damaged();
+        let relay = Some(connection.peer().to_string());
+        self.relay.clone_from(&relay);
+        let connection_use = connection.deliveries();
+        // Nobody waits for a good-bye.
+        drop(tokio::spawn(Box::pin(connection.quit())));
+        let DeliveryDone { mail, end, dsn, broken, .. } = done;
+        let mut last = None;
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            let outcome = outcome.unwrap_or_else(|| {
+                Outcome::Deferred(Report::transient(
+                    3,
+                    0,
+                    "the delivery ended without a word of this recipient",
+                ))
+            });
+            let elsewhere = is_elsewhere(&outcome);
+            last = report_of(&outcome).cloned().or(last);
+            let said = Said {
+                outcome,
+                remote: Some(host.clone()),
+                server_reports: dsn,
+                relay: relay.clone(),
+                connection_use,
+                mail,
+                end,
+            };
+            if elsewhere {
+                self.left.push(place);
+                self.said.insert(place, said);
+            } else {
+                self.settle(place, said);
+            }
+        }
+        broken.then_some(last).flatten()
+    }
+
+    /// No server is left for those whom nobody took: what they were told last counts, or else this.
+    fn give_up(&mut self, transport: &Transport, report: &Report) {
+        self.give_up_at(transport, report, None);
+    }
+
+    fn give_up_at(&mut self, transport: &Transport, report: &Report, remote: Option<String>) {
+        for place in std::mem::take(&mut self.left) {
+            let said = self.said.remove(&place).filter(|_| remote.is_none()).unwrap_or_else(|| Said {
+                outcome: transport.rules.outcome(report.clone()),
+                remote: remote.clone(),
+                server_reports: false,
+                relay: self.relay.clone(),
+                connection_use: 1,
+                mail: None,
+                end: clock::now(),
+            });
+            self.settle(place, said);
+        }
+    }
+
+    /// It is decided what becomes of a recipient.
+    fn settle(&mut self, place: u32, said: Said) {
+        self.hearer.record(&self.record(place, &said));
+        let Said { outcome, remote, server_reports, .. } = said;
+        self.fates.push(Fate { place, outcome, remote, server_reports });
+    }
+
+    fn record(&self, place: u32, said: &Said) -> Record {
+        let recipient = recipient(&self.stored.envelope, place);
+        let protocol = self.errand.next_hop.protocol;
+        let generic = &self.setup.transport(protocol).rewriting.generic;
+        let address = recipient.map_or("", |recipient| recipient.address.as_str());
+        let (ending, report) = match &said.outcome {
+            Outcome::Sent(report) => (Ending::Sent, report),
+            Outcome::Deferred(report) => (Ending::Deferred, report),
+            Outcome::Bounced(report) => (Ending::Bounced, report),
+        };
+        Record {
+            to: generic.map(address).unwrap_or_else(|| address.to_owned()),
+            original_to: recipient.map(original_address).unwrap_or_default(),
+            relay: said.relay.clone(),
+            connection_use: said.connection_use,
+            delays: Delays {
+                queued: self.errand.queued,
+                scheduled: self.began.saturating_duration_since(self.errand.scheduled),
+                connecting: said.mail.unwrap_or(said.end).saturating_duration_since(self.began),
+                transmitting: said
+                    .mail
+                    .map_or(Duration::ZERO, |mail| said.end.saturating_duration_since(mail)),
+            },
+            digits: self.setup.digits,
+            status: report.status,
+            ending,
+            reason: report.reason.clone(),
+        }
+    }
+}
+
+/// Connects. Where TLS is only wanted and its handshake fails, once more without it.
+async fn open(target: Target) -> Result<Connection, (Failure, String)> {
+    let peer = target.terms.peer.to_string();
+    let mut clear = target.clone();
+    match Connection::open(target).await {
+        Err(failure) if failure.kind == FailureKind::Handshake && clear.terms.tls == TlsLevel::May => {
+            clear.terms.tls = TlsLevel::None;
+            clear.tls = None;
+            Connection::open(clear).await.map_err(|failure| (failure, peer))
+        }
+        opened => opened.map_err(|failure| (failure, peer)),
+    }
+}
+
+/// What the client is told of a message.
+fn delivery(id: QueueId, envelope: &Envelope, places: &[u32], generic: &Generic, size: u64) -> Delivery {
+    let mapped = |address: &str| generic.map(address).unwrap_or_else(|| address.to_owned());
+    let recipients = places.iter().filter_map(|place| recipient(envelope, *place));
+    let recipients = recipients.map(|recipient| Recipient {
+        address: mapped(&recipient.address),
+        original: Some(recipient.original()),
+        notify: recipient.notify,
+    });
+    Delivery {
+        sender: mapped(&envelope.sender),
+        recipients: recipients.collect(),
+        size,
+        encoding: match envelope.body {
+            // Not everybody says what he sends.
+            Body::SevenBit => Encoding::Unknown,
+            Body::EightBitMime | Body::BinaryMime => Encoding::EightBit,
+        },
+        smtputf8: envelope.smtputf8,
+        envelope_id: envelope.envid.clone(),
+        ret: envelope.ret,
+        origin: envelope.submitter.as_ref().map(|submitter| Origin {
+            name: submitter.name.clone(),
+            address: Some(submitter.address.ip()),
+            port: Some(submitter.address.port()),
+            protocol: Some(submitter.protocol.clone()),
+            hello: Some(submitter.helo.clone()),
+            ident: Some(id.to_string()),
+            local: Some(false),
+        }),
+        age: envelope.age(clock::wall()),
+        probe: false,
+    }
+}
+
+pub(super) fn recipient(envelope: &Envelope, place: u32) -> Option<&Recipient> {
+    usize::try_from(place).ok().and_then(|place| envelope.recipients.get(place))
+}
+
+/// The address that the sender wrote, where `ORCPT` tells it.
+fn original_address(recipient: &Recipient) -> String {
+    let original = recipient.original();
+    original.split_once(';').map_or(original.as_str(), |(_, address)| address).to_owned()
+}
+
+/// Another server may be asked for this recipient.
+fn is_elsewhere(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Sent(_) => false,
+        Outcome::Deferred(report) | Outcome::Bounced(report) => report.elsewhere,
+    }
+}
+
+/// Why it failed, if it did.
+fn report_of(outcome: &Outcome) -> Option<&Report> {
+    match outcome {
+        Outcome::Sent(_) => None,
+        Outcome::Deferred(report) | Outcome::Bounced(report) => Some(report),
+    }
+}
+
+/// A destination's name without brackets and port, as certificates have it.
+fn bare(destination: &Destination) -> String {
+    match destination {
+        Destination::Domain { domain: name, .. } | Destination::Host { host: name, .. } => name.clone(),
+        Destination::Address(address) => address.ip().to_string(),
+        Destination::Unix(path) => path.display().to_string(),
+    }
+}
+
+/// A route to the only server behind a UNIX socket, which has no address.
+fn one_place() -> Route {
+    let nowhere = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let server = Server { host: String::new(), address: nowhere, port: 0, preference: 0, best: false };
+    Route { servers: vec![server], self_is_mx: false }
+}
+
+/// A number below `below`.
+fn chance(below: usize) -> usize {
+    let mut octets = [0; 8];
+    // Without chance the order stays what it is.
+    getrandom::fill(&mut octets).unwrap_or_default();
+    usize::from_le_bytes(octets).checked_rem(below).unwrap_or(0)
+}

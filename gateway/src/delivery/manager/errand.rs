@@ -1,0 +1,95 @@
+//! What the tasks of the manager do, each for one message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::courier::{self, Delivered, Errand, Fate, recipient};
+use crate::delivery::office::{Ear, Office, Subject, awaiting_report};
+use crate::delivery::record::{Delays, Ending, Record};
+use crate::queue::{QueueId, ReadError, Standing, Stored};
+use crate::smtp::client::{Outcome, Report};
+
+/// What a task ends with.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A message was read.
+    Read(Box<Result<Stored, ReadError>>),
+    /// A delivery has ended.
+    Delivered(Failed),
+    /// What has nothing to say.
+    Other,
+}
+
+/// Whom a delivery did not reach.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What they were told.
+    pub(super) fates: Vec<Fate>,
+    /// Why the destination is in trouble, if it is.
+    pub(super) trouble: Option<Report>,
+}
+
+/// Makes a delivery, and settles those that a server has taken.
+pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Errand) -> Event {
+    // An operator may have deleted or held it since it was scheduled.
+    let nothing = Event::Delivered(Failed { fates: Vec::new(), trouble: None });
+    if office.queue.find(subject.id).is_none_or(|found| found.standing == Standing::Held) {
+        return nothing;
+    }
+    let stored = match office.queue.read(subject.id).await {
+        Ok(stored) => stored,
+        Err(ReadError::Gone) => return nothing,
+        Err(ReadError::Damaged) => {
+            hold_damaged(&office, subject.id);
+            return nothing;
+        }
+        Err(ReadError::Io(error)) => {
+            let report = Report::transient(3, 0, format!("the queue cannot be read: {error}"));
+            let fates = super::fates(&errand.recipients, &report);
+            return Event::Delivered(Failed { fates, trouble: None });
+        }
+    };
+    let setup = office.setup.load_full();
+    let protocol = errand.next_hop.protocol;
+    let ear = Ear { office: &office, subject: &subject };
+    let delivered = courier::deliver(&setup, &office.resolver, errand, &stored, &ear).await;
+    let Delivered { fates, trouble, damaged } = delivered;
+    if damaged {
+        hold_damaged(&office, subject.id);
+    }
+    let waiting = awaiting_report(&subject.envelope, &fates);
+    if !waiting.is_empty() {
+        office.tell_success(&subject, waiting, protocol).await;
+    }
+    Event::Delivered(Failed { fates, trouble })
+}
+
+/// Keeps a message that is not what was taken for the operator to look at.
+pub(super) fn hold_damaged(office: &Office, id: QueueId) {
+    tracing::error!(%id, "a message in the queue is damaged and is held; `gateway queue show` tells of it");
+    office.queue.set_standing(id, Standing::Held);
+}
+
+/// Writes the record of a recipient to whom no delivery was begun.
+pub(super) fn record_unsent(office: &Office, subject: &Subject, fate: &Fate, queued: Duration) {
+    let (ending, report) = match &fate.outcome {
+        Outcome::Sent(report) => (Ending::Sent, report),
+        Outcome::Deferred(report) => (Ending::Deferred, report),
+        Outcome::Bounced(report) => (Ending::Bounced, report),
+    };
+    let to = recipient(&subject.envelope, fate.place).map_or("", |recipient| &recipient.address).to_owned();
+    office.telemetry.delivery(
+        subject.id,
+        &Record {
+            original_to: to.clone(),
+            to,
+            relay: None,
+            connection_use: 1,
+            delays: Delays { queued, ..Delays::default() },
+            digits: office.setup.load().digits,
+            status: report.status,
+            ending,
+            reason: report.reason.clone(),
+        },
+    );
+}
