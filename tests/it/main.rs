@@ -34,6 +34,7 @@ mod preflight;
 mod process;
 mod proxy_protocol;
 mod quarantine;
+mod queue;
 mod quotas;
 mod reload;
 mod router;

@@ -1,0 +1,327 @@
+//! Mail in the queue, and the gateway that delivers it to real servers.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway::clock;
+use gateway::config::units::ByteCount;
+use gateway::queue::{Body, Envelope, Queue, QueueId, Recipient, Summary, Target};
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::nsd::{Nsd, Zone};
+use gateway_tests::sink::Sink;
+use gateway_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::User;
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(90);
+
+fn folder(lab: &Lab) -> PathBuf {
+    lab.directory().join("gateway/queue")
+}
+
+/// A gateway with a queue, and mail that is tried again after a second.
+fn settings(lab: &Lab, delivery: &str, more: &str) -> Settings {
+    let folder = folder(lab);
+    let more = format!(
+        "queue:\n  directory: {}\n  min-free: 1MiB\n\
+         delivery:\n  schedule: {{minimal-backoff-time: 1s, maximal-backoff-time: 1s}}\n{delivery}{more}",
+        folder.display()
+    );
+    Settings { more, log: vec![("addresses", "full")], ..Settings::default() }
+}
+
+fn server(port: u16) -> SocketAddr {
+    SocketAddr::new(Family::V4.server(), port)
+}
+
+fn envelope(target: Target, recipients: &[&str]) -> Envelope {
+    let recipient =
+        |address: &&str| Recipient { address: (*address).to_owned(), original: None, notify: None };
+    Envelope {
+        arrived: clock::wall_millis(),
+        sender: "s@a.example".to_owned(),
+        recipients: recipients.iter().map(recipient).collect(),
+        target,
+        submitter: None,
+        body: Body::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+fn text(id: &str) -> String {
+    format!(
+        "From: <s@a.example>\r\nSubject: x\r\nMessage-ID: <{id}>\r\n\r\n.\r\n..\r\n.dot\r\nthe end of {id}.\r\n"
+    )
+}
+
+/// Puts mail into the queue of a gateway that does not run, as its account would.
+fn fill(lab: &Lab, mail: Vec<(Envelope, String)>) -> anyhow::Result<Vec<QueueId>> {
+    let folder = folder(lab);
+    fs::create_dir_all(folder.parent().context("no parent")?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let queue = Queue::open(&folder, ByteCount::new(0))?;
+    let ids = runtime.block_on(async {
+        let accepted = mail.into_iter().map(|(envelope, text)| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.accept(envelope, vec![text.into()]).await })
+        });
+        let mut ids = Vec::new();
+        for accepted in accepted.collect::<Vec<_>>() {
+            ids.push(accepted.await??);
+        }
+        anyhow::Ok(ids)
+    })?;
+    drop(queue);
+    drop(runtime);
+    let account = User::from_name("nobody")?.context("no account `nobody`")?;
+    let (user, group) = (Some(account.uid.as_raw()), Some(account.gid.as_raw()));
+    for entry in fs::read_dir(&folder)? {
+        chown(entry?.path(), user, group)?;
+    }
+    chown(&folder, user, group)?;
+    Ok(ids)
+}
+
+/// What is in the queue of a gateway that does not run.
+fn left(lab: &Lab) -> anyhow::Result<Vec<Summary>> {
+    let copy = lab.directory().join(format!("left-{}", clock::monotonic()));
+    fs::create_dir(&copy)?;
+    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    for entry in fs::read_dir(folder(lab))? {
+        let entry = entry?;
+        fs::copy(entry.path(), copy.join(entry.file_name()))?;
+    }
+    let queue = Queue::open(&copy, ByteCount::new(0))?;
+    Ok(queue.list(None, usize::MAX))
+}
+
+/// Waits for a line of the gateway's log about a recipient.
+fn record(gateway: &Gateway, recipient: &str, status: &str) -> anyhow::Result<String> {
+    let (recipient, status) = (format!("to={recipient}"), format!("status={status}"));
+    wait::until(SOON, &format!("{recipient} {status}"), || {
+        let log = gateway.log();
+        let line = log.lines().find(|line| line.contains(&recipient) && line.contains(&status));
+        Ok(line.map(ToOwned::to_owned))
+    })
+    .with_context(|| gateway.daemon().log_tail())
+}
+
+#[test]
+fn mail_in_the_queue_is_delivered_and_leaves_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let target = Target::Original(server(2_600));
+    let recipients = ["r1@b.example", "r2@c.example", "two words@b.example"];
+    fill(&lab, vec![(envelope(target, &recipients), text("one@a.example"))])?;
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", ""))?;
+    let message = sink.wait_for("the end of one@a.example.")?;
+    assert!(message.contains("\n.\n..\n.dot\n"), "{message}");
+    for recipient in ["r1@b.example", "r2@c.example", "\"two words\"@b.example"] {
+        assert!(message.contains(&format!("<{recipient}>")), "{message}");
+    }
+    let line = record(&gateway, "r1@b.example", "sent")?;
+    let relay = format!("relay={0}[{0}]:2600", Family::V4.server());
+    for part in [relay.as_str(), "delays=", "dsn=2.0.0", "reason=\"250 2.0.0 Ok\""] {
+        assert!(line.contains(part), "{line}");
+    }
+    record(&gateway, "r2@c.example", "sent")?;
+    gateway.stop()?;
+    assert_eq!(left(&lab)?, []);
+    assert_eq!(sink.messages()?.len(), 1, "once");
+    Ok(())
+}
+
+#[test]
+fn mail_for_a_server_that_is_away_is_tried_again_until_it_is_back() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let target = Target::Relay(format!("[{}]:2600", Family::V4.server()));
+    fill(&lab, vec![(envelope(target, &["r@b.example"]), text("late@a.example"))])?;
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", ""))?;
+    let line = record(&gateway, "r@b.example", "deferred")?;
+    assert!(line.contains("dsn=4.4.1") && line.contains("Connection refused"), "{line}");
+    assert!(line.contains("relay=none"), "{line}");
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    sink.wait_for("the end of late@a.example.")?;
+    record(&gateway, "r@b.example", "sent")?;
+    gateway.stop()?;
+    assert_eq!(left(&lab)?, []);
+    Ok(())
+}
+
+/// The domain of the sender, whose mail exchanger gets the reports.
+const ZONES: [Zone; 1] = [Zone { name: "a.example", records: Some("@ MX 10 mx\nmx A 198.51.100.2") }];
+
+#[test]
+fn the_sender_of_refused_mail_gets_a_report_that_programs_can_read() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let name_server = server(5_353);
+    let _nsd = Nsd::start(lab.server(), name_server, lab.directory(), &ZONES)?;
+    let _refusing = Sink::with(lab.server(), server(2_601), lab.directory(), &["-f", "rcpt"])?;
+    let sender = Sink::start(&lab, Family::V4)?;
+    let target = Target::Original(server(2_601));
+    fill(&lab, vec![(envelope(target, &["r1@b.example", "r2@b.example"]), text("lost@a.example"))])?;
+    let dns = format!("dns: {{servers: ['{name_server}'], timeout: 2s, attempts: 2}}\n");
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", &dns))?;
+    let report = sender.wait_for("multipart/report")?;
+    // What the sink adds is not part of it.
+    let at = report.find("\nDate: ").context("no report")?;
+    let file = lab.directory().join("report.eml");
+    fs::write(&file, report.get(at + 1..).unwrap_or_default())?;
+    let parsed = parsed(&file)?;
+    for part in [
+        "to s@a.example",
+        "type multipart/report delivery-status",
+        "Auto-Submitted auto-replied",
+        "Final-Recipient rfc822; r1@b.example",
+        "Final-Recipient rfc822; r2@b.example",
+        "Action failed",
+        "Status 5.3.0",
+        "Diagnostic-Code smtp; 500 5.3.0 Error: command failed",
+        "original <lost@a.example>",
+        "Return-Path <s@a.example>",
+    ] {
+        assert!(parsed.contains(part), "{part}:\n{parsed}\n{report}");
+    }
+    record(&gateway, "r1@b.example", "bounced")?;
+    record(&gateway, "s@a.example", "sent")?;
+    gateway.stop()?;
+    assert_eq!(left(&lab)?, []);
+    Ok(())
+}
+
+/// A report as Python's library understands it.
+fn parsed(file: &Path) -> anyhow::Result<String> {
+    const PROGRAM: &str = "
+import email, sys
+m = email.message_from_file(open(sys.argv[1]))
+print('to', m['To']); print('type', m.get_content_type(), m.get_param('report-type'))
+print('Auto-Submitted', m['Auto-Submitted'])
+text, status, original = m.get_payload()
+for block in status.get_payload():
+    for name, value in block.items(): print(name, value)
+inner = original.get_payload(0)
+print('original', inner['Message-ID']); print('Return-Path', inner['Return-Path'])
+";
+    let output = std::process::Command::new("python3").args(["-c", PROGRAM]).arg(file).output()?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn an_operator_sees_mail_in_the_queue_and_says_what_becomes_of_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let target = Target::Original(server(2_600));
+    let mail = ["one", "two", "three"]
+        .map(|name| (envelope(target.clone(), &["r@b.example"]), text(&format!("{name}@a.example"))));
+    let ids = fill(&lab, mail.to_vec())?;
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", ""))?;
+    let ask = |command: &str, arguments: &[&str]| -> anyhow::Result<String> {
+        let (done, said) = gateway.control_command_with(&format!("queue {command}"), arguments)?;
+        anyhow::ensure!(done, "queue {command} {arguments:?}: {said}");
+        Ok(said)
+    };
+    let [one, two, three] =
+        ids.iter().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap_or_default();
+    assert_eq!(ask("hold", &["--all"])?, "3 messages\n");
+    let list: serde_json::Value = serde_json::from_str(&ask("list", &["--json"])?)?;
+    assert_eq!((&list["held"], &list["messages"][1]["id"]), (&3.into(), &two.as_str().into()), "{list}");
+    assert!(ask("show", &[&one])?.contains("sender     <s@a.example>"));
+    assert!(ask("cat", &[&one])?.contains("\r\n.dot\r\nthe end of one@a.example.\r\n"));
+    assert_eq!(ask("delete", &[&one])?, "1 message\n");
+    // Nobody listens where it should go; elsewhere somebody does.
+    let sink = Sink::at(lab.server(), server(2_601), lab.directory())?;
+    let relay = format!("[{}]:2601", Family::V4.server());
+    let renamed = ask("requeue", &[&two, "--relay", &relay])?;
+    assert!(renamed.starts_with("1 message: ") && !renamed.contains(&two), "{renamed}");
+    sink.wait_for("the end of two@a.example.")?;
+    assert_eq!(ask("release", &[&three])?, "1 message\n");
+    record(&gateway, "r@b.example", "deferred")?;
+    let late = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    // It is deferred for a second at a time: how many wait in this moment is chance.
+    ask("flush", &[&format!("[{}]:2600", Family::V4.server())])?;
+    late.wait_for("the end of three@a.example.")?;
+    assert!(!gateway.control_command_with("queue show", &[&one])?.0, "it was thrown away");
+    gateway.stop()?;
+    assert_eq!(left(&lab)?, []);
+    assert_eq!(sink.messages()?.len() + late.messages()?.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_destination_that_hangs_holds_no_other() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    // Connections wait in its backlog; nobody ever takes them.
+    let _silent = lab.server().listen(server(2_598))?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let mut mail = Vec::new();
+    for number in 0..200 {
+        let stuck = envelope(Target::Original(server(2_598)), &["stuck@b.example"]);
+        mail.push((stuck, text(&format!("stuck{number}@a.example"))));
+    }
+    for number in 0..60 {
+        let passed = envelope(Target::Original(server(2_600)), &["passed@c.example"]);
+        mail.push((passed, text(&format!("passed{number}@a.example"))));
+    }
+    fill(&lab, mail)?;
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", ""))?;
+    wait::until(SOON, "all mail for the other destination", || {
+        Ok((sink.messages()?.len() == 60).then_some(()))
+    })
+    .with_context(|| gateway.daemon().log_tail())?;
+    assert!(!gateway.log().contains("to=stuck@b.example"), "none of them has ended");
+    gateway.stop()?;
+    assert_eq!(left(&lab)?.len(), 200, "what was cut off is still there");
+    Ok(())
+}
+
+#[test]
+fn whenever_the_gateway_is_killed_no_mail_is_lost() -> anyhow::Result<()> {
+    const MESSAGES: usize = 400;
+    let lab = Lab::new()?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let target = Target::Original(server(2_600));
+    let mail = (0..MESSAGES)
+        .map(|number| (envelope(target.clone(), &["r@b.example"]), text(&format!("k{number}@a.example"))));
+    fill(&lab, mail.collect())?;
+    let settings = settings(&lab, "", "");
+    let mut kills = 0;
+    let mut gateway = Gateway::start(&lab, &settings)?;
+    // Not before some of it was delivered, so that each round makes progress, and always in the middle of others.
+    while kills < 4 {
+        let before = sink.messages()?.len();
+        let done = wait::until(SOON, "some deliveries", || {
+            let now = sink.messages()?.len();
+            Ok((now >= (before + 20).min(MESSAGES)).then_some(now))
+        })?;
+        if done >= MESSAGES {
+            break;
+        }
+        let proxy = gateway.proxy()?;
+        gateway.signal(Signal::SIGKILL)?;
+        kill(proxy, Signal::SIGKILL).ok();
+        kills += 1;
+        drop(gateway);
+        gateway = Gateway::start(&lab, &settings)?;
+    }
+    let complete = |number: &usize| format!("the end of k{number}@a.example.");
+    wait::until(SOON, "all mail", || {
+        let messages = sink.messages()?;
+        let missing = (0..MESSAGES).map(|number| complete(&number));
+        Ok(missing.into_iter().all(|end| messages.iter().any(|message| message.contains(&end))).then_some(()))
+    })
+    .with_context(|| gateway.daemon().log_tail())?;
+    gateway.stop()?;
+    assert_eq!(left(&lab)?, []);
+    // A delivery whose end was on its way is made again: one for each of those under way at once, for each kill.
+    let doubled = sink.messages()?.len() - MESSAGES;
+    assert!(doubled <= kills * 20, "{doubled} doubled in {kills} kills");
+    Ok(())
+}
