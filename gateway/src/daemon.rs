@@ -119,7 +119,9 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let (locking, locked) = mpsc::channel(QUESTIONS);
     let locks = Arc::new(settings::locks(&config, heir, locking));
     let (telling, offenders) = mpsc::channel(QUESTIONS);
-    let hooks = Arc::new(Hooks::new(telling, Arc::clone(&telemetry)));
+    let (hooks, waiting) = Hooks::new(telling, Arc::clone(&telemetry));
+    hooks.set_rules(&config.on_lock)?;
+    let hooks = Arc::new(hooks);
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
     let journal = settings::journal(&config);
@@ -165,6 +167,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
     let counted = Arc::clone(&context.table);
     let (link, datapath, operator) = link::make(channel, asked, kernel, news, counted, retire, under_way);
     let mut helpers = JoinSet::new();
+    helpers.spawn(Arc::clone(&context.hooks).run(waiting));
     let mut keeping = JoinSet::new();
     keeping.spawn(async move { locks.run().await });
     if let Some(learnt) = shared_learnt {
@@ -296,6 +299,7 @@ fn reload(
     let quotas = config.quotas.clone();
     let settings =
         settings::make(config, &context.telemetry, &context.quotas).map_err(|error| error.to_string())?;
+    context.hooks.set_rules(&settings.config.on_lock).map_err(|error| error.to_string())?;
     logging.reload(&log).map_err(|error| error.to_string())?;
     if let Some((office, setup)) = office.zip(setup) {
         office.setup.store(Arc::new(setup));

@@ -17,7 +17,7 @@
 //! | [`delivery`] | where mail in the queue goes, and what is said of it |
 //! | [`outcome`] | one record for each message and session |
 //!
-//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`], [`hooks`] and [`action`],
+//! Around them: [`config`] and [`import`], [`dns`] and [`spf`], [`http`], [`folder`], [`mime`], [`table`], [`store`], [`locks`] and [`quota`], [`hooks`] and [`action`],
 //! [`ipc`] between the two processes, [`control`] and [`console`] for operators, [`telemetry`], [`privilege`], [`clock`],
 //! [`load`], [`under_way`], and [`daemon`], which wires all of it.
 
@@ -38,6 +38,7 @@ pub mod folder;
 pub mod handoff;
 pub mod helper;
 pub mod hooks;
+pub mod http;
 pub mod import;
 pub mod intercept;
 pub mod ipc;

@@ -52,4 +52,5 @@ mod steer;
 mod subject;
 mod survive;
 mod upgrade;
+mod webhook;
 mod xclient;

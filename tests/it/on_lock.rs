@@ -75,15 +75,19 @@ fn read(run: &Path, name: &str) -> anyhow::Result<String> {
 }
 
 /// A gateway whose filter keeps `spammer@` out and locks for it, with these sections more.
-fn filtering(lab: &Lab, more: &str) -> anyhow::Result<Gateway> {
-    let more = format!(
+pub(crate) fn filtering(lab: &Lab, more: &str) -> anyhow::Result<Gateway> {
+    Gateway::start(lab, &Settings { more: filters(more), ..Settings::default() })
+}
+
+/// Its sections.
+pub(crate) fn filters(more: &str) -> String {
+    format!(
         "locks: {{lock-on: [regex], action: reject}}\nfilters: {{mail: {{reject: ['^spammer@']}}}}\n{more}"
-    );
-    Gateway::start(lab, &Settings { more, ..Settings::default() })
+    )
 }
 
 /// Offends in a session of its own, and reads the refusal.
-fn offend(lab: &Lab) -> anyhow::Result<()> {
+pub(crate) fn offend(lab: &Lab) -> anyhow::Result<()> {
     let (mut client, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
     client.send(b"MAIL FROM:<spammer@client.example>\r\n")?;
     client.expect(550).map(drop)

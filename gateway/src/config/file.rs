@@ -54,7 +54,7 @@ pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logge
 pub use lookup::{Helper, Lookup, LookupFormat};
 pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
-pub use on_lock::OnLock;
+pub use on_lock::{OnLock, Webhook, WebhookUrl};
 pub use operator::Control;
 pub use process::Process;
 pub use proxy_protocol::ProxyProtocol;
@@ -116,7 +116,7 @@ pub struct Config {
     /// Locks: clients whose new flows are held off for a time, set with `gateway lock` or for what
     /// they have done.
     pub locks: Locks,
-    /// What is run when a client is locked for what it has done.
+    /// Who is told when a client is locked for what it has done.
     pub on_lock: OnLock,
     /// Texts of the gateway's own replies, behind code, status and name. Where one begins with a
     /// status code of its own, such as `5.7.9` (RFC 3463), of the same class as the reply, that is

@@ -12,11 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::{BodyExt as _, Empty, Limited, StreamBody};
+use http_body_util::{Empty, StreamBody};
 use hyper::body::{Body, Frame};
-use hyper::client::conn::http1;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, StatusCode};
 
 use super::Envelope;
 use super::connection::{Stream, connect, open};
@@ -25,6 +23,7 @@ use super::health::{TEXT_LENGTH, within};
 use super::step::{Step, StepCell};
 use super::text::printable;
 use crate::config::file::{Rspamd as Config, ScannerAddress, Secret};
+use crate::http;
 use crate::outcome::Finding;
 use crate::spool::{self, SpoolReader};
 
@@ -124,55 +123,24 @@ async fn ask<B>(
     stream: Box<dyn Stream>,
     request: Request<B>,
     most: usize,
-    mut waiting: impl FnMut(),
+    waiting: impl FnMut(),
 ) -> Result<(StatusCode, Bytes, String), Failure>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Failure::Http)?;
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(async move {
-        let response = sender.send_request(request).await.map_err(failure)?;
-        receive(response, most).await
-    });
-    // The connection does the work: what it sends and reads, it does when it is polled.
-    let driven = std::future::poll_fn(|context| {
-        let ended = connection.as_mut().poll(context);
-        waiting();
-        ended
-    });
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // What it has read is still to be had when it has ended.
-        _ended = driven => answer.await,
-    }
-}
-
-async fn receive(
-    response: Response<hyper::body::Incoming>,
-    most: usize,
-) -> Result<(StatusCode, Bytes, String), Failure> {
-    let (head, body) = response.into_parts();
-    let server = head.headers.get(hyper::header::SERVER).and_then(|server| server.to_str().ok());
+    let response = http::ask(stream, request, most, waiting).await.map_err(failure)?;
+    let server = response.headers().get(hyper::header::SERVER).and_then(|server| server.to_str().ok());
     let server = server.unwrap_or("rspamd").to_owned();
-    match Limited::new(body, most).collect().await {
-        Ok(text) => Ok((head.status, text.to_bytes(), server)),
-        Err(error) => match error.downcast::<hyper::Error>() {
-            Ok(error) => Err(failure(*error)),
-            Err(_) => Err(Failure::Answer(format!("more than {most} octets"))),
-        },
-    }
+    Ok((response.status(), response.into_body(), server))
 }
 
 /// What went wrong with a request: the copy, the other side's words, or the connection.
-fn failure(error: hyper::Error) -> Failure {
-    if error.is_user() {
-        Failure::Spool(spool::Error::Closed)
-    } else if error.is_parse() {
-        Failure::Answer(error.to_string())
-    } else {
-        Failure::Http(error)
+fn failure(error: http::Error) -> Failure {
+    match error {
+        http::Error::TooLong(_) => Failure::Answer(error.to_string()),
+        http::Error::Http(error) if error.is_user() => Failure::Spool(spool::Error::Closed),
+        http::Error::Http(error) if error.is_parse() => Failure::Answer(error.to_string()),
+        http::Error::Http(error) => Failure::Http(error),
     }
 }

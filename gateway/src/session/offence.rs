@@ -27,7 +27,8 @@ pub(super) fn report(context: &Context, flow: &Flow, offence: &Offence, scene: i
             let settings = context.settings.load();
             if settings.config.on_lock.is_on() {
                 let gateway = Told::new(&settings.rules.voice.name);
-                context.hooks.tell(offender(context, gateway, flow, offence, lock, scene()));
+                let offender = offender(context, gateway, flow, offence, lock, scene());
+                context.hooks.tell(&settings.config.on_lock, offender);
             }
         }
         Outcome::Full => context.telemetry.trouble(Trouble::Full, || "no room for one more lock".to_owned()),

@@ -12,6 +12,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
         findings
             .error(&["on-lock.time-limit"], "the script would be killed at once; write for example `30s`");
     }
+    if let Some(webhook) = &rules.webhook {
+        if webhook.timeout.duration().is_zero() {
+            findings
+                .error(&["on-lock.webhook.timeout"], "no attempt would have time; write for example `10s`");
+        }
+        if let Some(key) = &webhook.authorization
+            && !key.reveal().bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic())
+        {
+            findings.error(&["on-lock.webhook.authorization"], "a header field is one line of ASCII");
+        }
+        if config.locks.lock_on.is_empty() {
+            findings.warn(&["on-lock.webhook"], "it is never told: `locks.lock-on` is empty");
+        }
+    }
     if rules.script.as_os_str().is_empty() {
         return;
     }
