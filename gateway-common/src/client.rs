@@ -26,6 +26,10 @@ pub const MAX_CLASSES: u32 = 1_024;
 /// More destinations than this are not told apart well enough to be limited.
 pub const MOST_DESTINATIONS: u32 = 1_000;
 
+/// How long an account may say that its last packet came earlier than it did, in nanoseconds. To
+/// write it at each packet would take the account from the other processors each time.
+pub const SOON: u64 = 1 << 28;
+
 /// Over `open-sessions`.
 pub const OPEN_SESSIONS: u32 = 1;
 /// Over `sessions`.
@@ -143,6 +147,7 @@ pub struct Account {
     periods: [Period; 2],
     syns: u64,
     sessions: u64,
+    /// Octets of all periods but the current one: a packet is added in one place only.
     from_client: u64,
     from_server: u64,
     last: u64,
@@ -211,11 +216,13 @@ impl Account {
     /// Octets from the client and to it since then.
     #[must_use]
     pub const fn octets(&self) -> (u64, u64) {
-        (self.from_client, self.from_server)
+        let now = self.current();
+        (self.from_client.wrapping_add(now.from_client), self.from_server.wrapping_add(now.from_server))
     }
 
-    /// When its last packet came or went: nanoseconds of `CLOCK_MONOTONIC`.
+    /// When its last packet with text came or went, to [`SOON`]: nanoseconds of `CLOCK_MONOTONIC`.
     #[must_use]
+    #[inline(always)]
     pub const fn last(&self) -> u64 {
         self.last
     }

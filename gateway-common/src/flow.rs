@@ -12,7 +12,9 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 }
 
 /// A flow, from its client's point of view. IPv4 addresses are [`mapped`].
-#[repr(C)]
+///
+/// It is aligned for the kernel program, which would otherwise copy it octet by octet.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey {
     client_addr: [u8; 16],
@@ -40,6 +42,41 @@ impl FlowKey {
             client_port: self.server_port,
             server_port: self.client_port,
         }
+    }
+
+    /// The same addresses with these ports, in network byte order.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_ports(mut self, client: [u8; 2], server: [u8; 2]) -> Self {
+        self.client_port = client;
+        self.server_port = server;
+        self
+    }
+
+    /// The client's address and port, in network byte order.
+    #[must_use]
+    #[inline(always)]
+    pub const fn client_end(&self) -> ([u8; 16], [u8; 2]) {
+        (self.client_addr, self.client_port)
+    }
+
+    /// The server's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn server_end(&self) -> ([u8; 16], [u8; 2]) {
+        (self.server_addr, self.server_port)
+    }
+
+    /// A number that differs between most flows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mixed(&self) -> u32 {
+        let [.., a, b, c, d] = self.client_addr;
+        let [.., e, f, g, h] = self.server_addr;
+        let ([p0, p1], [q0, q1]) = (self.client_port, self.server_port);
+        let addresses = u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h]).rotate_left(7);
+        // The golden ratio, as Knuth has it for hashing (TAOCP section 6.4).
+        (addresses ^ u32::from_ne_bytes([p0, p1, q0, q1])).wrapping_mul(0x9e37_79b1) >> 16
     }
 
     /// The client's address.

@@ -69,6 +69,9 @@ pub const SEEN_TOLD: u8 = 8;
 /// nevertheless shows that somebody else did.
 pub const SEEN_DOUBT: u8 = 16;
 
+/// In `echo`: the lower half is a difference.
+const KNOWN: u64 = 1 << 32;
+
 /// How far the end of a flow may be ahead of what is acknowledged, in octets, and for how long after
 /// the last packet, in nanoseconds: data may be under way. At other times there is one number that
 /// an end believes, as RFC 5961 section 3.2 asks for.
@@ -92,6 +95,10 @@ pub struct End {
 }
 
 /// How the packets of one direction are renumbered, and what has been seen of them.
+///
+/// Of the two ends of a flow only the client's may have another address or port on the other side,
+/// so an entry names that one alone. What packets change comes first, and all of it lies in one line
+/// of the processor's cache; what follows is read by all processors and written once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Translation {
@@ -102,16 +109,21 @@ pub struct Translation {
     seen: u8,
     seq: u32,
     ack: u32,
-    /// Before a timestamp was seen: what the first one becomes. After: what is added to each.
-    timestamp: u32,
-    peer: FlowKey,
-    last: u32,
-    bytes: u64,
-    packets: u32,
     /// The last acknowledgement number, as it came in.
     acked: u32,
+    bytes: u64,
+    last: u32,
+    packets: u32,
+    /// Before a timestamp was seen: what the first one becomes. After: what is added to each.
+    timestamp: u32,
+    /// The client's end on the side that packets go out to.
+    client_port: [u8; 2],
+    reserved: [u8; 2],
+    client_addr: [u8; 16],
+    /// What the other direction adds to its timestamps, once that is known: [`KNOWN`] is set then.
+    echo: u64,
 }
-const _: () = assert!(size_of::<Translation>() == 72);
+const _: () = assert!(size_of::<Translation>() == 64);
 const _: () = assert!(Translation::STATE == 0);
 
 impl Translation {
@@ -121,6 +133,8 @@ impl Translation {
     pub const SEEN: usize = offset_of!(Self, seen);
     /// Where `timestamp` lies.
     pub const TIMESTAMP: usize = offset_of!(Self, timestamp);
+    /// Where `echo` lies.
+    pub const ECHO: usize = offset_of!(Self, echo);
     /// Where `last` lies.
     pub const LAST: usize = offset_of!(Self, last);
     /// Where `bytes` lies.
@@ -130,10 +144,11 @@ impl Translation {
     /// Where `acked` lies.
     pub const ACKED: usize = offset_of!(Self, acked);
 
-    /// Packets that are only counted. Those of the other direction come in under `peer`; `now` is
-    /// in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Packets that are only counted. Those of the other direction come in under `peer`, the server's
+    /// end of which is the same; `now` is in nanoseconds of `CLOCK_MONOTONIC`.
     #[must_use]
-    pub const fn watch(peer: FlowKey, from_client: bool, now: u64) -> Self {
+    pub const fn watch(peer: &FlowKey, from_client: bool, now: u64) -> Self {
+        let (client_addr, client_port) = if from_client { peer.server_end() } else { peer.client_end() };
         Self {
             state: 0,
             kind: if from_client { FROM_CLIENT } else { 0 },
@@ -141,12 +156,15 @@ impl Translation {
             seen: 0,
             seq: 0,
             ack: 0,
-            timestamp: 0,
-            peer,
-            last: moment(now),
-            bytes: 0,
-            packets: 0,
             acked: 0,
+            bytes: 0,
+            last: moment(now),
+            packets: 0,
+            timestamp: 0,
+            client_port,
+            reserved: [0; 2],
+            client_addr,
+            echo: 0,
         }
     }
 
@@ -175,6 +193,7 @@ impl Translation {
             self.kind |= TIMESTAMPS;
             self.timestamp = clock.wrapping_add(SLACK);
         }
+        self.echo = 0;
         self.bytes = 0;
         self.packets = 0;
         self.acked = from.write;
@@ -240,6 +259,7 @@ impl Translation {
 
     /// Whether the packets are the client's.
     #[must_use]
+    #[inline(always)]
     pub const fn is_from_client(&self) -> bool {
         self.kind & FROM_CLIENT != 0
     }
@@ -251,12 +271,24 @@ impl Translation {
         self.kind & TIMESTAMPS != 0
     }
 
-    /// Under which addresses and ports the packets of the other direction come in. Turned round,
-    /// they are those with which packets of this direction go out.
+    /// Under which addresses and ports the packets of the other direction come in, if those of this
+    /// one come in under `key`.
     #[must_use]
     #[inline(always)]
-    pub const fn peer(&self) -> &FlowKey {
-        &self.peer
+    pub const fn peer(&self, key: &FlowKey) -> FlowKey {
+        self.out(key).reversed()
+    }
+
+    /// With which addresses and ports packets go out that come in under `key`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn out(&self, key: &FlowKey) -> FlowKey {
+        let client = (self.client_addr, self.client_port);
+        if self.is_from_client() {
+            FlowKey::new(client, key.server_end())
+        } else {
+            FlowKey::new(key.client_end(), client)
+        }
     }
 
     /// A sequence number as it goes out.
@@ -292,6 +324,21 @@ impl Translation {
     #[inline(always)]
     pub const fn timestamp_difference(&self) -> Option<u32> {
         if self.seen & SEEN_TIMESTAMP == 0 { None } else { Some(self.timestamp) }
+    }
+
+    /// What the other direction adds to its timestamps; `None` while this one does not know it.
+    #[must_use]
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub const fn echo_difference(&self) -> Option<u32> {
+        if self.echo & KNOWN == 0 { None } else { Some(self.echo as u32) }
+    }
+
+    /// The difference of the other direction as the entry keeps it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn echo(difference: u32) -> u64 {
+        KNOWN | difference as u64
     }
 
     /// What has to be added so that the first timestamp seen, `first`, continues the gateway's.
@@ -374,7 +421,7 @@ mod tests {
     const SERVER: End = End { write: 0x10, expected: 70_000, their_scale: 2, our_scale: 5, clock: Some(900) };
 
     fn entry(from: &End, to: &End) -> Translation {
-        Translation::watch(FlowKey::default(), true, 0).forwarding(from, to)
+        Translation::watch(&FlowKey::default(), true, 0).forwarding(from, to)
     }
 
     #[test]
@@ -386,6 +433,28 @@ mod tests {
         let down = entry(&SERVER, &CLIENT);
         assert_eq!(down.sequence(SERVER.expected + 1), CLIENT.write + 1);
         assert_eq!(down.acknowledgement(SERVER.write), CLIENT.expected);
+    }
+
+    #[test]
+    fn the_clients_end_changes_and_each_direction_finds_the_other() {
+        let (client, server, gateway) = (([1; 16], [0, 9]), ([2; 16], [0, 25]), ([3; 16], [0, 8]));
+        let (up, down) = (FlowKey::new(client, server), FlowKey::new(server, gateway));
+        let (from_client, from_server) =
+            (Translation::watch(&down, true, 0), Translation::watch(&up, false, 0));
+        assert_eq!((from_client.peer(&up), from_server.peer(&down)), (down, up));
+        assert_eq!(from_client.out(&up), FlowKey::new(gateway, server));
+        assert_eq!(from_server.out(&down), FlowKey::new(server, client));
+    }
+
+    #[test]
+    fn an_echo_of_nought_is_known_too() {
+        let entry = entry(&CLIENT, &SERVER);
+        assert_eq!(entry.echo_difference(), None);
+        assert_eq!(Translation { echo: Translation::echo(0), ..entry }.echo_difference(), Some(0));
+        assert_eq!(
+            Translation { echo: Translation::echo(u32::MAX), ..entry }.echo_difference(),
+            Some(u32::MAX)
+        );
     }
 
     #[test]
@@ -447,7 +516,7 @@ mod tests {
     #[test]
     fn silence_is_measured_across_the_wrap_of_moments() {
         let end = u64::from(u32::MAX) << MOMENT;
-        let entry = Translation::watch(FlowKey::default(), false, end);
+        let entry = Translation::watch(&FlowKey::default(), false, end);
         assert_eq!(entry.idle(end + (3 << MOMENT)), 3 << MOMENT);
         assert_eq!(entry.idle(end - (3 << MOMENT)), 0);
     }

@@ -6,12 +6,11 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr;
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, LruHashMap};
 use gateway_common::client::{
-    self, Account, BYTES, Book, Limits, MAX_CLASSES, MAX_NETWORKS, OnExcess, Period, Report,
+    self, Account, BYTES, Book, Limits, MAX_CLASSES, MAX_NETWORKS, OnExcess, Period, Report, SOON,
 };
 use gateway_common::event::Event;
 use gateway_common::flow::{FlowKey, FlowNote, SEEN_CLOSED, SEEN_OPEN, SEEN_SPLICED};
@@ -143,8 +142,7 @@ fn key(flow: &FlowKey, key: &mut Address) {
 #[inline(never)]
 fn open(flow: &FlowKey) -> *mut Account {
     let Some(book) = BOOK.get(0) else { return ptr::null_mut() };
-    // SAFETY: the helper takes nothing and reads a clock.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = map::lately();
     let Some(number) = book.number(now) else { return ptr::null_mut() };
     let mut client = [0; 16];
     key(flow, &mut client);
@@ -153,7 +151,10 @@ fn open(flow: &FlowKey) -> *mut Account {
         return account;
     }
     let place = Place(account.cast());
-    place.at(Account::LAST).set(now);
+    // SAFETY: the map keeps the account while the program runs, and any bytes are one.
+    if now.wrapping_sub(unsafe { &*account }.last()) > SOON {
+        place.at(Account::LAST).set(now);
+    }
     if place.at(Period::NUMBER).get::<u32>() != number {
         turn(account, number);
     }
@@ -182,6 +183,9 @@ fn turn(account: *mut Account, number: u32) {
     let head = current.get::<u64>();
     current.set(u64::from(number));
     previous.set(head);
+    for octets in [0, 8] {
+        current.at(Account::OCTETS + octets).add(current.at(Period::OCTETS + octets).get());
+    }
     for word in WORDS {
         let (from, to) = (current.at(8 * word), previous.at(8 * word));
         to.set(from.get::<u64>());
@@ -276,7 +280,7 @@ fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
 /// unread is asked only then: what is read is not cut.
 #[inline(always)]
 pub(crate) fn carry(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) -> bool {
-    account_carry(flow, from_server.into(), octets, unread.into()) != 0
+    octets != 0 && account_carry(flow, from_server.into(), octets, unread.into()) != 0
 }
 
 #[inline(always)]
@@ -312,13 +316,11 @@ fn carry_packet(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) ->
 
 #[inline(never)]
 fn add_from_client(account: *mut u8, octets: u64) {
-    Place(account).at(Account::OCTETS).add(octets);
     Place(account).at(Period::OCTETS).add(octets);
 }
 
 #[inline(never)]
 fn add_from_server(account: *mut u8, octets: u64) {
-    Place(account).at(Account::OCTETS + 8).add(octets);
     Place(account).at(Period::OCTETS + 8).add(octets);
 }
 

@@ -34,11 +34,11 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
     turn(packet);
     if let Some(entry) = Entry::of(&packet.out) {
         match entry.get().state() {
-            State::Forwarding if packet.opens() && translate::give_way(entry) => return None,
+            State::Forwarding if packet.opens() && translate::give_way(entry, &packet.out) => return None,
             State::Frozen | State::Forwarding => return Some(Reason::Stray),
             State::Condemned => {
                 if packet.opens() {
-                    translate::give_way(entry);
+                    translate::give_way(entry, &packet.out);
                 }
                 // Otherwise it is what resets the two ends.
                 return None;

@@ -26,6 +26,12 @@ impl Entry {
         TRANSLATIONS.get_ptr_mut(flow).map(Self)
     }
 
+    /// That of the other direction, if this one is that of `key`.
+    #[inline(never)]
+    pub(crate) fn peer(self, key: &FlowKey) -> Option<Self> {
+        Self::of(&self.get().peer(key))
+    }
+
     /// What it says.
     #[inline(always)]
     pub(crate) fn get(self) -> &'static Translation {
@@ -73,6 +79,12 @@ impl Entry {
     pub(crate) fn fix_timestamps(self, difference: u32, seen: u8) {
         self.set(Translation::TIMESTAMP, difference);
         self.note(seen | SEEN_TIMESTAMP);
+    }
+
+    /// Notes what the other direction adds to its timestamps.
+    #[inline(always)]
+    pub(crate) fn fix_echo(self, difference: u32) {
+        self.set(Translation::ECHO, Translation::echo(difference));
     }
 
     /// Marks the direction as over.

@@ -5,6 +5,7 @@
 //! is not part of it.
 
 use aya_ebpf::bindings::bpf_redir_neigh;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
 use gateway_common::interface::Interface;
@@ -32,11 +33,14 @@ const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
+pub(crate) const TCP_HEADER: usize = 20;
+/// With timestamps and nothing else, as nearly all packets have it.
+pub(crate) const USUAL_HEADER: usize = TCP_HEADER + TIMESTAMPS;
+const TIMESTAMPS: usize = 12;
 
 /// Protocol numbers (IANA).
 const HOP_BY_HOP: u8 = 0;
-const ICMP: u8 = 1;
+pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -97,10 +101,22 @@ impl Metadata {
 ///
 /// It lies in a map and is filled in place. That spares the stack, which has 512 octets, and the
 /// verifier, which would otherwise follow each place a header can be at to the end of the program.
+/// What is copied most lies at multiples of four octets: the machine moves it by words.
+#[repr(C)]
 pub(crate) struct Packet {
+    /// The TCP header, with the first options once [`Packet::has_timestamps`] has read them.
+    pub(crate) header: [u8; USUAL_HEADER],
     /// From its sender, as if that were the client.
     pub(crate) flow: FlowKey,
-    /// The same for look-ups of sockets.
+    /// As whose it goes out; filled when it is renumbered.
+    pub(crate) out: FlowKey,
+    /// The flow from its client's point of view, if its server sends it; filled when it is counted.
+    pub(crate) turned: FlowKey,
+    /// Octets that its IP header says there are from there on; 0: too many to be said.
+    pub(crate) said: u32,
+    /// Checksum of its IPv4 header.
+    pub(crate) sum: [u8; 2],
+    /// The same for look-ups of sockets; filled when there is one.
     pub(crate) tuple: Tuple,
     /// Where it came from.
     pub(crate) link: Link,
@@ -116,10 +132,6 @@ pub(crate) struct Packet {
     pub(crate) icmp: bool,
     /// Where the TCP header begins that an ICMP error quotes.
     pub(crate) quoted: usize,
-    /// The TCP header without options.
-    pub(crate) header: [u8; TCP_HEADER],
-    /// As whose it goes out; filled when it is renumbered.
-    pub(crate) out: FlowKey,
     /// Through which interface it goes out, and to whom behind it.
     pub(crate) way_out: u32,
     pub(crate) neighbour: bpf_redir_neigh,
@@ -181,6 +193,12 @@ impl Packet {
         [self.header[14], self.header[15]]
     }
 
+    /// Prepares look-ups of sockets.
+    #[inline(never)]
+    pub(crate) fn name(&mut self) {
+        self.tuple = Tuple::of(self.flow, self.v6);
+    }
+
     /// Length of the TCP header with options.
     #[inline(always)]
     pub(crate) const fn header_length(&self) -> usize {
@@ -195,15 +213,24 @@ impl Packet {
     }
 
     /// Octets of the packet from its IP header on, without the padding of the link.
-    #[inline(never)]
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     pub(crate) fn length(&self, ctx: &TcContext) -> u32 {
         let whole = ctx.len() - self.ip as u32;
-        let field = if self.v6 { self.ip + 4 } else { self.ip + 2 };
-        let Ok(said) = ctx.load::<[u8; 2]>(field) else { return whole };
-        let said = u32::from(u16::from_be_bytes(said)) + if self.v6 { 40 } else { 0 };
         // Packets of more than 64 KiB say 0.
-        if said < self.headers() || said > whole { whole } else { said }
+        if self.said < self.headers() || self.said > whole { whole } else { self.said }
+    }
+
+    /// Reads the first options; says whether they are those that nearly all packets begin with:
+    /// timestamps behind two octets of padding (RFC 7323 appendix A).
+    #[inline(always)]
+    pub(crate) fn has_timestamps(&mut self, ctx: &TcContext) -> bool {
+        let at = self.tcp + TCP_HEADER;
+        if self.header_length() < USUAL_HEADER {
+            return false;
+        }
+        let Some(options) = self.header.last_chunk_mut() else { return false };
+        read_to::<TIMESTAMPS>(ctx, at, options).is_ok() && matches!(options, [1, 1, 8, 10, ..])
     }
 
     /// Octets of text in a packet of this length.
@@ -306,10 +333,10 @@ pub(crate) fn parse(
 
 #[inline(never)]
 fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    packet.header = read(ctx, packet.tcp)?;
+    let Some(begin) = packet.header.first_chunk_mut() else { return Err(Reason::Truncated) };
+    read_to::<TCP_HEADER>(ctx, packet.tcp, begin)?;
     let [p0, p1, q0, q1, ..] = packet.header;
-    packet.flow = FlowKey::new((packet.flow.client_addr(), [p0, p1]), (packet.flow.server_addr(), [q0, q1]));
-    packet.tuple = Tuple::of(packet.flow, packet.v6);
+    packet.flow = packet.flow.with_ports([p0, p1], [q0, q1]);
     Ok(())
 }
 
@@ -371,6 +398,8 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     }
     let [_, _, _, _, _, _, _, _, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
     packet.ttl = ttl;
+    packet.sum = [header[10], header[11]];
+    packet.said = u32::from(u16::from_be_bytes([header[2], header[3]]));
     packet.tcp = packet.ip + length;
     packet.flow = FlowKey::new((mapped([s0, s1, s2, s3]), [0; 2]), (mapped([d0, d1, d2, d3]), [0; 2]));
     packet.icmp = protocol == ICMP;
@@ -393,6 +422,7 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         return Err(Reason::BadHeader);
     }
     packet.ttl = ttl;
+    packet.said = u32::from(u16::from_be_bytes([high, low])) + 40;
     packet.flow = FlowKey::new((read(ctx, packet.ip + 8)?, [0; 2]), (read(ctx, packet.ip + 24)?, [0; 2]));
     let (mut kind, mut at) = (next, packet.ip + IPV6_HEADER);
     for _ in 0..MAX_EXTENSIONS {
@@ -423,6 +453,16 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         return Err(Reason::Truncated);
     }
     Ok(())
+}
+
+/// Copies the bytes that begin at `offset` to their place.
+#[inline(always)]
+fn read_to<const N: usize>(ctx: &TcContext, offset: usize, place: &mut [u8; N]) -> Result<(), Reason> {
+    #[expect(clippy::cast_possible_truncation, reason = "headers lie within 64 KiB, and are short")]
+    let (offset, length) = (offset as u32, N as u32);
+    // SAFETY: the place has so many octets, and the helper checks the packet's end.
+    let read = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset, place.as_mut_ptr().cast(), length) };
+    if read == 0 { Ok(()) } else { Err(Reason::Truncated) }
 }
 
 /// Copies the bytes that begin at `offset`.

@@ -14,8 +14,9 @@ use gateway_common::translation::State;
 
 use crate::entry::Entry;
 use crate::header::{Metadata, Packet, TCP};
-use crate::rewrite::{self, Difference, Way};
-use crate::socket::{self, Tuple};
+use crate::rewrite::{self, Difference};
+use crate::socket;
+use crate::way::Way;
 use crate::{ingress, map, translate};
 
 /// Octets before what is quoted (RFC 792, RFC 4443 section 2.1).
@@ -134,10 +135,9 @@ fn ports(ctx: &TcContext, packet: &mut Packet) -> bool {
     }
     let (from, to) = (packet.flow.client_addr(), packet.flow.server_addr());
     packet.flow = FlowKey::new((from, [q0, q1]), (to, [p0, p1]));
-    packet.tuple = Tuple::of(packet.flow, packet.v6);
-    let [_, _, _, _, _, _, _, _, rest @ ..] = packet.header;
-    let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = rest;
-    packet.header = [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3];
+    packet.name();
+    let Some(quoted) = packet.header.first_chunk_mut() else { return false };
+    *quoted = [p0, p1, q0, q1, s0, s1, s2, s3];
     true
 }
 
@@ -190,7 +190,7 @@ fn outer(ctx: &TcContext, packet: &mut Packet) -> bool {
         return ctx.store(packet.ip + 24, &to, 0).is_ok();
     }
     let [.., a, b, c, d] = to;
-    ctx.store(packet.ip + 16, &[a, b, c, d], 0).is_ok() && change.in_header(ctx, packet.ip + 10)
+    ctx.store(packet.ip + 16, &[a, b, c, d], 0).is_ok() && change.in_own_header(ctx, packet)
 }
 
 /// Replaces the address it comes from.

@@ -53,6 +53,7 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
     if let Some(reason) = translate::judge(ctx, &metadata, settings, packet) {
         return Ok(reason);
     }
+    packet.name();
     let here = Here { ctx, metadata, settings, interface, again };
     let reason = here.route(packet, to_server);
     log(ctx, packet, reason as u32);

@@ -29,6 +29,7 @@ mod refuse;
 mod rewrite;
 mod socket;
 mod translate;
+mod way;
 
 /// Goes on to the next program, or to the stack.
 const PASS: i32 = TC_ACT_UNSPEC;

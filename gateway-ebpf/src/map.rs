@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_map_lookup_elem};
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::Key};
 use gateway_common::flow::{FlowKey, FlowNote};
@@ -15,9 +15,12 @@ use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
 use crate::header::Packet;
+use crate::way::Known;
 
 /// Flows noted, unless the loader wants another number.
 const DEFAULT_FLOWS: u32 = 65_536;
+/// Ways that each processor remembers.
+pub(crate) const WAY_COUNT: u32 = 256;
 /// Octets of the ring buffer.
 const EVENT_BYTES: u32 = 64 * 1024;
 /// Octets of that of condemned flows: about 4,000 packets.
@@ -57,6 +60,9 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT,
 pub(crate) static LAST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+/// Ways that were found lately.
+#[map]
+static WAYS: PerCpuArray<Known> = PerCpuArray::with_max_entries(WAY_COUNT, 0);
 /// Packets of condemned flows.
 #[map]
 pub(crate) static CAUGHT: RingBuf = RingBuf::with_byte_size(CAUGHT_BYTES, 0);
@@ -72,11 +78,27 @@ pub(crate) fn packet() -> Option<&'static mut Packet> {
     Some(unsafe { &mut *place })
 }
 
+/// Where a way of this number is remembered.
+#[inline(always)]
+pub(crate) fn known(number: u32) -> Option<&'static mut Known> {
+    let place = WAYS.get_ptr_mut(number % WAY_COUNT)?;
+    // SAFETY: as for the packet; zeros are a way that nothing has.
+    Some(unsafe { &mut *place })
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     // SAFETY: the helper takes nothing and reads a clock.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// The same at the last tick of the kernel's clock, some milliseconds ago at most: cheaper, and good
+/// enough for what every packet notes.
+#[inline(always)]
+pub(crate) fn lately() -> u64 {
+    // SAFETY: the helper takes nothing and reads a clock.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// What the loader has set.

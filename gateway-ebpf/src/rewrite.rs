@@ -3,16 +3,11 @@
 //! Checksums are corrected by what changed, never computed: that is right for packets whose
 //! checksum the card or the stack completes later, too, and for those that stand for many.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{
-    BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour,
-};
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head};
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head};
 use aya_ebpf::programs::TcContext;
 
-use crate::header::Packet;
-use crate::socket;
+use crate::header::{ICMP, Packet, TCP};
 
 /// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
 /// linux/bpf.h).
@@ -66,6 +61,24 @@ impl Difference {
         ctx.l3_csum_replace(checksum, 0, self.fold(), 0).is_ok()
     }
 
+    /// A checksum as it is after the change (RFC 1624 section 3).
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+    const fn correct(self, sum: [u8; 2]) -> [u8; 2] {
+        let mut sum = self.fold() + !u16::from_ne_bytes(sum) as u64;
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        (!(sum as u16)).to_ne_bytes()
+    }
+
+    /// Corrects the checksum over the packet's own IPv4 header.
+    #[inline(always)]
+    pub(crate) fn in_own_header(self, ctx: &TcContext, packet: &mut Packet) -> bool {
+        packet.sum = self.correct(packet.sum);
+        ctx.store(packet.ip + 10, &packet.sum, 0).is_ok()
+    }
+
     /// Corrects a checksum over what is behind the IP header, by a change in there.
     #[inline(always)]
     pub(crate) fn in_segment(self, ctx: &TcContext, checksum: usize) -> bool {
@@ -92,61 +105,32 @@ pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
     let [.., a, b, c, d] = packet.out.client_addr();
     let [.., e, f, g, h] = packet.out.server_addr();
     ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0).is_ok()
-        && packet.change.in_header(ctx, packet.ip + 10)
+        && packet.change.in_own_header(ctx, packet)
         && ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok()
 }
 
 /// Takes one from time to live or hop limit, as every router does.
 #[inline(always)]
-pub(crate) fn age(ctx: &TcContext, packet: &Packet) -> bool {
+pub(crate) fn age(ctx: &TcContext, packet: &mut Packet) -> bool {
     set_hops(ctx, packet, packet.ttl - 1)
 }
 
 /// Changes time to live or hop limit.
 #[inline(never)]
-pub(crate) fn set_hops(ctx: &TcContext, packet: &Packet, left: u8) -> bool {
+pub(crate) fn set_hops(ctx: &TcContext, packet: &mut Packet, left: u8) -> bool {
     if packet.v6 {
         return ctx.store(packet.ip + 7, &left, 0).is_ok();
     }
+    let protocol = if packet.icmp { ICMP } else { TCP };
     let mut change = Difference::NONE;
-    change.add([packet.ttl, 6, 0, 0], [left, 6, 0, 0]);
-    ctx.store(packet.ip + 8, &left, 0).is_ok() && change.in_header(ctx, packet.ip + 10)
-}
-
-/// Where a packet goes.
-pub(crate) enum Way {
-    /// To the neighbour that the packet's notes name.
-    Neighbour,
-    /// Nowhere: it is larger than the link takes, or has been under way for too long.
-    Nowhere,
-    /// Wherever the stack says.
-    Stack,
+    change.add([packet.ttl, protocol, 0, 0], [left, protocol, 0, 0]);
+    let [high, low] = change.correct(packet.sum);
+    ctx.store(packet.ip + 8, &[left, protocol, high, low], 0).is_ok()
 }
 
 const ETHERNET_HEADER: u32 = 14;
-const FIB_LOOKUP_LENGTH: i32 = 64;
 const NEIGHBOUR_LENGTH: i32 = 20;
 const _: () = assert!(size_of::<Neighbour>() == 20);
-
-/// The way of a packet, a segment of which has this many octets, headers included.
-#[inline(never)]
-pub(crate) fn way(ctx: &TcContext, packet: &mut Packet, length: u16, interface: u32) -> Way {
-    let mut route = socket::route(packet.v6, &packet.out, interface);
-    route.__bindgen_anon_1.tot_len = length;
-    // SAFETY: `route` lives on the stack and has the length given.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
-    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-        return Way::Nowhere;
-    }
-    if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
-        return Way::Stack;
-    }
-    packet.way_out = route.ifindex;
-    packet.neighbour.nh_family = u32::from(route.family);
-    // SAFETY: all of the union is initialized, as the larger of its members.
-    packet.neighbour.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
-    Way::Neighbour
-}
 
 /// Sends the packet to the neighbour that was found; says whether it will be.
 #[inline(always)]

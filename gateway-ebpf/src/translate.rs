@@ -11,9 +11,10 @@ use gateway_common::settings::Settings;
 use gateway_common::translation::{SEEN_DOUBT, SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
 
 use crate::entry::Entry;
-use crate::header::{Metadata, Packet};
-use crate::rewrite::{self, Difference, Way};
-use crate::{account, map};
+use crate::header::{Metadata, Packet, TCP_HEADER, USUAL_HEADER};
+use crate::rewrite::{self, Difference};
+use crate::way::Way;
+use crate::{account, map, way};
 
 const FIN: u8 = 1;
 const RST: u8 = 4;
@@ -41,19 +42,19 @@ pub(crate) fn judge(
     match translation.state() {
         State::Over => None,
         State::Watched => {
-            entry.count(translation, 1, 0, map::now());
+            entry.count(translation, 1, 0, map::lately());
             None
         }
         State::Frozen => Some(Reason::Frozen),
         State::Condemned => {
-            if packet.opens() && give_way(entry) {
+            if packet.opens() && give_way(entry, &packet.flow) {
                 return None;
             }
             catch(ctx, packet, entry);
             Some(Reason::Condemned)
         }
         State::Forwarding => {
-            if packet.opens() && give_way(entry) {
+            if packet.opens() && give_way(entry, &packet.flow) {
                 return None;
             }
             let reason = forward(ctx, metadata, packet, entry);
@@ -69,7 +70,7 @@ pub(crate) fn judge(
 /// Tells user space of a packet of a condemned flow, unless it was told of one just before.
 #[inline(never)]
 fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
-    entry.touch(map::now());
+    entry.touch(map::lately());
     let translation = entry.get();
     if !translation.tells() {
         return;
@@ -85,11 +86,11 @@ fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
 }
 
 /// Ends a flow that is closed, or that the gateway has ended, because somebody uses its addresses
-/// and ports again; not one that is still open, as far as anybody can tell.
+/// and ports again; not one that is still open, as far as anybody can tell. The entry is that of `key`.
 #[inline(never)]
-pub(crate) fn give_way(entry: Entry) -> bool {
+pub(crate) fn give_way(entry: Entry, key: &FlowKey) -> bool {
     let translation = entry.get();
-    let Some(peer) = Entry::of(translation.peer()) else { return false };
+    let Some(peer) = entry.peer(key) else { return false };
     let other = peer.get();
     let reset = translation.has_reset() || other.has_reset();
     let closed = translation.has_fin() && other.has_fin();
@@ -115,7 +116,6 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
         return Reason::OverLimit;
     }
     let written = renumber(ctx, packet, entry)
-        && (packet.header_length() <= 20 || options(ctx, packet, entry))
         && packet.change.in_segment(ctx, packet.tcp + 16)
         && (!packet.is_readdressed() || rewrite::readdress(ctx, packet));
     if !written {
@@ -128,13 +128,9 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
 }
 
 /// As whose the packet goes out: in the direction from where the peer's packets come in.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn prepare(packet: &mut Packet, entry: Entry) {
-    let peer = entry.get().peer();
-    packet.out = FlowKey::new(
-        (peer.server_addr(), peer.server_port().to_be_bytes()),
-        (peer.client_addr(), peer.client_port().to_be_bytes()),
-    );
+    packet.out = entry.get().out(&packet.flow);
     packet.change = Difference::NONE;
 }
 
@@ -155,7 +151,7 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
     let segment = if size == 0 { length } else { packet.headers() + size };
     #[expect(clippy::cast_possible_truncation, reason = "compared in the same line")]
     let segment = if segment > 0xffff { 0xffff } else { segment as u16 };
-    match rewrite::way(ctx, packet, segment, metadata.interface) {
+    match way::find(ctx, packet, segment, metadata.interface) {
         // A tag would stay on the packet.
         Way::Neighbour if packet.link.vlan != [[0; 2]; 2] => Way::Stack,
         Way::Nowhere if !packet.keeps_whole(ctx) => Way::Stack,
@@ -165,11 +161,14 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
 
 /// Counts a packet. True: its client is over a limit.
 #[inline(never)]
-fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) -> bool {
-    let (translation, now) = (entry.get(), map::now());
+fn note(packet: &mut Packet, entry: Entry, segments: u32, octets: u32) -> bool {
+    let (translation, now) = (entry.get(), map::lately());
     let text = packet.text(octets);
     let from_client = translation.is_from_client();
-    let flow = if from_client { &packet.flow } else { translation.peer() };
+    if !from_client {
+        packet.turned = packet.out.reversed();
+    }
+    let flow = if from_client { &packet.flow } else { &packet.turned };
     if account::carry(flow, !from_client, text, true) {
         return true;
     }
@@ -190,7 +189,7 @@ fn note(packet: &Packet, entry: Entry, segments: u32, octets: u32) -> bool {
 #[inline(always)]
 fn note_end(packet: &Packet, entry: Entry, flags: u8, now: u64) {
     let translation = entry.get();
-    let Some(peer) = Entry::of(translation.peer()) else { return };
+    let Some(peer) = entry.peer(&packet.flow) else { return };
     let mut seen = translation.seen();
     if flags & (FIN | RST) == 0 {
         entry.note(seen & !SEEN_DOUBT);
@@ -209,18 +208,32 @@ fn note_end(packet: &Packet, entry: Entry, flags: u8, now: u64) {
     }
     entry.note(seen);
     if flags & RST != 0 || peer.get().has_fin() {
-        let flow = if translation.is_from_client() { &packet.flow } else { translation.peer() };
-        account::end(flow);
+        account::end(if translation.is_from_client() { &packet.flow } else { &packet.turned });
     }
+}
+
+/// Ports, numbers, window and options.
+#[inline(always)]
+fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
+    let usual = packet.has_timestamps(ctx) && entry.get().has_timestamps();
+    numbers(packet, entry);
+    if !usual {
+        let Some(header) = packet.header.first_chunk::<TCP_HEADER>() else { return false };
+        return ctx.store(packet.tcp, header, 0).is_ok()
+            && (packet.header_length() <= TCP_HEADER || options(ctx, packet, entry, TCP_HEADER));
+    }
+    usual_timestamps(packet, entry);
+    ctx.store(packet.tcp, &packet.header, 0).is_ok()
+        && (packet.header_length() <= USUAL_HEADER || options(ctx, packet, entry, USUAL_HEADER))
 }
 
 /// Ports, sequence and acknowledgement number, and window.
 #[inline(never)]
-fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
+fn numbers(packet: &mut Packet, entry: Entry) {
     let translation = entry.get();
     let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = packet.header;
-    let [f0, f1] = translation.peer().server_port().to_be_bytes();
-    let [t0, t1] = translation.peer().client_port().to_be_bytes();
+    let [f0, f1] = packet.out.client_port().to_be_bytes();
+    let [t0, t1] = packet.out.server_port().to_be_bytes();
     packet.change.add([p0, p1, q0, q1], [f0, f1, t0, t1]);
     let seq = translation.sequence(u32::from_be_bytes([s0, s1, s2, s3])).to_be_bytes();
     packet.change.add([s0, s1, s2, s3], seq);
@@ -232,16 +245,31 @@ fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
     let [x0, x1] = translation.window(u16::from_be_bytes([w0, w1])).to_be_bytes();
     packet.change.add([offset, flags, w0, w1], [offset, flags, x0, x1]);
     let ([s0, s1, s2, s3], [a0, a1, a2, a3]) = (seq, ack);
-    let header = [f0, f1, t0, t1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, x0, x1];
-    ctx.store(packet.tcp, &header, 0).is_ok()
+    let Some(begin) = packet.header.first_chunk_mut() else { return };
+    *begin = [f0, f1, t0, t1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, x0, x1];
 }
 
-/// Edges of SACK blocks (RFC 2018 section 3) and timestamps (RFC 7323 section 3).
+/// Timestamps where nearly all packets have them.
 #[inline(never)]
-fn options(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
+fn usual_timestamps(packet: &mut Packet, entry: Entry) {
+    let Some(&old) = packet.header.last_chunk() else { return };
+    let [v0, v1, v2, v3, e0, e1, e2, e3] = old;
+    let new = timestamps(packet, old, entry);
+    let [n0, n1, n2, n3, m0, m1, m2, m3] = new;
+    packet.change.add([v0, v1, v2, v3], [n0, n1, n2, n3]);
+    packet.change.add([e0, e1, e2, e3], [m0, m1, m2, m3]);
+    if let Some(place) = packet.header.last_chunk_mut() {
+        *place = new;
+    }
+}
+
+/// Edges of SACK blocks (RFC 2018 section 3) and timestamps (RFC 7323 section 3), in the options that
+/// begin `from` octets into the TCP header.
+#[inline(never)]
+fn options(ctx: &TcContext, packet: &mut Packet, entry: Entry, from: usize) -> bool {
     let translation = entry.get();
     let end = packet.tcp + packet.header_length();
-    let mut at = packet.tcp + 20;
+    let mut at = packet.tcp + from;
     let mut edges = 0u8;
     for _ in 0..MAX_STEPS {
         if at + 1 >= end {
@@ -273,7 +301,7 @@ fn options(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
         if kind == TIMESTAMPS
             && length == 10
             && translation.has_timestamps()
-            && !timestamps(ctx, packet, at + 2, entry)
+            && !odd_timestamps(ctx, packet, at + 2, entry)
         {
             return false;
         }
@@ -282,10 +310,20 @@ fn options(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
     true
 }
 
+/// Timestamps wherever they are.
 #[inline(never)]
-fn timestamps(ctx: &TcContext, packet: &mut Packet, at: usize, entry: Entry) -> bool {
+fn odd_timestamps(ctx: &TcContext, packet: &mut Packet, at: usize, entry: Entry) -> bool {
+    let Ok(old) = ctx.load::<[u8; 8]>(at) else { return false };
+    let [v0, v1, v2, v3, e0, e1, e2, e3] = old;
+    let [n0, n1, n2, n3, m0, m1, m2, m3] = timestamps(packet, old, entry);
+    replace(ctx, packet, at, [v0, v1, v2, v3], u32::from_be_bytes([n0, n1, n2, n3]))
+        && replace(ctx, packet, at + 4, [e0, e1, e2, e3], u32::from_be_bytes([m0, m1, m2, m3]))
+}
+
+/// TSval and TSecr as they go out.
+#[inline(always)]
+fn timestamps(packet: &Packet, [v0, v1, v2, v3, e0, e1, e2, e3]: [u8; 8], entry: Entry) -> [u8; 8] {
     let translation = entry.get();
-    let Ok([v0, v1, v2, v3, e0, e1, e2, e3]) = ctx.load::<[u8; 8]>(at) else { return false };
     let value = u32::from_be_bytes([v0, v1, v2, v3]);
     let difference = match translation.timestamp_difference() {
         Some(difference) => difference,
@@ -296,11 +334,22 @@ fn timestamps(ctx: &TcContext, packet: &mut Packet, at: usize, entry: Entry) -> 
         }
     };
     // The echo is of a timestamp that went the other way, and was changed there.
-    let peer = Entry::of(translation.peer()).and_then(|peer| peer.get().timestamp_difference());
-    let echo = u32::from_be_bytes([e0, e1, e2, e3]);
-    let echo = peer.map_or(0, |difference| echo.wrapping_sub(difference));
-    replace(ctx, packet, at, [v0, v1, v2, v3], value.wrapping_add(difference))
-        && replace(ctx, packet, at + 4, [e0, e1, e2, e3], echo)
+    let echo = match translation.echo_difference().or_else(|| learn_echo(packet, entry)) {
+        Some(difference) => u32::from_be_bytes([e0, e1, e2, e3]).wrapping_sub(difference),
+        None => 0,
+    };
+    let [n0, n1, n2, n3] = value.wrapping_add(difference).to_be_bytes();
+    let [m0, m1, m2, m3] = echo.to_be_bytes();
+    [n0, n1, n2, n3, m0, m1, m2, m3]
+}
+
+/// What the other direction adds to its timestamps, once it has seen one. It stays as it is from
+/// then on, so the entry keeps it.
+#[inline(never)]
+fn learn_echo(packet: &Packet, entry: Entry) -> Option<u32> {
+    let difference = entry.peer(&packet.flow)?.get().timestamp_difference()?;
+    entry.fix_echo(difference);
+    Some(difference)
 }
 
 #[inline(always)]

@@ -121,8 +121,8 @@ fn established(
 fn hand_off(table: &mut FlowTable, client: SocketAddr, server: SocketAddr) -> anyhow::Result<()> {
     let (up, down, now) = (key(client, server), key(server, client), clock::monotonic());
     let end = End { write: 5, expected: 9, their_scale: 7, our_scale: 9, clock: Some(1) };
-    table.set(&up, Translation::watch(down, true, now).forwarding(&end, &end))?;
-    Ok(table.set(&down, Translation::watch(up, false, now).forwarding(&end, &end))?)
+    table.set(&up, Translation::watch(&down, true, now).forwarding(&end, &end))?;
+    Ok(table.set(&down, Translation::watch(&up, false, now).forwarding(&end, &end))?)
 }
 
 /// An Ethernet frame: a segment with timestamps (RFC 7323 section 3.2, with their padding) and 64

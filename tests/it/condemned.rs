@@ -164,7 +164,7 @@ fn what_a_predecessor_condemned_is_reset_by_its_successor() -> anyhow::Result<()
         let direct = directly(&mut router, Family::V6)?;
         let up = key(direct.client.local_addr()?, direct.client.peer_addr()?);
         let entry = router.table.find(&up).context("no entry")?;
-        let down = *entry.peer();
+        let down = entry.peer(&up);
         let answer = router.table.find(&down).context("no entry")?;
         router.table.set(&up, entry.condemned(Cut::Reset))?;
         router.table.set(&down, answer.condemned(Cut::Reset))?;

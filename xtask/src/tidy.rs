@@ -65,6 +65,7 @@ const RULES: &[Rule] = &[
         allowed: &[
             "gateway-common/src/user.rs",
             "gateway-ebpf/src/account.rs",
+            "gateway-ebpf/src/way.rs",
             "gateway-ebpf/src/entry.rs",
             "gateway-ebpf/src/header.rs",
             "gateway-ebpf/src/map.rs",

@@ -71,6 +71,9 @@ impl Pair {
         if up.0.is_ipv4() != down.0.is_ipv4() {
             return Err(Refusal::Family);
         }
+        if up.1 != down.0 {
+            return Err(Refusal::Server);
+        }
         Ok(Self { client, server, up: key(up.0, up.1), down: key(down.0, down.1) })
     }
 
@@ -83,7 +86,7 @@ impl Pair {
     /// Watches it, or looks whether it can be handed off.
     fn look(&self, table: &mut FlowTable) -> Result<(), Refusal> {
         let watched = [(self.up, self.down), (self.down, self.up)].map(|(key, peer)| {
-            table.find(&key).filter(|entry| entry.state() == State::Watched && *entry.peer() == peer)
+            table.find(&key).filter(|entry| entry.state() == State::Watched && entry.peer(&key) == peer)
         });
         let [Some(up), Some(down)] = watched else {
             table.set(&self.down, self.watching(false))?;
@@ -110,7 +113,7 @@ impl Pair {
 
     fn watching(&self, from_client: bool) -> Translation {
         let peer = if from_client { self.down } else { self.up };
-        Translation::watch(peer, from_client, clock::monotonic())
+        Translation::watch(&peer, from_client, clock::monotonic())
     }
 
     /// Both entries as they are, or new ones.
@@ -197,8 +200,8 @@ impl Both {
             }
         }
         let now = clock::monotonic();
-        table.set(down, Translation::watch(*up, false, now).forwarding(&server, &client))?;
-        table.set(up, Translation::watch(*down, true, now).forwarding(&client, &server))?;
+        table.set(down, Translation::watch(up, false, now).forwarding(&server, &client))?;
+        table.set(up, Translation::watch(down, true, now).forwarding(&client, &server))?;
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl Condemned {
             // What this end says next is what the other expects, if nothing was lost.
             let acknowledgement = entry.acknowledgement(caught.acknowledgement().unwrap_or_default());
             let sequence = entry.sequence(caught.sequence());
-            segments.push(Segment::reset(entry.peer().reversed(), sequence, acknowledgement));
+            segments.push(Segment::reset(entry.out(caught.flow()), sequence, acknowledgement));
         }
         let done = |end: &Known| end.gone || end.resets > 0;
         if done(&self.client) && done(&self.server) {
@@ -171,7 +171,8 @@ impl Resets {
 
     fn take_up(&mut self, table: &FlowTable, key: &FlowKey) -> Option<FlowKey> {
         let entry = table.find(key).filter(|entry| entry.state() == State::Condemned && entry.resets())?;
-        let (up, down) = if entry.is_from_client() { (*key, *entry.peer()) } else { (*entry.peer(), *key) };
+        let peer = entry.peer(key);
+        let (up, down) = if entry.is_from_client() { (*key, peer) } else { (peer, *key) };
         self.flows.entry(up).or_insert_with(|| Condemned::new(down, FlowEnd::Ended, clock::now()));
         Some(up)
     }
@@ -204,7 +205,7 @@ impl Resets {
         let entry = table.find(up).filter(|entry| {
             entry.is_from_client() && matches!(entry.state(), State::Forwarding | State::Condemned)
         })?;
-        let down = *entry.peer();
+        let down = entry.peer(up);
         let answer = table.find(&down);
         let first = entry.state() == State::Forwarding;
         for (key, entry) in [(up, Some(entry)), (&down, answer)] {
@@ -317,8 +318,10 @@ mod tests {
         let client_end = End { write: 500, expected: 10, ..End::default() };
         let server_end = End { write: 110, expected: 1_500, ..End::default() };
         (
-            Translation::watch(server(), true, 0).forwarding(&client_end, &server_end).condemned(Cut::Reset),
-            Translation::watch(client(), false, 0).forwarding(&server_end, &client_end).condemned(Cut::Reset),
+            Translation::watch(&server(), true, 0).forwarding(&client_end, &server_end).condemned(Cut::Reset),
+            Translation::watch(&client(), false, 0)
+                .forwarding(&server_end, &client_end)
+                .condemned(Cut::Reset),
         )
     }
 

@@ -79,7 +79,7 @@ pub fn settle(table: &mut FlowTable, end: Option<FlowEnd>) -> Vec<FlowReport> {
     let keys: Vec<FlowKey> = table.keys().collect();
     let ended = keys.into_iter().filter_map(|key| {
         let up = table.find(&key).filter(is_carried)?;
-        let down = table.find(up.peer());
+        let down = table.find(&up.peer(&key));
         let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).or(end)?;
         remove(table, &key, &up, down.as_ref(), end)
     });
@@ -89,12 +89,12 @@ pub fn settle(table: &mut FlowTable, end: Option<FlowEnd>) -> Vec<FlowReport> {
 /// Both entries of a flow, by that of its client's packets.
 fn carried(table: &FlowTable, key: &FlowKey) -> Option<(Translation, Translation)> {
     let up = table.find(key).filter(is_carried)?;
-    let down = table.find(up.peer())?;
+    let down = table.find(&up.peer(key))?;
     Some((up, down))
 }
 
 fn tell(key: &FlowKey, up: &Translation, down: &Translation) -> CarriedFlow {
-    let server = up.peer();
+    let server = up.peer(key);
     CarriedFlow {
         client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
         destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),
@@ -123,7 +123,7 @@ fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowRe
         }
         Fate::Over(end) => {
             let up = table.find(key)?;
-            let down = table.find(up.peer());
+            let down = table.find(&up.peer(key));
             remove(table, key, &up, down.as_ref(), *end)
         }
     }
@@ -132,7 +132,7 @@ fn carry_out(table: &mut FlowTable, key: &FlowKey, fate: &Fate) -> Option<FlowRe
 /// Removes what a flow that is over has left in the place of a new one.
 pub fn make_room(table: &mut FlowTable, key: &FlowKey) -> Option<FlowReport> {
     let up = table.find(key).filter(is_carried)?;
-    let down = table.find(up.peer());
+    let down = table.find(&up.peer(key));
     let end = verdict(&up, down.as_ref(), Duration::ZERO, u64::MAX).unwrap_or(FlowEnd::Ended);
     remove(table, key, &up, down.as_ref(), end)
 }
@@ -144,18 +144,19 @@ fn is_carried(entry: &Translation) -> bool {
 fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fate> {
     let entry = table.find(key)?;
     if is_carried(&entry) {
-        let down = table.find(entry.peer());
+        let down = table.find(&entry.peer(key));
         return verdict(&entry, down.as_ref(), idle, now).map(Fate::Over);
     }
     if entry.state() == State::Condemned {
         // Those whose ends are reset are in other hands.
-        let other = table.find(entry.peer()).map_or(u64::MAX, |other| other.idle(now));
+        let other = table.find(&entry.peer(key)).map_or(u64::MAX, |other| other.idle(now));
         let quiet = Duration::from_nanos(entry.idle(now).min(other));
         return (!entry.resets() && quiet >= DROPPED).then_some(Fate::Forget);
     }
     // The other direction goes with its flow; one that has lost it goes alone.
     let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
-    let alone = || table.find(entry.peer()).is_none_or(|other| other.peer() != key);
+    let peer = entry.peer(key);
+    let alone = || table.find(&peer).is_none_or(|other| other.peer(&peer) != *key);
     (silent && (entry.state() == State::Watched || entry.is_reported() || alone())).then_some(Fate::Forget)
 }
 
@@ -189,7 +190,7 @@ pub(super) fn remove(
 ) -> Option<FlowReport> {
     let mine = forget(table, key);
     if down.is_some() {
-        forget(table, up.peer());
+        forget(table, &up.peer(key));
     }
     mine.then(|| report(key, up, down, end))
 }
@@ -231,7 +232,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn entry(seen: u8) -> Translation {
-        let entry = Translation::watch(FlowKey::default(), true, 0);
+        let entry = Translation::watch(&FlowKey::default(), true, 0);
         let entry = entry.forwarding(&End::default(), &End::default());
         let mut bytes = [0; size_of::<Translation>()];
         bytes.copy_from_slice(entry.as_bytes());

@@ -30,11 +30,13 @@ pub enum Refusal {
     Kernel,
     /// Nothing in the kernel can take it: no program, or an older one.
     Unavailable,
+    /// The server is another than the one the client meant: an entry has room for one end that changes.
+    Server,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unseen,
         Self::Busy,
         Self::Ended,
@@ -45,6 +47,7 @@ impl Refusal {
         Self::Family,
         Self::Kernel,
         Self::Unavailable,
+        Self::Server,
     ];
 
     /// One word, as shown.
@@ -61,6 +64,7 @@ impl Refusal {
             Self::Family => "family",
             Self::Kernel => "kernel",
             Self::Unavailable => "unavailable",
+            Self::Server => "server",
         }
     }
 

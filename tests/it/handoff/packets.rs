@@ -33,8 +33,8 @@ fn with_a_flow(work: impl FnOnce(&mut Bench) -> anyhow::Result<()> + Send) -> an
         let (client, server) = (SocketAddr::from((CLIENT, 40_000)), SocketAddr::from((SERVER, 25)));
         let (up, down, now) = (key(client, server), key(server, client), clock::monotonic());
         let end = End { write: 5, expected: 9, ..End::default() };
-        table.set(&up, Translation::watch(down, true, now).forwarding(&end, &end))?;
-        table.set(&down, Translation::watch(up, false, now).forwarding(&end, &end))?;
+        table.set(&up, Translation::watch(&down, true, now).forwarding(&end, &end))?;
+        table.set(&down, Translation::watch(&up, false, now).forwarding(&end, &end))?;
         work(&mut bench)
     })
 }

@@ -1,0 +1,96 @@
+//! Where packets of handed-off flows go.
+//!
+//! The kernel's answer holds for a moment: a busy flow asks once in that time and not for each
+//! packet, which costs a third of all that the program does with one. A route that changes is
+//! noticed a moment later.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    bpf_redir_neigh as Neighbour,
+};
+use aya_ebpf::helpers::bpf_fib_lookup;
+use aya_ebpf::programs::TcContext;
+use gateway_common::flow::FlowKey;
+
+use crate::header::Packet;
+use crate::{map, socket};
+
+/// Where a packet goes.
+pub(crate) enum Way {
+    /// To the neighbour that the packet's notes name.
+    Neighbour,
+    /// Nowhere: it is larger than the link takes, or has been under way for too long.
+    Nowhere,
+    /// Wherever the stack says.
+    Stack,
+}
+
+/// How long an answer holds, in nanoseconds.
+const MOMENT: u64 = 16_000_000;
+const FIB_LOOKUP_LENGTH: i32 = 64;
+
+/// An answer.
+#[repr(C)]
+pub(crate) struct Known {
+    /// Of whose packets, as they go out.
+    flow: FlowKey,
+    /// Through which interface they came in.
+    came_in: u32,
+    /// When the kernel gave it: nanoseconds of `CLOCK_MONOTONIC`.
+    since: u64,
+    /// Octets that a packet may have.
+    longest: u32,
+    way_out: u32,
+    neighbour: Neighbour,
+}
+
+impl Known {
+    #[inline(always)]
+    fn holds(&self, packet: &Packet, length: u16, interface: u32, now: u64) -> bool {
+        self.came_in == interface
+            && now.wrapping_sub(self.since) < MOMENT
+            && u32::from(length) <= self.longest
+            && self.flow == packet.out
+    }
+}
+
+/// The way of a packet, a segment of which has this many octets, headers included.
+#[inline(never)]
+pub(crate) fn find(ctx: &TcContext, packet: &mut Packet, length: u16, interface: u32) -> Way {
+    let now = map::lately();
+    let Some(known) = map::known(packet.out.mixed()) else { return Way::Stack };
+    if !known.holds(packet, length, interface, now) {
+        let way = ask(ctx, packet, known, length, interface);
+        if !matches!(way, Way::Neighbour) {
+            return way;
+        }
+        known.since = now;
+    }
+    packet.way_out = known.way_out;
+    packet.neighbour = known.neighbour;
+    Way::Neighbour
+}
+
+#[inline(never)]
+fn ask(ctx: &TcContext, packet: &Packet, known: &mut Known, length: u16, interface: u32) -> Way {
+    let mut route = socket::route(packet.v6, &packet.out, interface);
+    route.__bindgen_anon_1.tot_len = length;
+    // SAFETY: `route` lives on the stack and has the length given.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
+    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        return Way::Nowhere;
+    }
+    if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        return Way::Stack;
+    }
+    known.flow = packet.out;
+    known.came_in = interface;
+    // SAFETY: both are numbers of 16 bits. Kernels before 5.13 leave what was asked for.
+    known.longest = u32::from(unsafe { route.__bindgen_anon_1.mtu_result });
+    known.way_out = route.ifindex;
+    known.neighbour.nh_family = u32::from(route.family);
+    // SAFETY: all of the union is initialized, as the larger of its members.
+    known.neighbour.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
+    Way::Neighbour
+}
