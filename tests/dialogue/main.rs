@@ -41,8 +41,10 @@ use gateway::intercept::flow::{Flow, SessionId};
 use gateway::outcome::SessionEnd;
 use gateway::policy::introduction::introduction;
 use gateway::policy::nat_header::nat_header;
-use gateway::smtp::exchange::{Action, Decision, Envelope, Exchange, Rules, Ruling, Step, Terms, Unread};
+use gateway::smtp::exchange::{Action, Decision, Exchange, Rules, Terms, Unread};
+use gateway::smtp::question::{Ruling, Step};
 use gateway::smtp::refusal::Refusal;
+use gateway::smtp::report::Envelope;
 
 use script::{escaped, lines, unescaped};
 

@@ -9,7 +9,7 @@ use gateway::config::file::{Dns, Dnsbl, Log};
 use gateway::dns::Resolver;
 use gateway::session::checks::dnsbl::BlockLists;
 use gateway::session::checks::{Check as _, Subject};
-use gateway::smtp::exchange::{Question, Ruling};
+use gateway::smtp::question::{Question, Ruling};
 use gateway::smtp::refusal::Refusal;
 use gateway::telemetry::Telemetry;
 use gateway_tests::client::Client;

@@ -10,7 +10,7 @@ use gateway::dns::Resolver;
 use gateway::outcome::{Spf as Finding, SpfIdentity, SpfResult};
 use gateway::session::checks::spf::SenderPolicy;
 use gateway::session::checks::{Check as _, Found, Subject};
-use gateway::smtp::exchange::{Question, Ruling};
+use gateway::smtp::question::{Question, Ruling};
 use gateway::smtp::refusal::Refusal;
 use gateway::telemetry::Telemetry;
 use gateway_tests::client::Client;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::file::{Dnsbl, DnsblZone, Families, OnListed};
-use crate::smtp::exchange::{Ruling, Step};
+use crate::smtp::question::{Ruling, Step};
 use crate::smtp::refusal::Refusal;
 
 /// Whether any list is asked about `client`.

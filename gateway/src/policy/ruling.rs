@@ -1,6 +1,6 @@
 //! What holds when several checks have ruled on one step.
 
-use crate::smtp::exchange::Ruling;
+use crate::smtp::question::Ruling;
 
 /// The strictest of `rulings`; the first among those that are equally strict.
 #[must_use]

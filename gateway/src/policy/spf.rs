@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::file::{OnTempError, Spf, SpfCheck};
 use crate::outcome::{Spf as Found, SpfIdentity, SpfResult};
-use crate::smtp::exchange::Ruling;
+use crate::smtp::question::Ruling;
 use crate::smtp::refusal::Refusal;
 
 /// The address that is checked; none where nothing is. `upstream` is the gateway's own end of the

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::intercept::flow::Flow;
 use crate::outcome::Spf;
 use crate::policy::ruling;
-use crate::smtp::exchange::{Question, Ruling, Steps};
+use crate::smtp::question::{Question, Ruling, Steps};
 
 pub mod dnsbl;
 pub mod quota;
@@ -121,7 +121,7 @@ mod tests {
     use crate::clock;
     use crate::intercept::address::{ClientAddr, OriginalDst};
     use crate::intercept::flow::SessionId;
-    use crate::smtp::exchange::Step;
+    use crate::smtp::question::Step;
     use crate::smtp::refusal::Refusal;
 
     /// Refuses after a while.

@@ -23,8 +23,10 @@ use crate::policy::introduction::introduction;
 use crate::policy::lock::Offence;
 use crate::policy::nat_header::nat_header;
 use crate::policy::quota::Quota;
-use crate::smtp::exchange::{Action, Decision, Exchange, MessageDone, Note, Question, Step, Terms, Unread};
+use crate::smtp::exchange::{Action, Decision, Exchange, Terms, Unread};
+use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
+use crate::smtp::report::{MessageDone, Note};
 use crate::spool;
 use crate::telemetry::{Counter, Limit, Trouble};
 

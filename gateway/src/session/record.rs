@@ -5,7 +5,8 @@ use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::flow::Flow;
 use crate::outcome::{Conduct, EnvelopeRecord, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
-use crate::smtp::exchange::{EnvelopeRefused, MessageDone, Note, Tally};
+use crate::smtp::report::{EnvelopeRefused, MessageDone, Note};
+use crate::smtp::tally::Tally;
 use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
 /// The record of one message.

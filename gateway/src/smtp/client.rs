@@ -43,7 +43,7 @@ pub use content::Encoder;
 pub use delivery::{Delivery, DeliveryDone, Encoding, Origin, Outcome, Report};
 pub use feature::{Discard, Features};
 pub use filter::Rewrites;
-pub use path::{quoted, unitext, xtext};
+pub use path::{quoted, unitext};
 pub use stage::Stage;
 pub use status::Status;
 pub use terms::{Peer, PixWorkarounds, Protocol, Rules, Terms, Timeouts, TlsFacts, TlsLevel};

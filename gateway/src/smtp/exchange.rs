@@ -17,9 +17,12 @@ use bytes::BytesMut;
 use super::command::Command;
 use super::extension::Offers;
 use super::line::LineDecoder;
+use super::question::{Question, Step};
 use super::refusal::Refusal;
 use super::reply::ReplyDecoder;
+use super::report::{Envelope, Note};
 use super::stage::Stage;
+use super::tally::Tally;
 use crate::outcome::{Conduct, SessionEnd};
 
 mod action;
@@ -39,22 +42,16 @@ mod queue;
 mod server;
 mod starttls;
 mod takeover;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod xclient;
 
-pub use action::{
-    Action, Decision, EnvelopeRefused, Introduction, MessageDone, Note, Rejected, Rules, Terms, Unread,
-};
+pub use action::{Action, Decision, Introduction, Rules, Terms, Unread};
 use answer::Last;
 use question::Asked;
-pub use question::{Question, Ruling, Step, Steps};
 use queue::{Expected, Queue};
 use takeover::Takeover;
-pub use tally::Tally;
-pub use transaction::Envelope;
 use transaction::Transaction;
 use xclient::Introduced;
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::reply::Reply;
+use super::xtext::xtext;
 
 /// Longest command line without its CRLF (RFC 5321 section 4.5.3.1.4).
 const LONGEST: usize = 510;
@@ -65,19 +66,6 @@ fn line(offered: &[String], address: SocketAddr, hello: Option<(bool, &str)>) ->
         }
     }
     line
-}
-
-/// The value in xtext (RFC 3461 section 4).
-fn xtext(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for octet in value.bytes() {
-        match octet {
-            b'+' | b'=' => write!(text, "+{octet:02X}").unwrap_or_default(),
-            b'!'..=b'~' => text.push(char::from(octet)),
-            _ => write!(text, "+{octet:02X}").unwrap_or_default(),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::file::{Network, QuotaLimits};
 use crate::config::units::ByteCount;
 use crate::intercept::identity::Identity;
-use crate::smtp::exchange::Rejected;
+use crate::smtp::report::Rejected;
 
 /// Who has quotas of his own: the clients of a network, or one identity behind it.
 ///

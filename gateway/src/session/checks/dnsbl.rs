@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::file::{Dnsbl, DnsblZone};
 use crate::dns::{self, Outcome, Resolver};
 use crate::policy::dnsbl::{self, Listing, Meaning};
-use crate::smtp::exchange::{Question, Ruling, Step, Steps};
+use crate::smtp::question::{Question, Ruling, Step, Steps};
 use crate::telemetry::{Counter, Telemetry, Trouble};
 
 /// The block lists of a configuration.

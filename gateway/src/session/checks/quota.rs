@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use super::{Answering, Check, Subject};
 use crate::policy::quota::{Demand, Over};
 use crate::quota::Quotas;
-use crate::smtp::exchange::{Question, Ruling, Step, Steps};
+use crate::smtp::question::{Question, Ruling, Step, Steps};
 use crate::smtp::refusal::Refusal;
 use crate::telemetry::{Counter, Limit, Telemetry};
 

@@ -10,7 +10,7 @@ use crate::config::file::Spf;
 use crate::dns::Resolver;
 use crate::outcome::{Spf as Finding, SpfResult};
 use crate::policy::spf;
-use crate::smtp::exchange::{Question, Ruling, Step, Steps};
+use crate::smtp::question::{Question, Ruling, Step, Steps};
 use crate::spf::{Answer as Found, Asked, check_host};
 use crate::telemetry::{Counter, Telemetry, Trouble};
 

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::path::{quoted, unicode, unitext, xtext};
+use super::path::{quoted, unicode, unitext};
 use super::{Delivery, Encoding, Features, Origin, Rules};
 use crate::smtp::envelope::{Recipient, Ret};
+use crate::smtp::xtext::xtext;
 
 /// Octets of an XFORWARD line without its CRLF.
 const XFORWARD_LINE: usize = 510;

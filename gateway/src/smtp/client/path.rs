@@ -1,4 +1,4 @@
-//! Addresses as they go into MAIL and RCPT (RFC 5321 section 4.1.2), and xtext (RFC 3461 section 4).
+//! Addresses as they go into MAIL and RCPT (RFC 5321 section 4.1.2).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -51,20 +51,6 @@ pub(super) fn is_sendable(address: &str) -> bool {
     !address.chars().any(char::is_control)
 }
 
-/// The text as xtext: `+`, `=` and whatever is not printable ASCII as `+HH`.
-#[must_use]
-pub fn xtext(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'+' | b'=' => hex(&mut out, octet),
-            b'!'..=b'~' => out.push(char::from(octet)),
-            _ => hex(&mut out, octet),
-        }
-    }
-    out
-}
-
 /// The text as `utf-8-addr-unitext` (RFC 6533 section 3): UTF-8 stays, what xtext escapes becomes `\x{H}`.
 #[must_use]
 pub fn unitext(text: &str) -> String {
@@ -78,11 +64,6 @@ pub fn unitext(text: &str) -> String {
         }
     }
     out
-}
-
-fn hex(out: &mut String, octet: u8) {
-    // Writing to a string cannot fail.
-    write!(out, "+{octet:02X}").unwrap_or_default();
 }
 
 /// Appends a character as `\x{H}`.
@@ -119,8 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn xtext_escapes_what_a_parameter_cannot_hold() {
-        assert_eq!(xtext("a+b=c d\u{e9}"), "a+2Bb+3Dc+20d+C3+A9");
+    fn unitext_escapes_what_a_parameter_cannot_hold() {
         assert_eq!(unitext("j\u{f6}+ x"), "j\u{f6}\\x{2B}\\x{20}x");
     }
 

@@ -1,14 +1,13 @@
-//! What goes in and comes out beside octets: rules, actions, notes, decisions.
+//! What goes in and comes out beside octets: rules, actions, decisions.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Envelope, Question, Steps};
 use crate::config::file::{Auth, Config, Filters, Inspect, Limits, StartTls, Timeouts};
-use crate::outcome::{Cause, MessageAction};
+use crate::smtp::question::{Question, Steps};
 use crate::smtp::refusal::Refusal;
+use crate::smtp::report::{EnvelopeRefused, MessageDone, Note};
 use crate::smtp::voice::Voice;
 
 /// What the operator wants of every exchange.
@@ -98,74 +97,6 @@ pub enum Unread {
     Encrypted,
     /// AUTH has succeeded, and the operator wants no more.
     Authenticated,
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MessageDone {
-    /// Who sent it to whom.
-    pub envelope: Envelope,
-    /// Octets of its text, without dot-stuffing.
-    pub size: u64,
-    /// What was done with it.
-    pub action: MessageAction,
-    /// The reply the client reads.
-    pub reply: String,
-    /// When its MAIL command came.
-    pub started: Instant,
-}
-
-/// An envelope of which something was refused, and that came to no message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvelopeRefused {
-    /// Who wanted to send to whom.
-    pub envelope: Envelope,
-    /// The sender was refused.
-    pub sender_refused: bool,
-    /// The last reply that refused one of them.
-    pub reply: String,
-}
-
-/// Something an operator counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// The client spoke before the greeting.
-    EarlyTalk,
-    /// Octets behind STARTTLS that came before its reply; they are thrown away.
-    Injected,
-    /// A message held bare CR or LF.
-    BareNewline,
-    /// A message held NUL octets.
-    Nul,
-    /// The server broke the protocol.
-    ServerProtocol,
-    /// The server takes no XCLIENT from the gateway.
-    NotIntroduced,
-    /// The gateway answered a command itself because it was malformed or out of place.
-    CommandRefused,
-    /// The client speaks another protocol.
-    Foreign,
-    /// AUTH succeeded.
-    Authenticated,
-    /// AUTH failed.
-    AuthFailed,
-    /// The server has refused a command for good, and not for its syntax.
-    Rejected(Rejected),
-    /// The gateway took the session over.
-    Takeover,
-    /// The client has done what others may want to count, or lock it out for.
-    Offence(Cause),
-}
-
-/// A command that the server has answered with 5yz.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rejected {
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Rcpt,
-    /// AUTH.
-    Auth,
 }
 
 /// What is done with a complete message.

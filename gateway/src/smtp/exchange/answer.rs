@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Exchange, tally};
+use super::Exchange;
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::tally;
 
 /// What comes once all replies on their way are with the client.
 #[derive(Debug)]

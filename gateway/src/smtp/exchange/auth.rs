@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Action, Exchange, Input, Note, Phase, Question, Rejected, Step, Unread};
+use super::{Action, Exchange, Input, Phase, Unread};
 use crate::config::file::AuthSkip;
 use crate::smtp::command::{Command, Secret};
 use crate::smtp::line::Line;
+use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::{Note, Rejected};
 
 impl Exchange {
     pub(super) fn auth(&mut self, argument: &Secret, now: Instant) {

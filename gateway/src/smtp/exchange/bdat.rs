@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use super::message::HeldEnd;
 use super::queue::Expected;
-use super::{Action, Exchange, Input, Question, Step};
+use super::{Action, Exchange, Input};
 use crate::smtp::command::Command;
+use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 

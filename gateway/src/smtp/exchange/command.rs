@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Note, Phase, Step};
+use super::{Exchange, Phase};
 use crate::config::file::CommandPolicy;
 use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::Line;
+use crate::smtp::question::Step;
 use crate::smtp::refusal::Refusal;
+use crate::smtp::report::Note;
 use crate::smtp::verb;
 
 impl Exchange {

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use super::message::HeldEnd;
 use super::queue::Expected;
-use super::{Action, Exchange, Input, Note, Question, Step};
+use super::{Action, Exchange, Input};
 use crate::config::file::{BareNewline, Nul};
 use crate::smtp::body::{BodyDecoder, Oddities};
 use crate::smtp::command::Command;
+use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
 
 /// The text that is being read.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Exchange, Input, Phase, Ruling};
+use super::{Exchange, Input, Phase};
 use crate::outcome::SessionEnd;
+use crate::smtp::question::Ruling;
 use crate::smtp::refusal::Refusal;
 
 /// How long the client may take to read the last replies of a session that has ended.

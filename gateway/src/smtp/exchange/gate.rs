@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use super::{Exchange, Note, Ruling};
+use super::Exchange;
 use crate::config::file::{AuthRequire, AuthSkip, Filter, OnMatch, StartTls};
 use crate::outcome::Cause;
 use crate::policy::filter;
 use crate::smtp::command::Command;
+use crate::smtp::question::Ruling;
 use crate::smtp::refusal::Refusal;
+use crate::smtp::report::Note;
 
 impl Exchange {
     /// Refuses a command that the rules keep out; true when it did.

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Exchange, Note, Phase};
+use super::{Exchange, Phase};
 use crate::config::file::EarlyTalk;
 use crate::outcome::{Cause, SessionEnd};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
 
 impl Exchange {
     /// Looks at a client that speaks before the greeting; always waits.

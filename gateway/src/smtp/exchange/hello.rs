@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use super::Exchange;
 use super::queue::Expected;
-use super::{Exchange, Question, Step};
 use crate::config::file::StartTls;
 use crate::smtp::command::Command;
 use crate::smtp::extension::{self, Offers};
+use crate::smtp::question::{Question, Step};
 use crate::smtp::reply::Reply;
 
 impl Exchange {

@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::queue::Expected;
-use super::{Action, Exchange, Input, MessageDone, Phase};
+use super::{Action, Exchange, Input, Phase};
 use crate::outcome::{MessageAction, SessionEnd};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::MessageDone;
 
 /// The end of a message, held back until the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

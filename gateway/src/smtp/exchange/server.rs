@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Exchange, Input, Note, Phase, tally};
+use super::{Exchange, Input, Phase};
 use crate::outcome::SessionEnd;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
+use crate::smtp::tally;
 
 impl Exchange {
     /// Takes every complete reply.

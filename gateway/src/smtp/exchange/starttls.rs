@@ -5,9 +5,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::queue::Expected;
-use super::{Action, Exchange, Note, Phase, Unread};
+use super::{Action, Exchange, Phase, Unread};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
 
 impl Exchange {
     pub(super) fn starttls(&mut self, now: Instant) {

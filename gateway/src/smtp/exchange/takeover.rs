@@ -6,11 +6,12 @@
 use std::time::Instant;
 
 use super::question::Asked;
-use super::{Exchange, Note, Phase};
+use super::{Exchange, Phase};
 use crate::outcome::SessionEnd;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
 
 /// A session that the gateway has taken over.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock;
 use crate::config;
+use crate::smtp::question::{Ruling, Steps};
 
 /// More than one read brings, so that commands wait in the gateway's buffer, too.
 const LINES: usize = 1_000;

@@ -3,27 +3,13 @@
 use std::time::Instant;
 
 use super::queue::Expected;
-use super::{Action, EnvelopeRefused, Exchange, Note, Phase, Question, Rejected, Step};
+use super::{Action, Exchange, Phase};
 use crate::smtp::address::Path;
 use crate::smtp::command::{Command, Parameters};
+use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
-
-/// Refused paths whose names are kept; a session must not be able to fill memory with more.
-const REFUSED_KEPT: usize = 20;
-
-/// Who sends a message to whom, as far as the server agreed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Envelope {
-    /// Reverse path without angle brackets; empty for bounces.
-    pub sender: String,
-    /// Forward paths the server accepted.
-    pub recipients: Vec<String>,
-    /// How many the server or the gateway refused.
-    pub refused: u32,
-    /// The first of those, at most twenty.
-    pub refused_paths: Vec<String>,
-}
+use crate::smtp::report::{Envelope, EnvelopeRefused, Note, Rejected};
 
 /// A transaction from its MAIL command on.
 #[derive(Debug)]
@@ -161,11 +147,7 @@ impl Exchange {
 
     fn recipient_refused(&mut self, recipient: String, reply: String) {
         let Some(transaction) = &mut self.transaction else { return };
-        let envelope = &mut transaction.envelope;
-        envelope.refused = envelope.refused.saturating_add(1);
-        if envelope.refused_paths.len() < REFUSED_KEPT {
-            envelope.refused_paths.push(recipient);
-        }
+        transaction.envelope.note_refused(recipient);
         transaction.refusal = Some(reply);
     }
 

@@ -6,12 +6,13 @@
 
 use std::time::Instant;
 
+use super::Exchange;
 use super::queue::Expected;
-use super::{Exchange, Note};
 use crate::outcome::SessionEnd;
 use crate::smtp::command::Command;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::report::Note;
 use crate::smtp::xclient::{self, Client};
 
 /// How far the introduction has come.

@@ -1,7 +1,7 @@
-//! What an exchange counts for the operator.
+//! What a session counts for the operator.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a refusal not named is no ceiling")]
 
-use crate::smtp::refusal::Refusal;
+use super::refusal::Refusal;
 
 /// Counts since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,8 @@ mod tests {
 
     use crate::clock;
     use crate::config::Config;
-    use crate::smtp::exchange::{Exchange, Rules, Tally};
+    use crate::smtp::exchange::{Exchange, Rules};
+    use crate::smtp::tally::Tally;
 
     fn exchange(change: impl FnOnce(&mut Config)) -> Exchange {
         let mut config = Config::default();
