@@ -97,6 +97,8 @@ pub enum MessageAction {
     ServerRefused,
     /// Its client or server went away before its end.
     Aborted,
+    /// The gateway has it in its queue and said so.
+    Queued,
 }
 
 /// What became of one session.
@@ -110,7 +112,7 @@ pub struct SessionRecord {
     pub identity: Option<Identity>,
     /// Where it was meant to go.
     pub destination: OriginalDst,
-    /// The lane it ended in: `inspect`, `splice`, `reject`, `takeover`.
+    /// The lane it ended in: `inspect`, `splice`, `relay`, `reject`, `takeover`.
     pub lane: String,
     /// The client's last HELO or EHLO name.
     pub helo: String,

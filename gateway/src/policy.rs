@@ -11,6 +11,7 @@ pub mod lane;
 pub mod lock;
 pub mod nat_header;
 pub mod quota;
+pub mod received;
 pub mod ruling;
 pub mod source;
 pub mod spf;

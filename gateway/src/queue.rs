@@ -200,6 +200,14 @@ impl Queue {
         accepted.await.map_err(|_| WriteError::Closed)?
     }
 
+    /// Whether a message of so many octets has room beside what is to stay free. It may be taken up until it
+    /// is written.
+    #[must_use]
+    pub fn has_room(&self, octets: u64) -> bool {
+        // A file system that does not say is found out about when it is written to.
+        self.inner.space.has_room(&self.inner.folder, octets).unwrap_or(true)
+    }
+
     /// Takes up to `most` messages for delivery that are due at `wall`. Each is in the hands of the caller
     /// until it is settled, removed, or given back with [`Self::defer`] or [`Self::put_back`].
     #[must_use]

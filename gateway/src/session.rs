@@ -1,5 +1,5 @@
-//! A session's input and output: drives `smtp::Exchange` with sockets, deadlines, spool and
-//! scanners.
+//! A session's input and output: drives `smtp::Exchange` and `smtp::Server` with sockets, deadlines, spool
+//! and scanners.
 //!
 //! Decides nothing about the protocol and nothing about policy.
 
@@ -40,14 +40,17 @@ mod linger;
 mod offence;
 mod preamble;
 mod record;
+pub mod relay;
 pub mod table;
 mod upstream;
+mod wait;
 
 use admission::Crowd;
 pub use arrival::ARRIVING;
 use arrival::Lost;
 use checks::Checks;
 use direct::Direct;
+use relay::Relaying;
 use table::{Full, OpenSession, SessionTable};
 
 /// What every session of this process shares.
@@ -94,12 +97,23 @@ pub struct Settings {
     pub rules: Arc<Rules>,
     /// The lane list.
     pub lanes: Lanes,
-    /// Where copies are made; absent while nothing is scanned or kept.
+    /// The relay lane; absent while no rule leads there.
+    pub relaying: Option<Relaying>,
+    /// Where copies are made; absent while nothing is scanned, kept or relayed.
     pub spooler: Option<Spooler>,
     /// The scanners.
     pub scanners: Scanners,
     /// What is asked before a step goes on.
     pub checks: Checks,
+}
+
+impl Settings {
+    /// Where copies are made in the inspect lane; absent while nothing is scanned or kept.
+    #[must_use]
+    pub fn inspecting_spooler(&self) -> Option<&Spooler> {
+        let wanted = !self.config.scan.scanners().is_empty() || !self.config.spool.leave_on.is_empty();
+        self.spooler.as_ref().filter(|_| wanted)
+    }
 }
 
 /// How a session went, for its record.
@@ -181,6 +195,7 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     let choice = settings.lanes.choose(flow.client, flow.destination, facts.as_ref(), time);
     match choice.lane {
         Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,
+        Lane::Relay => Box::pin(relay::run(stream, live, choice.target, settings, context)).await,
         Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,
         Lane::Reject => {
             Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.voice))).await;

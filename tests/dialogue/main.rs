@@ -1,5 +1,5 @@
 //! SMTP dialogues: each file beside this one is run on the exchange, without sockets; those in `client/` on
-//! the delivery client, see [`client`].
+//! the delivery client, see [`client`], those in `server/` on the relay lane's server, see [`server`].
 //!
 //! A file begins with comments, may go on with YAML lines (`~ inspect: {nul: remove}`) for the
 //! configuration and with the steps at which checks are asked (`? mail rcpt`), and then has inputs
@@ -28,6 +28,7 @@
 
 mod client;
 mod script;
+mod server;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -56,6 +57,11 @@ fn every_dialogue_goes_as_written() {
 #[test]
 fn every_dialogue_of_the_delivery_client_goes_as_written() {
     script::play_all("dialogue/client", client::play);
+}
+
+#[test]
+fn every_dialogue_of_the_relay_lane_goes_as_written() {
+    script::play_all("dialogue/server", server::play);
 }
 
 /// Runs a dialogue and returns the file as it should read.

@@ -36,6 +36,7 @@ mod proxy_protocol;
 mod quarantine;
 mod queue;
 mod quotas;
+mod relay;
 mod reload;
 mod router;
 mod scan;

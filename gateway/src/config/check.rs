@@ -15,6 +15,7 @@ mod on_lock;
 mod origin;
 mod process;
 mod quotas;
+mod relay;
 mod scan;
 
 use super::file::Config;
@@ -27,6 +28,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     network::check(config, &mut findings);
     origin::check(config, &mut findings);
     lanes::check(config, &mut findings);
+    relay::check(config, &mut findings);
     dialogue::check(config, &mut findings);
     dns::check(config, &mut findings);
     limits::check(config, &mut findings);

@@ -29,6 +29,7 @@ mod process;
 mod proxy_protocol;
 mod queue;
 mod quotas;
+mod relay;
 mod scan;
 mod spam;
 mod spf;
@@ -47,7 +48,7 @@ pub use inspect::{
     BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls, Xclient,
 };
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
-pub use lanes::{ClientReached, Lane, LaneRule};
+pub use lanes::{ClientReached, Lane, LaneRule, RelayTarget};
 pub use limits::{Limits, Timeouts};
 pub use locks::{CauseRule, LockAction, LockCause, LockKey, LockSpan, Locks, Repeat};
 pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logged};
@@ -60,6 +61,7 @@ pub use process::Process;
 pub use proxy_protocol::ProxyProtocol;
 pub use queue::Queue;
 pub use quotas::{MOST_DESTINATIONS, QuotaLimits, QuotaNetworks, Quotas};
+pub use relay::{Certificate, Relay, RelayTls};
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
@@ -101,6 +103,8 @@ pub struct Config {
     pub lanes: Vec<LaneRule>,
     /// The inspect lane: what is relayed between client and server, and what is not.
     pub inspect: Inspect,
+    /// The relay lane: how mail is taken.
+    pub relay: Relay,
     /// Regular expressions that names and addresses in the dialogue must or must not match.
     pub filters: Filters,
     /// What AUTH is needed for, and what it changes.
@@ -179,6 +183,7 @@ impl Default for Config {
             gateway_addresses: GatewayAddresses::default(),
             lanes: Vec::new(),
             inspect: Inspect::default(),
+            relay: Relay::default(),
             filters: Filters::default(),
             auth: Auth::default(),
             dns: Dns::default(),

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::config::file::{AuthSkip, Origin, SpfCheck, Spool, State};
+use crate::config::file::{AuthSkip, Lane, Origin, SpfCheck, Spool, State};
 use crate::dns::{self, Resolver};
 use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
@@ -24,7 +24,10 @@ use crate::session::checks::quota::Quota;
 use crate::session::checks::spf::SenderPolicy;
 use crate::session::checks::{Check, Checks};
 use crate::session::direct::Journal;
+use crate::session::relay::{Relaying, tls};
 use crate::smtp::exchange::Rules;
+use crate::smtp::question::{Step, Steps};
+use crate::smtp::server;
 use crate::spool::{self, Spooler};
 use crate::store::{News, Store};
 use crate::telemetry::Telemetry;
@@ -38,6 +41,9 @@ pub(super) enum Error {
     /// Nothing can be looked up.
     #[error(transparent)]
     Dns(#[from] dns::SetupError),
+    /// A certificate of the relay lane cannot be shown.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
 }
 
 /// The gateway's name in its replies: configured, or the host's.
@@ -56,15 +62,28 @@ pub(super) fn make(
     quotas: &Arc<Quotas>,
 ) -> Result<Settings, Error> {
     let scans = !config.scan.scanners().is_empty();
-    let spooler = if scans || !config.spool.leave_on.is_empty() { Some(spooler(&config)?) } else { None };
+    let relays = config.lanes.iter().any(|rule| rule.lane == Lane::Relay);
+    let copies = scans || relays || !config.spool.leave_on.is_empty();
+    let spooler = if copies { Some(spooler(&config)?) } else { None };
     let checks = Checks::new(checks(&config, telemetry, quotas)?, config.timeouts.checks.duration());
+    let relaying = if relays { Some(relaying(&config, checks.steps())?) } else { None };
     Ok(Settings {
+        relaying,
         rules: Arc::new(Rules { asks: checks.steps(), ..Rules::new(&config, name(&config)) }),
         checks,
         lanes: Lanes::new(config.lanes.clone()),
         scanners: Scanners::new(&config.scan),
         spooler,
         config,
+    })
+}
+
+/// The relay lane: `steps` are those at which somebody is asked. MAIL is always one: there must be room.
+fn relaying(config: &Config, steps: Steps) -> Result<Relaying, tls::Error> {
+    let asks = steps.and([Step::Mail].into_iter().collect());
+    Ok(Relaying {
+        rules: Arc::new(server::Rules { asks, ..server::Rules::new(config, name(config)) }),
+        acceptor: tls::acceptor(&config.relay.tls)?,
     })
 }
 

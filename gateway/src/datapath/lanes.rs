@@ -15,7 +15,7 @@ const fn in_kernel(lane: Lane) -> PrefixLane {
     match lane {
         Lane::Bypass => PrefixLane::Bypass,
         Lane::Block => PrefixLane::Block,
-        Lane::Reject | Lane::Inspect => PrefixLane::User,
+        Lane::Reject | Lane::Inspect | Lane::Relay => PrefixLane::User,
     }
 }
 
@@ -123,6 +123,7 @@ mod tests {
             client_reached: None,
             lane,
             starttls: None,
+            target: None,
         }
     }
 
@@ -236,6 +237,7 @@ mod tests {
                 client_reached: None,
                 lane,
                 starttls: None,
+                target: None,
             },
         )
     }

@@ -34,6 +34,15 @@ impl Space {
         Ok(self.free(folder)? >= self.min_free.saturating_mul(times))
     }
 
+    /// Whether so many octets have room beside what must stay free.
+    ///
+    /// # Errors
+    ///
+    /// When the file system does not say.
+    pub fn has_room(&self, folder: &Folder, octets: u64) -> io::Result<bool> {
+        Ok(self.free(folder)? >= self.min_free.saturating_add(octets))
+    }
+
     fn free(&self, folder: &Folder) -> io::Result<u64> {
         let now = clock::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,27 @@
 //! Whether a name or an address is filtered out (`filters`).
 
-use crate::config::file::Filter;
+use crate::config::file::{Filter, Filters};
+use crate::outcome::Cause;
+use crate::smtp::command::Command;
+
+/// What `filters` find wrong with a command, if anything.
+#[must_use]
+pub fn offence(filters: &Filters, command: &Command) -> Option<Cause> {
+    let (filter, text, cause): (&Filter, &str, Cause) = match command {
+        Command::Hello { name, .. } => (&filters.helo, name, Cause::RegexHelo),
+        Command::Mail { sender, .. } => (&filters.mail, sender.as_str(), Cause::RegexMailFrom),
+        Command::Rcpt { recipient, .. } => (&filters.rcpt, recipient.as_str(), Cause::RegexRcptTo),
+        Command::Data
+        | Command::Bdat { .. }
+        | Command::Rset
+        | Command::Noop
+        | Command::Quit
+        | Command::StartTls
+        | Command::Auth { .. }
+        | Command::Query { .. } => return None,
+    };
+    keeps_out(filter, text).then_some(cause)
+}
 
 /// Whether `filter` keeps `text` out: none of `enforce` matches it, or one of `reject` does.
 #[must_use]

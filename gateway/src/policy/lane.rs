@@ -5,7 +5,7 @@
 
 use jiff::civil::Time;
 
-use crate::config::file::{ClientReached, Lane, LaneRule, StartTls};
+use crate::config::file::{ClientReached, Lane, LaneRule, RelayTarget, StartTls};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::client::ClientFacts;
@@ -17,6 +17,8 @@ pub struct Choice {
     pub lane: Lane,
     /// What is done with STARTTLS, where the rule says.
     pub starttls: Option<StartTls>,
+    /// Where mail of the relay lane goes.
+    pub target: RelayTarget,
 }
 
 /// The operator's list of rules.
@@ -65,6 +67,7 @@ impl Lanes {
         Choice {
             lane: rule.map_or(Lane::Inspect, |rule| rule.lane),
             starttls: rule.and_then(|rule| rule.starttls),
+            target: rule.and_then(|rule| rule.target).unwrap_or_default(),
         }
     }
 }

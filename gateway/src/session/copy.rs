@@ -12,7 +12,7 @@ use crate::policy::decision;
 use crate::scan::{Envelope, Exempt, ScanJob};
 use crate::smtp::exchange::Decision;
 use crate::smtp::refusal::Refusal;
-use crate::spool::{self, SpoolCopy};
+use crate::spool::{self, SpoolCopy, SpoolReader, Spooler};
 
 /// A message on its way.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) enum Judged {
 }
 
 impl MessageCopy {
-    /// Begins the copy and the scan, where anything is to be scanned or kept.
+    /// Begins the copy and the scan, where there is a `spooler` for it.
     ///
     /// # Errors
     ///
@@ -52,9 +52,10 @@ impl MessageCopy {
         number: u32,
         flow: &Flow,
         exempt: Exempt,
+        spooler: Option<&Spooler>,
         settings: &Settings,
     ) -> Result<Self, spool::Error> {
-        let parts = match &settings.spooler {
+        let parts = match spooler {
             None => None,
             Some(spooler) => {
                 let header = header(&settings.config.spool.header, flow, number);
@@ -138,6 +139,16 @@ impl MessageCopy {
     /// The verdict so far and how long it took.
     pub(super) fn outcome(&self) -> (Verdict, Duration) {
         (self.verdict.clone(), self.scan_time)
+    }
+
+    /// The copy, to be read from its beginning.
+    pub(super) fn reader(&self) -> Option<SpoolReader> {
+        self.parts.as_ref().map(|parts| parts.copy.reader())
+    }
+
+    /// The verdict so far.
+    pub(super) const fn verdict(&self) -> &Verdict {
+        &self.verdict
     }
 
     /// Keeps the copy where the operator wants it; otherwise it is gone.

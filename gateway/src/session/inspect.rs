@@ -1,26 +1,24 @@
 //! The inspect lane: carries out what the exchange asks for.
 
-use std::future::pending;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
 
 use super::carry::{self, Past};
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
+use super::wait::{Begun, judged, opt, until};
 use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
 use crate::config::file::StartTls;
 use crate::intercept::flow::FlowFacts;
-use crate::outcome::{Finding, MessageRecord, SessionEnd, Spf, Verdict};
+use crate::outcome::{MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::introduction::introduction;
-use crate::policy::lock::Offence;
 use crate::policy::nat_header::nat_header;
 use crate::policy::quota::Quota;
 use crate::smtp::exchange::{Action, Decision, Exchange, Terms, Unread};
@@ -28,16 +26,12 @@ use crate::smtp::question::{Question, Step};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::report::{MessageDone, Note};
 use crate::spool;
-use crate::telemetry::{Counter, Limit, Trouble};
+use crate::telemetry::Trouble;
 
 mod sockets;
 mod told;
 
 use sockets::{READ, receive, writable};
-
-type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
-type Judging<'a> = Pin<Box<dyn Future<Output = Ruled> + Send + 'a>>;
-type Asking<'a> = Pin<Box<dyn Future<Output = Option<FlowFacts>> + Send + 'a>>;
 
 /// Runs one session of the inspect lane, and its splice lane if it gets there.
 pub(super) async fn run(
@@ -97,9 +91,9 @@ struct Driver<'a> {
     exchange: Exchange,
     client: TcpStream,
     server: Option<TcpStream>,
-    connecting: Option<Connecting<'a>>,
-    asking: Option<Asking<'a>>,
-    ruling: Option<Judging<'a>>,
+    connecting: Option<Begun<'a, io::Result<TcpStream>>>,
+    asking: Option<Begun<'a, Option<FlowFacts>>>,
+    ruling: Option<Begun<'a, Ruled>>,
     /// What was found of the message that begins, or has begun.
     spf: Option<Spf>,
     message: Option<MessageCopy>,
@@ -254,7 +248,13 @@ impl Driver<'_> {
             Action::Ask(question) => self.ask(question),
             Action::BeginMessage => {
                 let number = self.live.add_message();
-                match MessageCopy::begin(number, self.live.flow(), self.exempt(), self.settings) {
+                match MessageCopy::begin(
+                    number,
+                    self.live.flow(),
+                    self.exempt(),
+                    self.settings.inspecting_spooler(),
+                    self.settings,
+                ) {
                     Ok(message) => self.message = Some(message),
                     Err(error) => self.spool_failed(&error),
                 }
@@ -287,11 +287,7 @@ impl Driver<'_> {
                 if let Note::Rejected(rejected) = note {
                     self.context.quotas.spend(self.live.flow(), Quota::of(rejected), 1);
                 }
-                if let Note::Offence(cause) = note
-                    && let Some(offence) = Offence::noted(cause)
-                {
-                    offence::report(self.context, self.live.flow(), &offence, || self.scene());
-                }
+                offence::noted(self.context, self.live.flow(), note, || self.scene());
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
         }
@@ -312,17 +308,7 @@ impl Driver<'_> {
     }
 
     fn judged(&mut self, judged: &Judged, now: Instant) {
-        if let Judged::Result(result) = judged {
-            match &result.finding {
-                Finding::Failed { reason } => {
-                    self.context.telemetry.count(Counter::ScannerFailure);
-                    let scanner = result.scanner.name();
-                    self.context.telemetry.trouble(Trouble::Scanner, || format!("{scanner}: {reason}"));
-                }
-                Finding::TooLarge => self.context.telemetry.count(Counter::ScannerTooLarge),
-                Finding::Clean | Finding::Infected { .. } | Finding::Rated(_) | Finding::Skipped { .. } => {}
-            }
-        }
+        record::judged(&self.context.telemetry, judged);
         let Some(message) = &mut self.message else { return };
         let Some(decision) = message.decide(judged, self.settings, now) else { return };
         let flow = self.live.flow();
@@ -361,34 +347,7 @@ impl Driver<'_> {
 
     fn spool_failed(&mut self, error: &spool::Error) {
         self.message = None;
-        let refusal = if matches!(error, spool::Error::NoSpace) {
-            self.context.telemetry.count(Counter::Limit(Limit::SpoolSpace));
-            Refusal::NoSpace
-        } else {
-            Refusal::SpoolFailed
-        };
-        self.context.telemetry.trouble(Trouble::Spool, || error.to_string());
+        let refusal = record::spool_failed(&self.context.telemetry, error);
         self.exchange.decided(Decision::Refuse(refusal), clock::now());
-    }
-}
-
-async fn opt<T>(future: Option<&mut Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => pending().await,
-    }
-}
-
-async fn judged(message: Option<&mut MessageCopy>, patience: std::time::Duration) -> Judged {
-    match message {
-        Some(message) if message.awaits_verdict() => message.next(patience).await,
-        _ => pending().await,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
-        None => pending().await,
     }
 }

@@ -10,11 +10,21 @@ use crate::intercept::flow::Flow;
 use crate::ipc::offender::{Found, Offender, Scene, Told};
 use crate::policy::lock::{Lock, Offence, Outcome};
 use crate::smtp::refusal::Refusal;
+use crate::smtp::report::Note;
 use crate::telemetry::{Counter, Trouble};
 
 /// The client of `flow` is refused: it may have offended.
 pub(super) fn refused(context: &Context, flow: &Flow, refusal: &Refusal, scene: impl FnOnce() -> Scene) {
     if let Some(offence) = Offence::of(refusal) {
+        report(context, flow, &offence, scene);
+    }
+}
+
+/// A session of `flow` has noted something: it may be an offence.
+pub(super) fn noted(context: &Context, flow: &Flow, note: Note, scene: impl FnOnce() -> Scene) {
+    if let Note::Offence(cause) = note
+        && let Some(offence) = Offence::noted(cause)
+    {
         report(context, flow, &offence, scene);
     }
 }

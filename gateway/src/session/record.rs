@@ -1,12 +1,17 @@
 //! From what the exchange tells to records and counters.
 
+use super::copy::Judged;
 use super::table::LiveSession;
 use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::flow::Flow;
-use crate::outcome::{Conduct, EnvelopeRecord, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict};
+use crate::outcome::{
+    Conduct, EnvelopeRecord, Finding, HandedOff, MessageRecord, SessionEnd, SessionRecord, Verdict,
+};
+use crate::smtp::refusal::Refusal;
 use crate::smtp::report::{EnvelopeRefused, MessageDone, Note};
 use crate::smtp::tally::Tally;
+use crate::spool;
 use crate::telemetry::{Counter, Limit, ReplyClass, Telemetry, Trouble};
 
 /// The record of one message.
@@ -85,6 +90,31 @@ pub(super) fn session(
         facts: live.facts(),
         tls: live.tls(),
         listed: live.listed(),
+    }
+}
+
+/// Counts what a scanner could not do.
+pub(super) fn judged(telemetry: &Telemetry, judged: &Judged) {
+    let Judged::Result(result) = judged else { return };
+    match &result.finding {
+        Finding::Failed { reason } => {
+            telemetry.count(Counter::ScannerFailure);
+            let scanner = result.scanner.name();
+            telemetry.trouble(Trouble::Scanner, || format!("{scanner}: {reason}"));
+        }
+        Finding::TooLarge => telemetry.count(Counter::ScannerTooLarge),
+        Finding::Clean | Finding::Infected { .. } | Finding::Rated(_) | Finding::Skipped { .. } => {}
+    }
+}
+
+/// Counts a copy that could not be made, and says what its message's client is told.
+pub(super) fn spool_failed(telemetry: &Telemetry, error: &spool::Error) -> Refusal {
+    telemetry.trouble(Trouble::Spool, || error.to_string());
+    if matches!(error, spool::Error::NoSpace) {
+        telemetry.count(Counter::Limit(Limit::SpoolSpace));
+        Refusal::NoSpace
+    } else {
+        Refusal::SpoolFailed
     }
 }
 

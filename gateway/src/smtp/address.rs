@@ -66,6 +66,34 @@ impl Path {
         &self.0
     }
 
+    /// The domain behind the last `@`; none where there is no `@`.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.0.rsplit_once('@').map(|(_, domain)| domain).filter(|_| !self.0.ends_with('"'))
+    }
+
+    /// The path with its local part as it is meant: without the quotes and backslashes by which RFC 5321
+    /// section 4.1.2 writes it. `None` where these are out of place.
+    #[must_use]
+    pub fn unquoted(&self) -> Option<String> {
+        let Some(quoted) = self.0.strip_prefix('"') else {
+            return (!self.0.contains(['"', '\\'])).then(|| self.0.clone());
+        };
+        let mut local = String::with_capacity(self.0.len());
+        let mut rest = quoted.chars();
+        loop {
+            match rest.next()? {
+                '"' => break,
+                '\\' => local.push(rest.next()?),
+                character => local.push(character),
+            }
+        }
+        let domain = rest.as_str();
+        // Without a domain, an `@` in the local part would pass for the one before it.
+        let goes_on = domain.starts_with('@') && !domain.contains(['"', '\\']);
+        goes_on.then(|| format!("{local}{domain}"))
+    }
+
     /// Whether it needs SMTPUTF8 (RFC 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {

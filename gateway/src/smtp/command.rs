@@ -87,6 +87,14 @@ impl Parameters {
         })
     }
 
+    /// Keyword and value of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|parameter| match parameter.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (parameter.as_str(), None),
+        })
+    }
+
     /// The message size that MAIL announces (RFC 1870).
     #[must_use]
     pub fn size(&self) -> Option<u64> {

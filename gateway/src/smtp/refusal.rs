@@ -47,6 +47,22 @@ pub enum Refusal {
     /// A non-ASCII path, but the server does not offer SMTPUTF8 (RFC 6531 section 3.2).
     #[error("the server does not take internationalized addresses")]
     Utf8Unsupported,
+    /// A non-ASCII path without SMTPUTF8 in MAIL (RFC 6531 section 3.5).
+    #[error("an internationalized address without SMTPUTF8")]
+    Utf8Undeclared,
+    /// An ESMTP parameter that no extension on offer has (RFC 5321 section 4.1.1.11).
+    #[error("a parameter is not known")]
+    UnknownParameter,
+    /// A recipient at an address literal, to which the gateway does not connect.
+    #[error("the recipient's domain is an address literal")]
+    AddressLiteral,
+    /// A recipient without a domain, and the gateway is to find the way there.
+    #[error("the recipient has no domain")]
+    NoDomain,
+    /// More Received fields than `relay.hopcount-limit`, or more of the gateway's own than
+    /// `relay.own-hopcount-limit` (RFC 5321 section 6.3).
+    #[error("too many hops")]
+    TooManyHops,
     /// The server does not offer the extension that the command belongs to.
     #[error("the server does not offer {0}")]
     NotOffered(&'static str),
@@ -233,6 +249,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What is wrong with a command line that could not be read.
+    #[must_use]
+    pub fn of_line(line: &[u8], error: CommandError) -> Self {
+        match (error, line.first().map(u8::to_ascii_uppercase)) {
+            (CommandError::Path(path), Some(b'M')) => Self::Sender(path),
+            (CommandError::Path(path), _) => Self::Recipient(path),
+            (error, _) => Self::Command(error),
+        }
+    }
+
     /// The reply as the client reads it.
     #[must_use]
     pub fn reply(&self, voice: &Voice) -> Reply {
@@ -317,6 +343,11 @@ impl Refusal {
             Self::Utf8Unsupported => {
                 (550, "5.6.7", Words::Fixed("The server does not take internationalized addresses"))
             }
+            Self::Utf8Undeclared => (553, "5.6.7", Words::Fixed("SMTPUTF8 is required with this address")),
+            Self::UnknownParameter => (555, "5.5.4", Words::Fixed("Unsupported parameter")),
+            Self::AddressLiteral => (550, "5.1.2", Words::Fixed("Address literals are not relayed to")),
+            Self::NoDomain => (550, "5.1.2", Words::Fixed("The recipient address needs a domain")),
+            Self::TooManyHops => (554, "5.4.6", Words::Fixed("Too many hops: the message loops")),
             Self::NotOffered(extension) => (502, "5.5.1", Words::Made(format!("{extension} is not offered"))),
             Self::Query("VRFY") => (252, "2.1.5", Words::Fixed("Send some mail, I'll try my best")),
             Self::Query("HELP") => (214, "2.0.0", Words::Fixed("See RFC 5321")),

@@ -18,6 +18,12 @@ pub struct Voice {
 }
 
 impl Voice {
+    /// The greeting (RFC 5321 section 4.3.1).
+    #[must_use]
+    pub fn greeting(&self) -> Reply {
+        Reply::new(220, &format!("{} ESMTP", self.name))
+    }
+
     /// A reply of one line: code, status, name and text, which may bring a status of its own.
     #[must_use]
     pub fn reply(&self, code: u16, status: &str, text: &str) -> Reply {

@@ -34,6 +34,22 @@ pub fn decoded(text: &str) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
+/// What `utf-8-addr-xtext` and `utf-8-addr-unitext` stand for (RFC 6533 section 3): characters as they are,
+/// or as `\x{HEX}`.
+#[must_use]
+pub fn utf8_address(text: &str) -> Option<String> {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        decoded.push_str(plain);
+        let (digits, behind) = escaped.strip_prefix("x{")?.split_once('}')?;
+        decoded.push(u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)?);
+        rest = behind;
+    }
+    decoded.push_str(rest);
+    Some(decoded)
+}
+
 /// Upper case only, as RFC 3461 has it, and lower case, as some write it.
 fn digit(octet: u8) -> Option<u8> {
     char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
@@ -59,6 +75,14 @@ mod tests {
     fn what_is_no_xtext_is_not_decoded() {
         for text in ["+", "+2", "+2G", "a=b", "+FF"] {
             assert_eq!(decoded(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_internationalized_address_is_decoded() {
+        assert_eq!(utf8_address("j\\x{F6}\\x{2B}x@b\u{e9}.test").as_deref(), Some("j\u{f6}+x@b\u{e9}.test"));
+        for text in ["\\", "\\x{", "\\x{}", "\\x{D800}", "\\x{110000}", "\\y{41}"] {
+            assert_eq!(utf8_address(text), None, "{text}");
         }
     }
 

@@ -144,6 +144,12 @@ impl SpoolReader {
         Ok(Some(block))
     }
 
+    /// Octets above the message, which are read but are no part of it.
+    #[must_use]
+    pub const fn lead(&self) -> u64 {
+        self.lead
+    }
+
     /// Returns when `octets` of the message can be read, or when the writer has finished with fewer.
     ///
     /// # Errors

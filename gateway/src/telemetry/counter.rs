@@ -147,12 +147,14 @@ pub enum Limit {
     TakeoverCommands,
     /// `spool.min-free`.
     SpoolSpace,
+    /// `queue.min-free`.
+    QueueSpace,
     /// `quotas`.
     Quota,
 }
 
 impl Limit {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Sessions,
         Self::SessionsPerClient,
         Self::SessionsPerIdentity,
@@ -165,6 +167,7 @@ impl Limit {
         Self::Errors,
         Self::TakeoverCommands,
         Self::SpoolSpace,
+        Self::QueueSpace,
         Self::Quota,
     ];
 
@@ -182,6 +185,7 @@ impl Limit {
             Self::Errors => "hard-errors",
             Self::TakeoverCommands => "takeover-commands",
             Self::SpoolSpace => "spool-min-free",
+            Self::QueueSpace => "queue-min-free",
             Self::Quota => "quotas",
         }
     }

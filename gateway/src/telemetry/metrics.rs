@@ -34,12 +34,13 @@ const ENDS: [SessionEnd; 11] = [
     SessionEnd::Shutdown,
     SessionEnd::Error,
 ];
-const ACTIONS: [MessageAction; 5] = [
+const ACTIONS: [MessageAction; 6] = [
     MessageAction::Passed,
     MessageAction::Refused,
     MessageAction::Deferred,
     MessageAction::ServerRefused,
     MessageAction::Aborted,
+    MessageAction::Queued,
 ];
 
 /// One word for records and metrics.
@@ -51,6 +52,7 @@ pub const fn action_name(action: MessageAction) -> &'static str {
         MessageAction::Deferred => "deferred",
         MessageAction::ServerRefused => "server-refused",
         MessageAction::Aborted => "aborted",
+        MessageAction::Queued => "queued",
     }
 }
 

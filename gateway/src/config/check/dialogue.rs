@@ -21,8 +21,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     keywords(config, findings);
     nat_header(config, findings);
     for (index, rule) in config.lanes.iter().enumerate() {
-        if rule.starttls.is_some() && rule.lane != Lane::Inspect {
-            let key = format!("lanes.{index}.starttls");
+        let key = format!("lanes.{index}.starttls");
+        if rule.starttls.is_some() && rule.lane == Lane::Relay {
+            let message = "the lane `relay` offers STARTTLS as `relay.tls` says; leave `starttls` out";
+            findings.error(&[&key], message);
+        } else if rule.starttls.is_some() && rule.lane != Lane::Inspect {
             findings.error(
                 &[&key],
                 format!("the lane `{}` does not look at STARTTLS; leave `starttls` out", rule.lane.name()),

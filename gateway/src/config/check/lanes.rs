@@ -202,6 +202,7 @@ mod tests {
                 client_reached,
                 lane: Lane::Block,
                 starttls: None,
+                target: None,
             },
         )
     }
@@ -252,6 +253,7 @@ mod tests {
             client_reached: None,
             lane: Lane::Bypass,
             starttls: None,
+            target: None,
         };
         let everything = LaneRule { client: Vec::new(), ..rule("::/0") };
         assert!(covers(&rule("192.0.2.0/24"), &rule("192.0.2.0/24")));

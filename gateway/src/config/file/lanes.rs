@@ -34,6 +34,23 @@ pub struct LaneRule {
     /// With `lane: inspect`, what is done with STARTTLS. Left out: as `inspect.starttls` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starttls: Option<StartTls>,
+    /// With `lane: relay`, where the mail goes from the queue. Left out: `original`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RelayTarget>,
+}
+
+/// Where mail of the relay lane goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayTarget {
+    /// To the server that the client meant to speak with.
+    #[default]
+    Original,
+    /// To `relay.relay-host`. Whoever matches the rule can send mail to everybody through it: name your
+    /// clients in `client` or `interface`.
+    RelayHost,
+    /// To the mail exchangers of each recipient's domain; as for `relay-host`, name your clients.
+    Mx,
 }
 
 /// Numbers of a client; each one given must be reached, in the current period or the one before.
@@ -82,6 +99,9 @@ pub enum Lane {
     Reject,
     /// It is relayed command by command and its messages are scanned.
     Inspect,
+    /// The gateway is the server: mail is scanned, queued, answered, and delivered later. Needs
+    /// `queue.directory`.
+    Relay,
 }
 
 impl Lane {
@@ -93,6 +113,7 @@ impl Lane {
             Self::Block => "block",
             Self::Reject => "reject",
             Self::Inspect => "inspect",
+            Self::Relay => "relay",
         }
     }
 }

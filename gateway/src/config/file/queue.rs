@@ -13,7 +13,8 @@ use crate::config::units::ByteCount;
 pub struct Queue {
     /// Folder of the queue, such as `/var/spool/gateway/queue`; it must belong to the account `user`
     /// alone, and its file system must keep what fsync(2) has put there. Where it cannot be used, the
-    /// gateway does not start. Left out: there is no queue. Takes effect at start.
+    /// gateway does not start. Left out: there is no queue, and no lane may be `relay`. Mail that is in it
+    /// is delivered also when no lane is `relay` any more. Takes effect at start.
     pub directory: Option<PathBuf>,
     /// Free space in `directory` below which messages are answered with 452. Takes effect at start.
     pub min_free: ByteCount,

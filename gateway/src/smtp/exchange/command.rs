@@ -108,12 +108,7 @@ impl Exchange {
             self.note(Note::Foreign);
             return self.answer_last(Refusal::Command(error).reply(&self.rules.voice), SessionEnd::Gateway);
         }
-        let refusal = match (error, line.first().map(u8::to_ascii_uppercase)) {
-            (CommandError::Path(path), Some(b'M')) => Refusal::Sender(path),
-            (CommandError::Path(path), _) => Refusal::Recipient(path),
-            (error, _) => Refusal::Command(error),
-        };
-        self.refuse_command(&refusal, now);
+        self.refuse_command(&Refusal::of_line(line, error), now);
     }
 
     /// Answers a command that the client should not have sent, and slows a client down that

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Exchange;
-use crate::config::file::{AuthRequire, AuthSkip, Filter, OnMatch, StartTls};
+use crate::config::file::{AuthRequire, AuthSkip, OnMatch, StartTls};
 use crate::outcome::Cause;
 use crate::policy::filter;
 use crate::smtp::command::Command;
@@ -59,21 +59,7 @@ impl Exchange {
     }
 
     fn filtered(&self, command: &Command) -> Option<Cause> {
-        let filters = &self.rules.filters;
-        let (filter, text, cause): (&Filter, &str, Cause) = match command {
-            Command::Hello { name, .. } => (&filters.helo, name, Cause::RegexHelo),
-            Command::Mail { sender, .. } => (&filters.mail, sender.as_str(), Cause::RegexMailFrom),
-            Command::Rcpt { recipient, .. } => (&filters.rcpt, recipient.as_str(), Cause::RegexRcptTo),
-            Command::Data
-            | Command::Bdat { .. }
-            | Command::Rset
-            | Command::Noop
-            | Command::Quit
-            | Command::StartTls
-            | Command::Auth { .. }
-            | Command::Query { .. } => return None,
-        };
         let skipped = self.rules.auth.skips(AuthSkip::Regex, self.conduct.authenticated);
-        (!skipped && filter::keeps_out(filter, text)).then_some(cause)
+        if skipped { None } else { filter::offence(&self.rules.filters, command) }
     }
 }
