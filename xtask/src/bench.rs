@@ -6,6 +6,7 @@
 mod bulk;
 mod chart;
 mod crowd;
+mod delivery;
 mod growth;
 mod idle;
 mod inspect;
@@ -40,6 +41,8 @@ pub(crate) enum Family {
     Idle,
     /// The kernel program: nanoseconds by the packet, instructions of the verifier, memory of entries.
     Packet,
+    /// Mail that is taken, queued and delivered, beside Postfix.
+    Delivery,
     /// New sessions, and the SYNs of a client that is locked.
     Syn,
     /// What a session costs with more lane rules, more sessions, longer messages.
@@ -87,6 +90,9 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
     }
     if wanted(Family::Packet) {
         reports.extend(packet::run(quick)?);
+    }
+    if wanted(Family::Delivery) {
+        reports.push(delivery::run(&binary, quick, &interrupt)?);
     }
     if wanted(Family::Syn) {
         reports.extend(syn::run(&binary, quick, &interrupt)?);

@@ -75,7 +75,7 @@ impl Peer {
         if let Some(program) = self.program().filter(|program| !is_installed(program)) {
             bail!("{program} is not there: `cargo xtask bench` installs it, unless XTASK_NO_PACKAGES is set");
         }
-        let mut running = Running { gateway: None, postfix: None, daemons: Vec::new() };
+        let mut running = Running { gateway: None, _postfix: None, daemons: Vec::new() };
         match self {
             Self::Forwarding => {}
             Self::Gateway => {
@@ -84,7 +84,7 @@ impl Peer {
             Self::Haproxy => running.daemons.push(haproxy(lab, "option splice-auto")?),
             Self::HaproxyCopy => running.daemons.push(haproxy(lab, "no option splice-auto")?),
             Self::Nginx => running.daemons.push(nginx(lab)?),
-            Self::Postfix => running.postfix = Some(postfix(lab, "", "")?),
+            Self::Postfix => running._postfix = Some(postfix(lab, "", "")?),
             Self::PostfixFilter => {
                 running.daemons.push(proxsmtp(lab, FILTER, here(BEHIND), means.clamd_conf)?);
                 let main = format!(
@@ -92,7 +92,7 @@ impl Peer {
                     here(FILTER)
                 );
                 let master = format!("{} inet n - n - - smtpd -o smtpd_proxy_filter=\n", here(BEHIND));
-                running.postfix = Some(postfix(lab, &main, &master)?);
+                running._postfix = Some(postfix(lab, &main, &master)?);
             }
             Self::ProxSmtp => running.daemons.push(proxsmtp(lab, PORT, Family::V4.smtp(), means.clamd_conf)?),
         }
@@ -119,16 +119,8 @@ pub(super) struct Means<'a> {
 pub(super) struct Running {
     /// The gateway, if it is that.
     pub(super) gateway: Option<Gateway>,
-    postfix: Option<Postfix>,
+    _postfix: Option<Postfix>,
     daemons: Vec<Daemon>,
-}
-
-impl Running {
-    /// How many messages it has taken and not yet delivered, of so many that were sent.
-    pub(super) fn is_done(&self, sent: usize) -> bool {
-        let Some(postfix) = &self.postfix else { return true };
-        postfix.log().lines().filter(|line| line.contains("status=sent")).count() >= sent
-    }
 }
 
 /// Processes on the router: those of the peer, whatever it has started.
@@ -222,13 +214,29 @@ fn is_installed(program: &str) -> bool {
         .any(|folder| Path::new(folder).join(program).is_file())
 }
 
-/// Postfix's test server where mail goes: it throws every message away.
-pub(super) fn drain(lab: &Lab) -> anyhow::Result<Daemon> {
-    let address = Family::V4.smtp();
-    let mut command = lab.server().command("smtp-sink");
-    // -u is asked for when started as root; the number is that of connections that may wait.
-    command.args(["-u", "nobody", &address.to_string(), "1024"]);
-    let mut daemon = Daemon::start("drain", lab.directory(), &mut command)?;
-    daemon.wait_until(START, |_| sink::listens(lab.server(), address))?;
-    Ok(daemon)
+/// Postfix's test server where mail goes: it counts messages and throws them away.
+#[derive(Debug)]
+pub(super) struct Drain(Daemon);
+
+impl Drain {
+    /// Starts one on the server's SMTP port.
+    pub(super) fn start(lab: &Lab) -> anyhow::Result<Self> {
+        let address = Family::V4.smtp();
+        let mut command = lab.server().command("smtp-sink");
+        // -c: tell how much came; -u is asked for when started as root; the number is that of
+        // connections that may wait.
+        command.args(["-c", "-u", "nobody", &address.to_string(), "1024"]);
+        let mut daemon = Daemon::start("drain", lab.directory(), &mut command)?;
+        daemon.wait_until(START, |_| sink::listens(lab.server(), address))?;
+        Ok(Self(daemon))
+    }
+
+    /// Messages that have come.
+    pub(super) fn messages(&self) -> usize {
+        let log = self.0.log();
+        log.rsplit_once("mesg=").map_or(0, |(_, rest)| {
+            let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
+            digits.parse().unwrap_or(0)
+        })
+    }
 }

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::inspect::{self, Load};
-use super::peer::{self, Means, Peer};
+use super::peer::{Drain, Means, Peer};
 use crate::say;
 
 /// Times a second that the stack is looked at; no divisor of what the kernel does at fixed times.
@@ -43,7 +43,7 @@ pub(crate) fn run(work: Work, output: &Path, binary: Option<&Path>) -> anyhow::R
     crate::setup::profilers()?;
     let load = Load::profiled(work == Work::Kept);
     let lab = Lab::new()?;
-    let _drain = peer::drain(&lab)?;
+    let _drain = Drain::start(&lab)?;
     let settings = Settings { limits: inspect::limits(), ..Settings::default() };
     let means = Means { binary: &binary, settings: &settings, clamd_conf: None };
     let running = Peer::Gateway.start(&lab, &means)?;
