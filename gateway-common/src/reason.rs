@@ -113,6 +113,8 @@ reasons! {
     LockReset = "lock_reset",
     /// Steered: a SYN of a locked client, whom the proxy answers.
     LockRejected = "lock_rejected",
+    /// Answered with a reset: opens a flow, but its client is over a limit.
+    ResetSyn = "client_over_limit_reset",
 }
 
 #[cfg(test)]

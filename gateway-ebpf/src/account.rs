@@ -223,6 +223,8 @@ pub(crate) enum Begun {
     Refused = 1,
     /// Its client is over a limit.
     Dropped = 2,
+    /// The same, and the SYN is to be answered.
+    Reset = 3,
 }
 
 /// Counts a SYN.
@@ -231,6 +233,7 @@ pub(crate) fn begin(flow: &FlowKey) -> Begun {
     match account_begin(flow) {
         REFUSED => Begun::Refused,
         DROPPED => Begun::Dropped,
+        RESET => Begun::Reset,
         _ => Begun::Taken,
     }
 }
@@ -271,7 +274,8 @@ fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
     open.exceeded(excess, flow, Reason::RefusedSyn);
     match limits.on_excess() {
         OnExcess::Refuse => Begun::Refused,
-        OnExcess::Drop | OnExcess::Reset => Begun::Dropped,
+        OnExcess::Drop => Begun::Dropped,
+        OnExcess::Reset => Begun::Reset,
     }
 }
 
@@ -390,6 +394,7 @@ fn note_end(flow: &FlowKey) {
 
 const REFUSED: u32 = Begun::Refused as u32;
 const DROPPED: u32 = Begun::Dropped as u32;
+const RESET: u32 = Begun::Reset as u32;
 
 // What the kernel verifies once, whatever the place it is called from. Such functions are global,
 // take numbers and pointers to values of known size, which may be null, and return a number.

@@ -148,7 +148,7 @@ impl Here<'_> {
         packet.rejected = false;
         match quarantine::judge(&packet.flow) {
             Some(Action::Drop) => return Reason::Locked,
-            Some(Action::Reset) => return self.refuse(packet),
+            Some(Action::Reset) => return self.refuse(packet, Reason::LockReset, Reason::Locked),
             Some(Action::Reject) => packet.rejected = true,
             None => match map::lane(&packet.flow) {
                 Lane::Bypass => return Reason::Bypassed,
@@ -161,11 +161,13 @@ impl Here<'_> {
         }
         let Some(listener) = Socket::listener(packet.v6) else { return self.down(0, packet) };
         if !self.again {
-            let begun = account::begin(&packet.flow);
-            if matches!(begun, Begun::Dropped) {
-                return Reason::RefusedSyn;
-            }
-            self.note(packet, if matches!(begun, Begun::Refused) { SEEN_REFUSED } else { 0 });
+            let seen = match account::begin(&packet.flow) {
+                Begun::Taken => 0,
+                Begun::Refused => SEEN_REFUSED,
+                Begun::Dropped => return Reason::RefusedSyn,
+                Begun::Reset => return self.refuse(packet, Reason::ResetSyn, Reason::RefusedSyn),
+            };
+            self.note(packet, seen);
         }
         match self.steer(listener) {
             Ok(()) => self.steered(if packet.rejected { Reason::LockRejected } else { Reason::Opened }),
@@ -173,10 +175,10 @@ impl Here<'_> {
         }
     }
 
-    /// Says no to a SYN.
+    /// Says no to a SYN, or drops it where that cannot be said.
     #[inline(always)]
-    fn refuse(&self, packet: &mut Packet) -> Reason {
-        if refuse::reset(self.ctx, &self.metadata, packet) { Reason::LockReset } else { Reason::Locked }
+    fn refuse(&self, packet: &mut Packet, reset: Reason, dropped: Reason) -> Reason {
+        if refuse::reset(self.ctx, &self.metadata, packet) { reset } else { dropped }
     }
 
     /// Nobody listens for new flows.

@@ -62,7 +62,7 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
         | Reason::RefusedSyn
         | Reason::OverLimit
         | Reason::Stray => DROP,
-        Reason::Redirected | Reason::IcmpRedirected | Reason::LockReset => REDIRECT,
+        Reason::Redirected | Reason::IcmpRedirected | Reason::LockReset | Reason::ResetSyn => REDIRECT,
         Reason::Own
         | Reason::OwnReturned
         | Reason::Steered

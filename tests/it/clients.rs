@@ -215,6 +215,24 @@ fn a_client_over_its_limit_is_refused_with_a_reply_where_that_is_wanted() -> any
     Ok(())
 }
 
+#[test]
+fn a_client_over_its_limit_is_reset_at_once_where_that_is_wanted() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let reset = [("limits", "{sessions: 1}"), ("on-excess", "reset")];
+    let _gateway = Gateway::start(&lab, &settings("splice", &reset))?;
+    for family in [Family::V4, Family::V6] {
+        echo(&lab, family.smtp())?;
+        let first = from(&lab, family.client(), family.smtp())?;
+        ensure!(greeted(&first)?.starts_with("220"));
+        // A SYN that is dropped is sent again until the client's patience ends.
+        let second = from(&lab, family.client(), family.smtp()).map(drop);
+        let error = second.err().context("one session too many")?;
+        let refused = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        ensure!(refused == Some(std::io::ErrorKind::ConnectionRefused), "{error:#}");
+    }
+    Ok(())
+}
+
 /// Writes until nothing passes any more.
 fn exhaust(mut stream: &TcpStream) -> anyhow::Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(2)))?;

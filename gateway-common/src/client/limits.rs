@@ -10,7 +10,7 @@ use super::{BYTES, DESTINATIONS, OPEN_SESSIONS, Period, SESSIONS};
 pub enum OnExcess {
     /// Its packets are dropped.
     Drop,
-    /// Its sessions are reset, towards both ends.
+    /// New sessions are answered with a reset; running ones are reset, towards both ends.
     Reset,
     /// New sessions are refused by the proxy; running ones are reset.
     Refuse,

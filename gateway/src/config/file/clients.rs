@@ -94,8 +94,8 @@ pub enum OnExcess {
     /// Its new sessions go unanswered. Over `bytes`, the packets of its sessions that pass unread
     /// are dropped until the period is over, and then these go on.
     Drop,
-    /// Its new sessions go unanswered. Over `bytes`, its sessions that pass unread are reset
-    /// towards both ends.
+    /// Its new sessions are refused with a TCP reset. Over `bytes`, its sessions that pass unread
+    /// are reset towards both ends.
     Reset,
     /// Its new sessions are answered with 421. Over `bytes`, the same as `reset`.
     Refuse,
