@@ -1,22 +1,30 @@
 //! A client and a server that turn to "TLS" and then move octets as fast as they can.
 //!
-//! After the server's 220 nobody reads what passes, so plain octets do as well as encrypted ones.
+//! After the server's 220 nobody reads what passes, so plain octets do as well as encrypted ones. Each
+//! burst is answered once all of it has arrived. While octets flow, client and server have a processor
+//! each: which of the two a thread happens to be on makes more of a difference than what is measured.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use gateway_tests::netns::Netns;
 use gateway_tests::wait;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// Octets written at once.
 const BLOCK: usize = 256 * 1024;
 /// Between two words of the dialogue before the burst; a handoff waits for a quiet moment in it.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The octet after which the burst comes.
+/// The octet after which bursts come.
 const BURST: u8 = b'B';
+/// The first octet of each block of a burst.
+const MORE: u8 = 0;
+/// The first octet of the last block.
+const LAST: u8 = 1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server for as many sessions as come; its thread ends with the process.
@@ -46,16 +54,34 @@ fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
         lines.read_exact(&mut word)?;
         stream.write_all(&word)?;
     }
+    stay_on(Place::Server)?;
     let mut block = vec![0; BLOCK];
     let mut octets = 0u64;
     loop {
-        match stream.read(&mut block)? {
-            0 => break,
-            read => octets += u64::try_from(read)?,
+        stream.read_exact(&mut block)?;
+        octets += u64::try_from(BLOCK)?;
+        if block.first() == Some(&LAST) {
+            stream.write_all(&octets.to_be_bytes())?;
+            octets = 0;
         }
     }
-    stream.write_all(&octets.to_be_bytes())?;
-    Ok(())
+}
+
+/// Whose thread it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Client,
+    Server,
+}
+
+/// Keeps this thread on the first processor there is, or on the last.
+fn stay_on(place: Place) -> anyhow::Result<()> {
+    let mine = sched_getaffinity(Pid::from_raw(0))?;
+    let mut there = (0..CpuSet::count()).filter(|&number| mine.is_set(number).unwrap_or(false));
+    let chosen = if place == Place::Client { there.next() } else { there.next_back() };
+    let mut only = CpuSet::new();
+    only.set(chosen.context("no processor")?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &only)?)
 }
 
 /// A session that is past STARTTLS, with some dialogue behind it.
@@ -97,15 +123,28 @@ impl Session {
     }
 
     /// Moves octets for `span`; returns how many arrived and how long it took until the last one had.
-    pub(crate) fn burst(mut self, span: Duration) -> anyhow::Result<(u64, Duration)> {
-        let block = vec![0x5a; BLOCK];
+    pub(crate) fn burst(&mut self, span: Duration) -> anyhow::Result<(u64, Duration)> {
+        thread::scope(|scope| {
+            scope.spawn(|| self.send(span)).join().map_err(|_| anyhow!("the burst panicked"))?
+        })
+    }
+
+    /// On a thread of its own, which stays on its processor until it ends.
+    fn send(&mut self, span: Duration) -> anyhow::Result<(u64, Duration)> {
+        stay_on(Place::Client)?;
+        let block = |first| {
+            let mut block = vec![0x5a; BLOCK];
+            block[0] = first;
+            block
+        };
+        let (more, last) = (block(MORE), block(LAST));
         let start = wait::now();
-        let mut sent = 0u64;
+        let mut sent = u64::try_from(BLOCK)?;
         while start.elapsed() < span {
-            self.0.write_all(&block)?;
+            self.0.write_all(&more)?;
             sent += u64::try_from(BLOCK)?;
         }
-        self.0.shutdown(Shutdown::Write)?;
+        self.0.write_all(&last)?;
         let mut arrived = [0; 8];
         self.0.read_exact(&mut arrived)?;
         let took = start.elapsed();

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use gateway_tests::gateway::Settings;
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::process;
+use nix::unistd::Pid;
 
 use super::bulk::{self, Session};
 use super::peer::{self, Means, Peer, Running};
@@ -19,6 +20,8 @@ use crate::say;
 const SOCKETS: Fact = Fact { heading: "sockets", key: "sockets" };
 /// Of all processors, for whatever they do: forwarding is nobody's process.
 const MACHINE: Fact = Fact { heading: "CPU s/GB", key: "cpu_seconds_per_gigabyte" };
+/// The same, beside what plain forwarding took in the same round.
+const RELATIVE: Fact = Fact { heading: "CPU ratio", key: "cpu_ratio" };
 /// Of the processes alone that stand between client and server.
 const PROCESSES: Fact = Fact { heading: "of processes", key: "process_cpu_seconds_per_gigabyte" };
 
@@ -56,39 +59,85 @@ impl Way {
     }
 }
 
-/// Measures single sessions, round by round.
+/// Measures single sessions. All are open at once, each on a network of its own, and send in turn: what
+/// the machine does beside comes and goes within one round.
 pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
-    let (rounds, span) = if quick { (3, Duration::from_secs(1)) } else { (7, Duration::from_secs(4)) };
+    let (rounds, span) =
+        if quick { (15, Duration::from_millis(250)) } else { (40, Duration::from_millis(500)) };
+    let mut ways = Vec::new();
+    for way in Way::ALL {
+        interrupt.check()?;
+        say::line(&format!("a session by way of {}", way.name()));
+        let mut open = Open::new(way, binary).with_context(|| way.name())?;
+        // What the first octets of all take is no round's.
+        open.session.burst(span)?;
+        ways.push(open);
+    }
+    say::line(&format!("{rounds} rounds of {} ms each", span.as_millis()));
     let mut rows: Vec<_> = Way::ALL.iter().map(|way| Row::new(way.name())).collect();
-    for round in 1..=rounds {
-        for (way, row) in Way::ALL.iter().zip(&mut rows) {
-            interrupt.check()?;
-            say::line(&format!("round {round} of {rounds}: {}", way.name()));
-            measure(*way, binary, span, row).with_context(|| format!("{} in round {round}", way.name()))?;
+    for (open, row) in ways.iter().zip(&mut rows) {
+        row.add(SOCKETS, number(sockets(&open.lab)?)?);
+    }
+    for round in 0..rounds {
+        interrupt.check()?;
+        let mut turn: Vec<_> = ways.iter_mut().zip(&mut rows).collect();
+        if round % 2 == 1 {
+            turn.reverse();
         }
+        for (open, row) in turn {
+            open.measure(span, row).with_context(|| format!("{} in round {round}", row.name))?;
+        }
+        relate(&mut rows);
     }
     Ok(Report { family: "splice", unit: "Gbit/s", yardstick: "forwarding", rows })
 }
 
-/// One session on a network of its own.
-fn measure(way: Way, binary: &Path, span: Duration, row: &mut Row) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    bulk::serve(lab.server(), Family::V4.smtp())?;
-    let _running = way.start(&lab, binary)?;
-    let handed_off = || Ok(way != Way::Engine("handoff") || sockets(&lab)? == 0);
-    let session = Session::open(lab.client(), Family::V4.smtp(), handed_off)?;
-    row.add(SOCKETS, number(sockets(&lab)?)?);
-    let processes = peer::processes(&lab)?;
-    let before = (usage::machine()?, usage::processes(&processes)?);
-    let (octets, took) = session.burst(span)?;
-    let machine = usage::machine()?.saturating_sub(before.0);
-    let own = usage::processes(&processes)?.saturating_sub(before.1);
-    #[expect(clippy::cast_precision_loss, reason = "a measurement, not a sum of money")]
-    let gigabytes = octets as f64 / 1e9;
-    row.values.push(gigabytes * 8.0 / took.as_secs_f64());
-    row.add(MACHINE, machine.as_secs_f64() / gigabytes);
-    row.add(PROCESSES, own.as_secs_f64() / gigabytes);
-    Ok(())
+/// Adds what each way took of the processors in the last round, beside what forwarding took.
+fn relate(rows: &mut [Row]) {
+    let last = |row: &Row| row.facts.iter().find(|(fact, _)| *fact == MACHINE)?.1.last().copied();
+    let Some(forwarding) = rows.first().and_then(last) else { return };
+    for row in rows {
+        if let Some(own) = last(row) {
+            row.add(RELATIVE, own / forwarding);
+        }
+    }
+}
+
+/// One session on a network of its own. Fields are dropped in order, the network last.
+struct Open {
+    session: Session,
+    processes: Vec<Pid>,
+    _running: Running,
+    lab: Lab,
+}
+
+impl Open {
+    fn new(way: Way, binary: &Path) -> anyhow::Result<Self> {
+        let lab = Lab::new()?;
+        for netns in [lab.client(), lab.router(), lab.server()] {
+            // One that paces itself, as BBR does, measures its own clock and not the way.
+            netns.sysctl("ipv4/tcp_congestion_control", "reno")?;
+        }
+        bulk::serve(lab.server(), Family::V4.smtp())?;
+        let running = way.start(&lab, binary)?;
+        let handed_off = || Ok(way != Way::Engine("handoff") || sockets(&lab)? == 0);
+        let session = Session::open(lab.client(), Family::V4.smtp(), handed_off)?;
+        let processes = peer::processes(&lab)?;
+        Ok(Self { session, processes, _running: running, lab })
+    }
+
+    fn measure(&mut self, span: Duration, row: &mut Row) -> anyhow::Result<()> {
+        let before = (usage::machine()?, usage::processes(&self.processes)?);
+        let (octets, took) = self.session.burst(span)?;
+        let machine = usage::machine()?.saturating_sub(before.0);
+        let own = usage::processes(&self.processes)?.saturating_sub(before.1);
+        #[expect(clippy::cast_precision_loss, reason = "a measurement, not a sum of money")]
+        let gigabytes = octets as f64 / 1e9;
+        row.values.push(gigabytes * 8.0 / took.as_secs_f64());
+        row.add(MACHINE, machine.as_secs_f64() / gigabytes);
+        row.add(PROCESSES, own.as_secs_f64() / gigabytes);
+        Ok(())
+    }
 }
 
 /// TCP connections of the router.
