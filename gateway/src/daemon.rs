@@ -5,6 +5,7 @@
 //! does.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{self, Config};
@@ -26,6 +28,7 @@ use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::privilege;
+use crate::privilege::sandbox::{self, Enforced, Reach};
 use crate::quota::Quotas;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
 use crate::store::{News, Store};
@@ -34,6 +37,7 @@ use crate::under_way::{Place, places};
 
 mod deliveries;
 mod link;
+mod reach;
 mod settings;
 
 use deliveries::Deliveries;
@@ -70,12 +74,62 @@ struct Inheritance {
 ///
 /// When the start fails; the datapath process logs it and tries again.
 pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("proxy").build()?;
+    let (channel, inheritance) = first_message(channel)?;
+    let process = &inheritance.config.process;
+    privilege::resources::limit(process)?;
+    // In files that the sandbox keeps from it stands how many processors there are for it.
+    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let reach = reach::of(&inheritance.config);
+    let enforced = sandbox::enter(&reach, process.sandbox)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .thread_name("proxy")
+        .build()?;
+    runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }))
+}
+
+/// Waits for what is handed over, on this thread alone: the sandbox holds for the threads that come
+/// after it.
+fn first_message(channel: OwnedFd) -> anyhow::Result<(OwnedFd, Inheritance)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let channel = Channel::new(channel).context("the channel to the datapath process is unusable")?;
         let inheritance = inherit(&channel).await?;
-        proxy(channel, inheritance).await
+        Ok((channel.into_socket()?, inheritance))
     })
+}
+
+/// The sandbox that the process is in.
+struct Walls {
+    reach: Reach,
+    enforced: Enforced,
+}
+
+impl Walls {
+    fn tell(&self) {
+        let enforced = self.enforced.name();
+        match self.enforced {
+            Enforced::Fully | Enforced::Off => info!(enforced, "sandbox"),
+            Enforced::Partly | Enforced::SystemCalls => {
+                warn!(enforced, "this kernel does not enforce all of the sandbox: see `process.sandbox`");
+            }
+        }
+    }
+
+    /// Whether what `config` needs is within.
+    fn hold(&self, config: &Config) -> Result<(), String> {
+        if matches!(self.enforced, Enforced::Off | Enforced::SystemCalls) {
+            return Ok(());
+        }
+        let wanted = reach::wanted(config);
+        let Some(path) = self.reach.lacks(&wanted) else { return Ok(()) };
+        Err(format!(
+            "the running process may not use {}, which is new since its start: restart the gateway, or use \
+             `gateway upgrade`; see `process.sandbox`",
+            path.display()
+        ))
+    }
 }
 
 async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
@@ -99,11 +153,12 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
     Ok(Inheritance { config_path, config, listeners, control, heir })
 }
 
-async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()> {
+async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyhow::Result<()> {
     let Inheritance { config_path, config, listeners, control, heir } = inheritance;
-    privilege::resources::limit(&config.process)?;
+    let channel = Channel::new(channel)?;
     let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
+    walls.tell();
     let name = settings::name(&config);
     let (stop, stopped) = watch::channel(false);
     let (questions, asked) = mpsc::channel(QUESTIONS);
@@ -201,7 +256,7 @@ async fn proxy(channel: Channel, inheritance: Inheritance) -> anyhow::Result<()>
 
     let office = deliveries.office();
     let reload = |config: Result<Config, String>| {
-        let result = config.and_then(|config| reload(config, &context, office.as_deref(), &logging));
+        let result = config.and_then(|config| reload(config, &context, office.as_deref(), &logging, &walls));
         match &result {
             Ok(()) => telemetry.note_reload(clock::wall()),
             Err(_) => telemetry.count(Counter::ReloadRefused),
@@ -292,7 +347,9 @@ fn reload(
     context: &Context,
     office: Option<&Office>,
     logging: &Logging,
+    walls: &Walls,
 ) -> Result<(), String> {
+    walls.hold(&config)?;
     let setup =
         office.map(|_| deliveries::setup(&config)).transpose().map_err(|error| format!("{error:#}"))?;
     let log = config.log.clone();
@@ -401,6 +458,6 @@ async fn drain(context: &Context, stop: watch::Sender<bool>, hurry: bool) {
         }
     };
     if timeout(FAREWELL, empty).await.is_err() {
-        tracing::warn!(sessions = context.table.len(), "sessions were cut off");
+        warn!(sessions = context.table.len(), "sessions were cut off");
     }
 }

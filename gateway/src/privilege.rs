@@ -9,6 +9,7 @@ use rustix::process::DumpableBehavior;
 
 pub mod capabilities;
 pub mod resources;
+pub mod sandbox;
 pub mod user;
 
 pub use user::Account;
@@ -74,9 +75,8 @@ fn step<T, E: Into<io::Error>>(step: &'static str, done: Result<T, E>) -> Result
 /// Becomes `account` (only where started as root), keeps what `keep` says, and proves it.
 ///
 /// Capabilities belong to threads, so this is called before any thread and any runtime is there,
-/// and before the process holds descriptors worth having. Whatever narrows the process further
-/// (Landlock, then seccomp, which would forbid the calls made here) belongs behind this call and
-/// before the first thread, in the same caller.
+/// and before the process holds descriptors worth having. [`sandbox::enter`], which would forbid the
+/// calls made here, comes behind it.
 ///
 /// `makes_maps` tries to make an eBPF map that unprivileged processes never may; it must fail.
 ///

@@ -39,6 +39,8 @@ mod quotas;
 mod relay;
 mod reload;
 mod router;
+#[cfg(target_arch = "x86_64")]
+mod sandbox;
 mod scan;
 mod scanner_failure;
 mod scanners;

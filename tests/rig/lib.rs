@@ -21,6 +21,7 @@
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
 //! | [`message`] | messages |
 //! | [`load`] | keeping the machine busy |
+//! | [`possessed`] | a process made to do what an attacker in it would |
 //! | [`wait`] | waiting for something, but not for ever |
 //!
 //! Everything here removes what it made when it is dropped, and nothing else.
@@ -37,6 +38,8 @@ pub mod log_daemons;
 pub mod message;
 pub mod netns;
 pub mod nsd;
+#[cfg(target_arch = "x86_64")]
+pub mod possessed;
 pub mod postfix;
 pub mod process;
 pub mod recorder;

@@ -57,7 +57,7 @@ pub use messages::{Messages, Text};
 pub use nat_header::{NatHeader, NatHeaderKind};
 pub use on_lock::{OnLock, Webhook, WebhookUrl};
 pub use operator::Control;
-pub use process::Process;
+pub use process::{Process, Sandbox};
 pub use proxy_protocol::ProxyProtocol;
 pub use queue::Queue;
 pub use quotas::{MOST_DESTINATIONS, QuotaLimits, QuotaNetworks, Quotas};

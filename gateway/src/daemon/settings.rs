@@ -1,5 +1,6 @@
 //! From the configuration to what sessions work with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -61,10 +62,8 @@ pub(super) fn make(
     telemetry: &Arc<Telemetry>,
     quotas: &Arc<Quotas>,
 ) -> Result<Settings, Error> {
-    let scans = !config.scan.scanners().is_empty();
-    let relays = config.lanes.iter().any(|rule| rule.lane == Lane::Relay);
-    let copies = scans || relays || !config.spool.leave_on.is_empty();
-    let spooler = if copies { Some(spooler(&config)?) } else { None };
+    let relays = relays(&config);
+    let spooler = if spools(&config) { Some(spooler(&config)?) } else { None };
     let checks = Checks::new(checks(&config, telemetry, quotas)?, config.timeouts.checks.duration());
     let relaying = if relays { Some(relaying(&config, checks.steps())?) } else { None };
     Ok(Settings {
@@ -85,6 +84,21 @@ fn relaying(config: &Config, steps: Steps) -> Result<Relaying, tls::Error> {
         rules: Arc::new(server::Rules { asks, ..server::Rules::new(config, name(config)) }),
         acceptor: tls::acceptor(&config.relay.tls)?,
     })
+}
+
+/// Whether copies of messages are made.
+pub(super) fn spools(config: &Config) -> bool {
+    relays(config) || !config.scan.scanners().is_empty() || !config.spool.leave_on.is_empty()
+}
+
+/// Whether there is a relay lane.
+pub(super) fn relays(config: &Config) -> bool {
+    config.lanes.iter().any(|rule| rule.lane == Lane::Relay)
+}
+
+/// Whether names are looked up for sessions.
+pub(super) fn looks_up(config: &Config) -> bool {
+    !config.dnsbl.zones.is_empty() || config.spf.check != SpfCheck::None
 }
 
 /// The server that other gateways add to, and what it tells.
@@ -109,7 +123,7 @@ fn checks(
     if config.quotas.is_on() {
         checks.push(Box::new(Quota::new(Arc::clone(quotas), Arc::clone(telemetry))));
     }
-    if !lists && !policy {
+    if !looks_up(config) {
         return Ok(checks);
     }
     let resolver = Arc::new(Resolver::new(&config.dns)?);
@@ -129,11 +143,14 @@ fn checks(
 
 /// The default folder is made by root or by a package; without either, as with `origin: fixed` in a
 /// container, the gateway keeps its copies in a folder of its own below the temporary one.
+pub(super) fn makeshift(config: &Config) -> Option<PathBuf> {
+    let possible = config.origin == Origin::Fixed && config.spool.directory == Spool::default().directory;
+    possible.then(|| std::env::temp_dir().join(format!("gateway-{}", nix::unistd::geteuid())))
+}
+
 fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
-    let makeshift = config.origin == Origin::Fixed && config.spool.directory == Spool::default().directory;
-    match Spooler::open(&config.spool) {
-        Err(spool::Error::Folder(error @ folder::Error::Open { .. })) if makeshift => {
-            let directory = std::env::temp_dir().join(format!("gateway-{}", nix::unistd::geteuid()));
+    match (Spooler::open(&config.spool), makeshift(config)) {
+        (Err(spool::Error::Folder(error @ folder::Error::Open { .. })), Some(directory)) => {
             warn!(
                 folder = %directory.display(),
                 %error,
@@ -141,7 +158,7 @@ fn spooler(config: &Config) -> Result<Spooler, spool::Error> {
             );
             Spooler::open(&Spool { directory, ..config.spool.clone() })
         }
-        opened => opened,
+        (opened, _) => opened,
     }
 }
 

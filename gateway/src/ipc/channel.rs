@@ -126,6 +126,15 @@ impl Channel {
         Ok(Self { socket: UnixDatagram::from_std(socket.into())? })
     }
 
+    /// The end itself, which the runtime watches no more.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot let it go.
+    pub fn into_socket(self) -> Result<OwnedFd, Error> {
+        Ok(self.socket.into_std()?.into())
+    }
+
     /// Sends one message with copies of `descriptors`; waits while the other side is behind.
     /// Cancelled, it has sent all or nothing.
     ///

@@ -11,6 +11,10 @@ use crate::config::units::ByteCount;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Process {
+    /// Whether the process that reads the mail is kept from all files but its own (Landlock) and
+    /// from system calls that it does not need (seccomp). Changes only with a restart or
+    /// `gateway upgrade`.
+    pub sandbox: Sandbox,
     /// File that holds the process number of the gateway while it runs. Empty (`''`): none.
     pub pid_file: PathBuf,
     /// First group of the process that reads the mail, in place of the one of `user`. Empty: that
@@ -25,4 +29,17 @@ pub struct Process {
     /// Most address space of that process (`RLIMIT_AS`); one process serves all sessions. 0: no
     /// limit.
     pub address_space: ByteCount,
+}
+
+/// Whether the process that reads the mail is kept from what it does not need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sandbox {
+    /// As far as the kernel can; the log says how far.
+    BestEffort,
+    /// Altogether, or the gateway does not start. Needs Linux 6.12 with Landlock.
+    Require,
+    /// No.
+    #[default]
+    Off,
 }

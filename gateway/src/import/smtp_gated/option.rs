@@ -110,12 +110,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     option("outgoing_addr", Address, "0.0.0.0", Keys(&["gateway-addresses.ipv4"])),
     option("source_addr", Address, "", Alias("outgoing_addr")),
     option("pidfile", Path, "/var/run/smtp-gated/smtp-gated.pid", Keys(&["process.pid-file"])),
-    option(
-        "chroot_path",
-        Path,
-        "",
-        Nothing("the process that reads mail has no capability and an account of its own"),
-    ),
+    option("chroot_path", Path, "", Keys(&["process.sandbox"])),
     option("set_user", Text, "", Keys(&["user"])),
     option("set_group", Text, "", Keys(&["process.group"])),
     option("priority", Number(-20), "0", Keys(&["process.priority"])),

@@ -85,6 +85,10 @@ impl Conversion<'_> {
                 self.size(name, key);
             }
         }
+        // Where it is kept is not for a folder to say.
+        if !self.text("chroot_path").is_empty() {
+            self.set("process.sandbox", "best-effort", "chroot_path");
+        }
         if self.number("priority") != 0 {
             self.set("process.priority", &self.number("priority").to_string(), "priority");
         }
