@@ -1,7 +1,7 @@
 //! What empties the queue: takes what is due, has it delivered, and sees that each message ends.
 //!
-//! Owns what is under way. Which delivery is next is [`Schedule`]'s to say, how one goes [`super::courier`]'s, and what
-//! follows from it [`super::closing`]'s. A message that is under way when the process ends is due again in the next one.
+//! Owns what is under way. Which delivery is next is [`Schedule`]'s to say, how one goes `courier`'s, and what
+//! follows from it `closing`'s. A message that is under way when the process ends is due again in the next one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
