@@ -6,7 +6,7 @@
 use gateway_common::name;
 
 /// Instructions that Linux 6.18 followed when they were last recorded here.
-pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 84_932), (name::EGRESS_PROGRAM, 5_610)];
+pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 73_597), (name::EGRESS_PROGRAM, 5_610)];
 
 /// Instructions that the running kernel followed; absent where it does not say (before 5.16).
 pub type Verified = [(&'static str, Option<u32>); 2];
