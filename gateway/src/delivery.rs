@@ -20,6 +20,7 @@ pub mod manager;
 pub mod next_hop;
 pub mod office;
 pub mod operate;
+pub mod password;
 pub mod record;
 pub mod rewrite;
 pub mod route;

@@ -82,6 +82,7 @@ fn every_parameter_of_the_manuals_is_understood() {
             "bounce",
             "delay_dotcrlf",
             "cyrus",
+            "smtp:[h.test]",
         ];
         let taken = values.iter().any(|value| {
             import(&format!("{name} = {value}\n"), "main.cf").is_ok_and(|imported| {

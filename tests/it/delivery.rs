@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::delivery::connection::{Connection, Remote, Target, Text, Tls};
+use gateway::delivery::connection::{Connection, Detail, Remote, Target, Text, Tls};
 use gateway::delivery::tls::{Fingerprint, TlsClient, TlsPolicy};
 use gateway::smtp::client::{
     Delivery, DeliveryDone, Discard, Encoding, Outcome, Peer, PixWorkarounds, Protocol, Report, Rules, Terms,
@@ -56,6 +56,7 @@ fn target(server: SocketAddr, protocol: Protocol, tls: TlsLevel) -> Target {
         port: Some(server.port()),
     };
     Target {
+        detail: Detail::default(),
         remote: Remote::Tcp { address: server, source: None, must_bind: false, window: None },
         rules: Arc::new(Rules::new(protocol, "gw.example")),
         terms: Terms {

@@ -25,7 +25,7 @@ use stream::{Moved, Stream};
 use crate::clock;
 use crate::smtp::client::{
     Action, Client, Delivery, DeliveryDone, Failure, FailureKind, Features, Note, Outcome, Peer, Report,
-    Rules, Status, Terms, TlsFacts,
+    Rules, Stage, Status, Terms, TlsFacts,
 };
 
 /// How long the end of a TLS session may take to be written.
@@ -69,6 +69,21 @@ pub struct Target {
     pub terms: Terms,
     /// `None` where TLS is not used at all. Where [`Terms::tls`] wants it nevertheless, the handshake fails.
     pub tls: Option<Tls>,
+    /// What the log says of it.
+    pub detail: Detail,
+}
+
+/// What the log says of a connection at its usual level; the rest is for those who look at details.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// TLS handshakes that were made (`tls-loglevel`).
+    pub handshakes: bool,
+    /// Offers of STARTTLS that were not taken up (`tls-note-starttls-offer`).
+    pub offers: bool,
+    /// Whatever is odd.
+    pub notes: bool,
+    /// Each step (`debug-peer-list`).
+    pub stages: bool,
 }
 
 /// Where the text of a message comes from.
@@ -116,6 +131,9 @@ pub struct Connection {
     session: Option<TlsSession>,
     opened: Instant,
     deliveries: u32,
+    detail: Detail,
+    /// The step that was told last.
+    told: Option<Stage>,
 }
 
 impl Connection {
@@ -134,6 +152,8 @@ impl Connection {
             session: None,
             opened: opened.into(),
             deliveries: 0,
+            detail: target.detail,
+            told: None,
         };
         connection.connect(&target.remote).await;
         connection.until_ready().await?;
@@ -245,6 +265,7 @@ impl Connection {
     /// The next thing that concerns the caller; `None` when the connection has ended and nothing is left to say.
     async fn next<T: Text>(&mut self, text: &mut T) -> Option<Action> {
         loop {
+            self.tell_stage();
             match self.client.poll_action() {
                 Some(Action::StartTls) => self.start_tls().await,
                 Some(Action::Content { downgrade }) => text.begin(downgrade),
@@ -305,6 +326,10 @@ impl Connection {
         };
         match secured {
             Ok(Ok((stream, session))) => {
+                if self.detail.handshakes {
+                    let server = self.peer();
+                    tracing::info!(%server, %session, level = ?self.client.terms().tls, "TLS connection established");
+                }
                 self.stream = Some(stream);
                 self.session = Some(session);
                 // At these levels the handshake fails when the certificate is not what was demanded.
@@ -325,7 +350,19 @@ impl Connection {
 
     fn tell(&self, note: &Note) {
         let server = self.peer();
-        tracing::debug!(%server, ?note, "note on a delivery");
+        if self.detail.notes || (self.detail.offers && *note == Note::StartTlsOffered) {
+            tracing::info!(%server, ?note, "note on a delivery");
+        } else {
+            tracing::debug!(%server, ?note, "note on a delivery");
+        }
+    }
+
+    fn tell_stage(&mut self) {
+        let stage = self.client.stage();
+        if self.detail.stages && self.told.replace(stage) != Some(stage) {
+            let server = self.peer();
+            tracing::info!(%server, ?stage, "step of a delivery");
+        }
     }
 }
 

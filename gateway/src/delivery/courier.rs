@@ -15,7 +15,8 @@ use super::lookup;
 use super::next_hop::NextHop;
 use super::record::{Delays, Ending, Record};
 use super::route::{NoRoute, Route, Server};
-use super::transport::{Place, Setup, Transport};
+use super::settings::{Settings, Visit};
+use super::transport::Setup;
 use crate::clock;
 use crate::dns::Resolver;
 use crate::queue::{Body, Envelope, QueueId, Recipient, Stored};
@@ -161,31 +162,31 @@ impl<'r> Round<'r> {
     }
 
     /// Goes from server to server until nobody is left or no server.
-    async fn try_all(&mut self, transport: &'r Transport, mut attempt: Attempt) -> (Attempt, Rest) {
-        let mut next_hop = String::new();
-        let mut socket = None;
+    async fn try_all(&mut self, transport: &'r Settings, mut attempt: Attempt) -> (Attempt, Rest) {
+        let mut next_hop = None;
         loop {
             match attempt.next(!self.left.is_empty()) {
                 Step::Route(destination) => {
-                    next_hop = bare(&destination);
-                    socket = None;
-                    if let Destination::Unix(path) = destination {
-                        socket = Some(Place::Socket { host: self.setup.name.clone(), path });
-                        attempt.routed(Ok(one_place()));
-                        continue;
-                    }
-                    attempt.routed(self.route(transport, &destination).await);
+                    let route = match &destination {
+                        Destination::Unix(_) => Ok(one_place()),
+                        Destination::Domain { .. } | Destination::Host { .. } | Destination::Address(_) => {
+                            self.route(transport, &destination).await
+                        }
+                    };
+                    attempt.routed(route);
+                    next_hop = Some(destination);
                 }
                 Step::Connect(server) => {
-                    let place = socket.clone().unwrap_or(Place::Server(server));
-                    self.visit(transport, &place, &next_hop, &mut attempt).await;
+                    if let Some(next_hop) = &next_hop {
+                        self.visit(transport, &server, next_hop, &mut attempt).await;
+                    }
                 }
                 Step::Done(rest) => return (attempt, rest),
             }
         }
     }
 
-    async fn route(&self, transport: &Transport, destination: &Destination) -> Result<Route, NoRoute> {
+    async fn route(&self, transport: &Settings, destination: &Destination) -> Result<Route, NoRoute> {
         let mut random = chance;
         lookup::route(self.resolver, destination, transport.lookup, &transport.route, &mut random).await
     }
@@ -193,16 +194,17 @@ impl<'r> Round<'r> {
     /// Offers a server all recipients that are left.
     async fn visit(
         &mut self,
-        transport: &'r Transport,
-        place: &Place,
-        next_hop: &str,
+        transport: &'r Settings,
+        server: &Server,
+        next_hop: &Destination,
         attempt: &mut Attempt,
     ) {
-        let target = match transport.target(place, next_hop) {
+        let target = match self.target(transport, server, next_hop) {
             Ok(target) => target,
             Err(report) => return attempt.not_connected(report),
         };
         let host = target.terms.peer.name.clone();
+        let login = target.terms.login.clone();
         match open(target).await {
             Ok(connection) => {
                 let failure = self.transact(transport, connection, host).await;
@@ -213,6 +215,9 @@ impl<'r> Round<'r> {
                     self.relay = Some(peer);
                 }
                 let report = failure.report;
+                if let (FailureKind::Auth { credentials: true }, Some(login)) = (failure.kind, &login) {
+                    transport.password_refused(&host, login, &report, clock::now());
+                }
                 if !report.elsewhere {
                     self.give_up_at(transport, &report, Some(host));
                 } else {
@@ -223,10 +228,21 @@ impl<'r> Round<'r> {
         }
     }
 
+    /// How the server is spoken with.
+    fn target(&self, transport: &Settings, server: &Server, next_hop: &Destination) -> Result<Target, Report> {
+        let mut random = [0; 18];
+        getrandom::fill(&mut random)
+            .map_err(|error| Report::transient(3, 0, format!("no random numbers: {error}")))?;
+        let sender = self.stored.envelope.sender.as_str();
+        // Behind a socket there is but one, without an address.
+        let server = if matches!(next_hop, Destination::Unix(_)) { None } else { Some(server) };
+        transport.target(Visit { next_hop, server, sender, random, now: clock::now() })
+    }
+
     /// Delivers over a connection; returns why it broke, if it did.
     async fn transact(
         &mut self,
-        transport: &'r Transport,
+        transport: &'r Settings,
         mut connection: Connection,
         host: String,
     ) -> Option<Report> {
@@ -289,11 +305,11 @@ impl<'r> Round<'r> {
     }
 
     /// No server is left for those whom nobody took: what they were told last counts, or else this.
-    fn give_up(&mut self, transport: &Transport, report: &Report) {
+    fn give_up(&mut self, transport: &Settings, report: &Report) {
         self.give_up_at(transport, report, None);
     }
 
-    fn give_up_at(&mut self, transport: &Transport, report: &Report, remote: Option<String>) {
+    fn give_up_at(&mut self, transport: &Settings, report: &Report, remote: Option<String>) {
         for place in std::mem::take(&mut self.left) {
             let said = self.said.remove(&place).filter(|_| remote.is_none()).unwrap_or_else(|| Said {
                 outcome: transport.rules.outcome(report.clone()),
@@ -346,12 +362,16 @@ impl<'r> Round<'r> {
     }
 }
 
-/// Connects. Where TLS is only wanted and its handshake fails, once more without it.
+/// Connects. Where TLS is only wanted and its handshake fails, once more without it, but never with a password.
 async fn open(target: Target) -> Result<Connection, (Failure, String)> {
     let peer = target.terms.peer.to_string();
     let mut clear = target.clone();
     match Connection::open(target).await {
-        Err(failure) if failure.kind == FailureKind::Handshake && clear.terms.tls == TlsLevel::May => {
+        Err(failure)
+            if failure.kind == FailureKind::Handshake
+                && clear.terms.tls == TlsLevel::May
+                && clear.terms.login.is_none() =>
+        {
             clear.terms.tls = TlsLevel::None;
             clear.tls = None;
             Connection::open(clear).await.map_err(|failure| (failure, peer))
@@ -418,15 +438,6 @@ fn report_of(outcome: &Outcome) -> Option<&Report> {
     match outcome {
         Outcome::Sent(_) => None,
         Outcome::Deferred(report) | Outcome::Bounced(report) => Some(report),
-    }
-}
-
-/// A destination's name without brackets and port, as certificates have it.
-fn bare(destination: &Destination) -> String {
-    match destination {
-        Destination::Domain { domain: name, .. } | Destination::Host { host: name, .. } => name.clone(),
-        Destination::Address(address) => address.ip().to_string(),
-        Destination::Unix(path) => path.display().to_string(),
     }
 }
 

@@ -101,6 +101,43 @@ impl Destination {
         }
     }
 
+    /// Its name without brackets and port, as certificates have it; of a UNIX socket, its path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Domain { domain: name, .. } | Self::Host { host: name, .. } => name.clone(),
+            Self::Address(address) => address.ip().to_string(),
+            Self::Unix(path) => path.display().to_string(),
+        }
+    }
+
+    /// Its keys in tables of destinations, the most special first: itself as it would be written for that
+    /// protocol, and behind a plain domain its parents, with a dot before them.
+    #[must_use]
+    pub fn table_keys(&self, protocol: Protocol) -> Vec<String> {
+        let own = match protocol {
+            Protocol::Smtp => SMTP_PORT,
+            Protocol::Lmtp => LMTP_PORT,
+        };
+        let port = self.port().filter(|port| *port != own).map(|port| format!(":{port}")).unwrap_or_default();
+        let mut keys = vec![match self {
+            Self::Domain { domain, .. } => format!("{domain}{port}"),
+            // LMTP has no brackets where a host is no address.
+            Self::Host { host, .. } if protocol == Protocol::Lmtp => format!("{host}{port}"),
+            Self::Host { host, .. } => format!("[{host}]{port}"),
+            Self::Address(SocketAddr::V4(address)) => format!("[{}]{port}", address.ip()),
+            Self::Address(SocketAddr::V6(address)) => format!("[ipv6:{}]{port}", address.ip()),
+            Self::Unix(path) => path.display().to_string(),
+        }];
+        if let Self::Domain { domain, .. } = self
+            && port.is_empty()
+        {
+            let parents = domain.match_indices('.').filter_map(|(at, _)| domain.get(at..));
+            keys.extend(parents.map(str::to_owned));
+        }
+        keys
+    }
+
     fn inet(text: &str, default: u16, mx: bool) -> Result<Self, DestinationError> {
         if text.is_empty() {
             return Err(DestinationError::Empty);
@@ -278,6 +315,23 @@ mod tests {
             ("user@a.test", host("user@a.test")),
         ] {
             assert_eq!(smtp(text), expected, "{text}");
+        }
+    }
+
+    // Specification section 7.3.
+    #[test]
+    fn only_a_plain_domain_is_found_by_its_parents() {
+        for (protocol, text, expected) in [
+            (Protocol::Smtp, "a.b.test", &["a.b.test", ".b.test", ".test"][..]),
+            (Protocol::Smtp, "a.b.test:587", &["a.b.test:587"]),
+            (Protocol::Smtp, "[a.b.test]:25", &["[a.b.test]"]),
+            (Protocol::Smtp, "[192.0.2.1]:26", &["[192.0.2.1]:26"]),
+            (Protocol::Smtp, "[2001:db8::1]", &["[ipv6:2001:db8::1]"]),
+            (Protocol::Lmtp, "inet:a.b.test", &["a.b.test"]),
+            (Protocol::Lmtp, "inet:a.b.test:25", &["a.b.test:25"]),
+            (Protocol::Lmtp, "unix:/run/lmtp", &["/run/lmtp"]),
+        ] {
+            assert_eq!(Destination::parse(text, protocol).unwrap().table_keys(protocol), expected, "{text}");
         }
     }
 

@@ -1,26 +1,103 @@
 //! From the section `delivery` to policies, for SMTP or for LMTP.
 //!
-//! Tables are not among them: they are read from files first.
+//! Owns what keys mean. Opens no files itself: whoever makes settings gives [`Files`].
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptPolicy;
+use super::checks::Checks;
+use super::destination::{Destination, LMTP_PORT, SMTP_PORT};
+use super::generic::Generic;
 use super::lookup::LookupPolicy;
+use super::password::{Passwords, RefusedPasswords};
+use super::rewrite::Rewriting;
 use super::route::{Preference, RoutePolicy};
+use super::tls::{Ciphers, Fingerprint, Means, NameMatch, TlsClient, TlsError, TlsPolicies, Versions};
 use crate::config::file::delivery::{
-    AddressPreference, Delivery, HostLookup, InetProtocol, Miscellaneous, NextHop, Schedule,
+    AddressPreference, Compatibility, Delivery, HostLookup, InetProtocol, Interface, Miscellaneous, NextHop,
+    Resources, Sasl, SaslOption, Schedule, SecurityLevel, Starttls,
 };
 use crate::mime;
 use crate::queue::schedule::{Concurrency, Limits, Retry};
-use crate::smtp::client::{Protocol, Rules, Timeouts};
+use crate::smtp::client::sasl::{MechanismFilter, SecurityOptions};
+use crate::smtp::client::{Discard, Protocol, Rules, Timeouts, TlsLevel};
+use crate::table::TableProblems;
+
+mod detail;
+mod files;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use detail::Details;
+use server::Servers;
+
+pub use files::{Disk, Files};
+pub use server::Visit;
+
+/// Why the section cannot be carried out: for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file cannot be read.
+    #[error("{path} cannot be read by the account of the gateway: {error}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A table has wrong lines.
+    #[error(transparent)]
+    Table(#[from] TableProblems),
+    /// A file has not what TLS needs of it.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        error: TlsError,
+    },
+    /// A key of `starttls` cannot be carried out.
+    #[error("`delivery.starttls.{key}`: {error}")]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// Why.
+        error: TlsError,
+    },
+}
+
+/// This host.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'h> {
+    /// The gateway's name.
+    pub name: &'h str,
+    /// The addresses of all its interfaces.
+    pub addresses: &'h [IpAddr],
+}
+
+/// Which connections are kept for the next delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    /// Those to destinations with more mail (`connection-cache-on-demand`).
+    pub on_demand: bool,
+    /// Those to these destinations, without brackets and port (`connection-cache-destinations`).
+    pub destinations: BTreeSet<String>,
+    /// How long they may be idle (`connection-cache-time-limit`).
+    pub idle: Duration,
+    /// How old they may become (`connection-reuse-time-limit`).
+    pub age: Duration,
+}
 
 /// What holds for one of the two protocols.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How servers are spoken to.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// How they are found.
     pub lookup: LookupPolicy,
     /// In which order they are tried.
@@ -28,61 +105,266 @@ pub struct Settings {
     /// How many of them.
     pub attempt: AttemptPolicy,
     /// What a destination can bear.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// When mail is tried again.
     pub retry: Retry,
-    /// Ceilings of messages with parts.
-    pub mime: mime::Limits,
+    /// What is done to messages on the way.
+    pub rewriting: Rewriting,
+    /// Which connections are kept.
+    pub reuse: Reuse,
+    /// Certificates and TLS sessions.
+    pub tls: Arc<TlsClient>,
+    /// Reports on success say that LMTP servers have delivered (`assume-final`).
+    pub assume_final: bool,
+    /// Digits behind the point of delays (`delay-logging-resolution-limit`).
+    pub digits: u32,
+    servers: Arc<Servers>,
+    detail: Details,
 }
 
 impl Settings {
-    /// The settings for `protocol` of a gateway of that name. `own`: addresses of this host, its translated ones
-    /// among them; `deadline`: for each look-up.
-    #[must_use]
+    /// The settings for `protocol`. `deadline`: for each look-up.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or does not hold what it should.
     pub fn new(
         delivery: &Delivery,
         protocol: Protocol,
-        name: &str,
-        own: BTreeSet<IpAddr>,
+        host: Host<'_>,
         deadline: Duration,
-    ) -> Self {
+        files: &impl Files,
+    ) -> Result<Self, SettingsError> {
         let lmtp = delivery.for_lmtp();
         let section = match protocol {
             Protocol::Smtp => delivery,
             Protocol::Lmtp => &lmtp,
         };
-        Self {
-            rules: rules(section, protocol, name),
-            lookup: lookup(&section.miscellaneous, deadline),
-            route: RoutePolicy {
-                ignore_mx_lookup_error: section.compatibility.ignore_mx_lookup_error,
-                defer_if_no_mx_address_found: section.compatibility.defer_if_no_mx_address_found,
-                randomize: section.miscellaneous.randomize_addresses,
-                preference: match section.miscellaneous.address_preference {
-                    AddressPreference::Any => Preference::Any,
-                    AddressPreference::Ipv4 => Preference::Ipv4,
-                    AddressPreference::Ipv6 => Preference::Ipv6,
-                },
-                balance: section.miscellaneous.balance_inet_protocols,
-                address_limit: section.resources.mx_address_limit,
-                own,
-            },
+        let Delivery { compatibility, resources, miscellaneous, .. } = section;
+        Ok(Self {
+            rules: Arc::new(rules(section, protocol, host.name)),
+            lookup: lookup(miscellaneous, deadline),
+            route: route(section, own_addresses(miscellaneous, host.addresses)),
             attempt: AttemptPolicy {
-                session_limit: section.resources.mx_session_limit,
-                fallback_relay: fallback(&section.miscellaneous.fallback_relay),
-                best_mx_transport: section.miscellaneous.best_mx_transport.clone(),
+                session_limit: resources.mx_session_limit,
+                fallback_relay: fallback(&miscellaneous.fallback_relay),
+                best_mx_transport: miscellaneous.best_mx_transport.clone().map(String::from),
             },
-            limits: limits(section),
+            limits: Arc::new(limits(section)),
             retry: retry(&section.schedule),
-            mime: mime::Limits {
-                nesting: section.mime.mime_nesting_limit,
-                boundary: section.mime.mime_boundary_length_limit,
+            rewriting: Rewriting {
+                checks: Arc::new(Checks {
+                    header: files::maps(&compatibility.header_checks, files)?,
+                    mime_header: files::maps(&compatibility.mime_header_checks, files)?,
+                    nested_header: files::maps(&compatibility.nested_header_checks, files)?,
+                    body: files::maps(&compatibility.body_checks, files)?,
+                }),
+                generic: Arc::new(Generic {
+                    maps: files::maps(&compatibility.generic_maps, files)?,
+                    own_domains: vec![host.name.to_owned()],
+                    origin: host.name.to_owned(),
+                    ..Generic::default()
+                }),
+                limits: mime::Limits {
+                    nesting: section.mime.mime_nesting_limit,
+                    boundary: section.mime.mime_boundary_length_limit,
+                },
             },
-        }
+            reuse: reuse(resources),
+            tls: Arc::new(tls_client(&section.starttls, files)?),
+            assume_final: delivery.lmtp.assume_final,
+            digits: u32::from(miscellaneous.delay_logging_resolution_limit),
+            servers: Arc::new(servers(section, protocol, files)?),
+            detail: Details::new(section),
+        })
     }
 }
 
-fn fallback(hops: &[NextHop]) -> Vec<super::destination::Destination> {
+/// The addresses that this host has, as far as the operator counts them: mail for them does not leave it.
+fn own_addresses(section: &Miscellaneous, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
+    let mut own: BTreeSet<_> = section.proxy_interfaces.iter().copied().collect();
+    for interface in &section.inet_interfaces {
+        match interface {
+            Interface::All => own.extend(addresses),
+            Interface::LoopbackOnly => own.extend(addresses.iter().filter(|address| address.is_loopback())),
+            Interface::Address(address) => _ = own.insert(*address),
+        }
+    }
+    own
+}
+
+const fn own_port(protocol: Protocol) -> u16 {
+    match protocol {
+        Protocol::Smtp => SMTP_PORT,
+        Protocol::Lmtp => LMTP_PORT,
+    }
+}
+
+fn servers(section: &Delivery, protocol: Protocol, files: &impl Files) -> Result<Servers, SettingsError> {
+    let Delivery { compatibility, sasl, starttls, miscellaneous, .. } = section;
+    let Compatibility { discard_ehlo_keywords: discard, pix_workarounds: pix, .. } = compatibility;
+    let window = u32::from(compatibility.tcp_windowsize);
+    Ok(Servers {
+        discard: Discard::new(discard.iter().map(String::as_str)),
+        discard_maps: files::maps(&compatibility.discard_ehlo_keyword_address_maps, files)?,
+        pix: server::workarounds(|workaround| pix.contains(&workaround)),
+        pix_maps: files::maps(&compatibility.pix_workaround_maps, files)?,
+        policies: policies(starttls, files)?,
+        passwords: if sasl.sasl_auth_enable { Some(passwords(section, protocol, files)?) } else { None },
+        refused: RefusedPasswords::new(if sasl.sasl_auth_cache {
+            sasl.sasl_auth_cache_time.duration()
+        } else {
+            Duration::ZERO
+        }),
+        source: source(miscellaneous),
+        window: (window > 0).then_some(window),
+        port: miscellaneous.tcp_port,
+    })
+}
+
+/// `bind-address`, or the only address of its family that this host has by `inet-interfaces`.
+fn source(section: &Miscellaneous) -> (Option<std::net::Ipv4Addr>, Option<std::net::Ipv6Addr>) {
+    let listed = section.inet_interfaces.iter().filter_map(|interface| match interface {
+        Interface::Address(address) => Some(*address),
+        Interface::All | Interface::LoopbackOnly => None,
+    });
+    let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+    for address in listed {
+        match address {
+            IpAddr::V4(address) => ipv4.push(address),
+            IpAddr::V6(address) => ipv6.push(address),
+        }
+    }
+    let only4 = if let [only] = ipv4[..] { Some(only).filter(|only| !only.is_loopback()) } else { None };
+    let only6 = if let [only] = ipv6[..] { Some(only).filter(|only| !only.is_loopback()) } else { None };
+    (section.bind_address.or(only4), section.bind_address6.or(only6))
+}
+
+fn passwords(section: &Delivery, protocol: Protocol, files: &impl Files) -> Result<Passwords, SettingsError> {
+    let (sasl, starttls): (&Sasl, &Starttls) = (&section.sasl, &section.starttls);
+    let tls = starttls.sasl_tls_security_options.as_ref().unwrap_or(&sasl.sasl_security_options);
+    let verified = starttls.sasl_tls_verified_security_options.as_ref().unwrap_or(tls);
+    Ok(Passwords {
+        maps: files::maps(&sasl.sasl_password_maps, files)?,
+        by_sender: sasl.sender_dependent_authentication && protocol == Protocol::Smtp,
+        authzid: section.compatibility.send_cyrus_sasl_authzid,
+        filter: MechanismFilter::new(sasl.sasl_mechanism_filter.iter().map(String::as_str)),
+        clear: options(&sasl.sasl_security_options),
+        tls: options(tls),
+        verified: options(verified),
+    })
+}
+
+fn options(words: &[SaslOption]) -> SecurityOptions {
+    let has = |option| words.contains(&option);
+    SecurityOptions {
+        noplaintext: has(SaslOption::NoPlaintext),
+        noactive: has(SaslOption::NoActive),
+        nodictionary: has(SaslOption::NoDictionary),
+        noanonymous: has(SaslOption::NoAnonymous),
+        mutual_auth: has(SaslOption::MutualAuth),
+    }
+}
+
+fn policies(starttls: &Starttls, files: &impl Files) -> Result<TlsPolicies, SettingsError> {
+    let names = |words: &[String]| {
+        let words = words.iter().flat_map(|word| word.split(':')).filter(|word| !word.is_empty());
+        words.map(NameMatch::from).collect::<Vec<_>>()
+    };
+    let wrong = |key| move |error| SettingsError::Key { key, error };
+    let fingerprints = starttls.tls_fingerprint_cert_match.iter();
+    let fingerprints = fingerprints.map(|text| Fingerprint::parse(text, starttls.tls_fingerprint_digest));
+    let optional = means(&starttls.tls_protocols, &starttls.tls_exclude_ciphers, &[], TlsLevel::May);
+    let mandatory = means(
+        &starttls.tls_mandatory_protocols,
+        &starttls.tls_exclude_ciphers,
+        &starttls.tls_mandatory_exclude_ciphers,
+        TlsLevel::Encrypt,
+    );
+    Ok(TlsPolicies {
+        level: match starttls.tls_security_level {
+            SecurityLevel::None => TlsLevel::None,
+            SecurityLevel::May => TlsLevel::May,
+            SecurityLevel::Encrypt => TlsLevel::Encrypt,
+            SecurityLevel::Fingerprint => TlsLevel::Fingerprint,
+            SecurityLevel::Verify => TlsLevel::Verify,
+            SecurityLevel::Secure => TlsLevel::Secure,
+        },
+        verify: names(&starttls.tls_verify_cert_match),
+        secure: names(&starttls.tls_secure_cert_match),
+        fingerprints: fingerprints.collect::<Result<_, _>>().map_err(wrong("tls-fingerprint-cert-match"))?,
+        digest: starttls.tls_fingerprint_digest,
+        optional: optional.map_err(wrong("tls-protocols"))?,
+        mandatory: mandatory.map_err(wrong("tls-mandatory-protocols"))?,
+        verify_depth: usize::try_from(starttls.tls_scert_verifydepth).unwrap_or(usize::MAX),
+        resume: starttls.tls_session_cache_timeout.duration(),
+        maps: files::maps(&starttls.tls_policy_maps, files)?,
+        per_site: files::maps(&starttls.tls_per_site, files)?,
+    })
+}
+
+fn means(
+    protocols: &[String],
+    exclude: &[String],
+    more: &[String],
+    level: TlsLevel,
+) -> Result<Means, TlsError> {
+    let versions = Versions::parse(&protocols.join(" "), level)?;
+    let (ciphers, _) = Ciphers::ALL.without(exclude.iter().chain(more).map(String::as_str))?;
+    Ok(Means { versions, ciphers })
+}
+
+fn tls_client(starttls: &Starttls, files: &impl Files) -> Result<TlsClient, SettingsError> {
+    let Starttls { tls_cafile, tls_capath, .. } = starttls;
+    let trusted = files::authorities(tls_cafile.as_deref(), tls_capath.as_deref(), files)?;
+    let shown =
+        tls_cafile.as_ref().or(tls_capath.as_ref()).map_or(String::new(), |path| path.display().to_string());
+    let mut client = TlsClient::new(&trusted).map_err(|error| SettingsError::File { path: shown, error })?;
+    for (certificate, key) in [
+        (&starttls.tls_eccert_file, &starttls.tls_eckey_file),
+        (&starttls.tls_cert_file, &starttls.tls_key_file),
+    ] {
+        let Some(certificate) = certificate else { continue };
+        let key = key.as_ref().unwrap_or(certificate);
+        let (chain, secret) = (files::read(certificate, files)?, files::read(key, files)?);
+        let path = certificate.display().to_string();
+        client =
+            client.with_identity(&chain, &secret).map_err(|error| SettingsError::File { path, error })?;
+    }
+    Ok(client)
+}
+
+fn reuse(resources: &Resources) -> Reuse {
+    Reuse {
+        on_demand: resources.connection_cache_on_demand,
+        destinations: resources
+            .connection_cache_destinations
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
+        idle: resources.connection_cache_time_limit.duration(),
+        age: resources.connection_reuse_time_limit.duration(),
+    }
+}
+
+fn route(section: &Delivery, own: BTreeSet<IpAddr>) -> RoutePolicy {
+    let Delivery { compatibility, resources, miscellaneous, .. } = section;
+    RoutePolicy {
+        ignore_mx_lookup_error: compatibility.ignore_mx_lookup_error,
+        defer_if_no_mx_address_found: compatibility.defer_if_no_mx_address_found,
+        randomize: miscellaneous.randomize_addresses,
+        preference: match miscellaneous.address_preference {
+            AddressPreference::Any => Preference::Any,
+            AddressPreference::Ipv4 => Preference::Ipv4,
+            AddressPreference::Ipv6 => Preference::Ipv6,
+        },
+        balance: miscellaneous.balance_inet_protocols,
+        address_limit: resources.mx_address_limit,
+        own,
+    }
+}
+
+fn fallback(hops: &[NextHop]) -> Vec<Destination> {
     hops.iter().map(|hop| hop.destination().clone()).collect()
 }
 
@@ -163,50 +445,5 @@ fn rules(section: &Delivery, protocol: Protocol, name: &str) -> Rules {
             ..own.timeouts
         },
         ..own
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    fn settings(yaml: &str, protocol: Protocol) -> Settings {
-        let delivery = config::parse(yaml, "test.yaml").unwrap().delivery;
-        let deadline = Duration::from_secs(30);
-        Settings::new(&delivery, protocol, "gw.test", BTreeSet::new(), deadline)
-    }
-
-    // Specification sections 15 and 17.3, with the defaults of today.
-    #[test]
-    fn without_a_key_the_policies_have_their_own_defaults() {
-        let Settings { rules, lookup, route, attempt, limits, retry, mime } = settings("", Protocol::Smtp);
-        assert_eq!(format!("{rules:?}"), format!("{:?}", Rules::new(Protocol::Smtp, "gw.test")));
-        assert_eq!(lookup, LookupPolicy::default());
-        assert_eq!(route, RoutePolicy::default());
-        assert_eq!(attempt, AttemptPolicy::default());
-        assert_eq!((limits.concurrency, limits.recipients), (Concurrency::default(), 50));
-        assert_eq!((retry, limits.dead), (Retry::default(), retry.minimal_backoff));
-        assert_eq!(mime, mime::Limits::default());
-    }
-
-    // Issue 5: `lmtp` inherits from `smtp` and overrides.
-    #[test]
-    fn lmtp_has_what_smtp_has_unless_it_says_otherwise() {
-        let yaml = "delivery:\n  resources: { helo-timeout: 10s, mail-timeout: 20s, destination-recipient-limit: 7 }\n  \
-            miscellaneous: { fallback-relay: ['[f.test]:587'], disable-dns-lookups: true, inet-protocols: [ipv6] }\n  \
-            lmtp:\n    resources: { helo-timeout: 30s }\n    \
-            miscellaneous: { disable-dns-lookups: false, helo-name: l.test }\n";
-        let (smtp, lmtp) = (settings(yaml, Protocol::Smtp), settings(yaml, Protocol::Lmtp));
-        let seconds = |settings: &Settings| {
-            [settings.rules.timeouts.hello.as_secs(), settings.rules.timeouts.mail.as_secs()]
-        };
-        assert_eq!((seconds(&smtp), seconds(&lmtp)), ([10, 20], [30, 20]));
-        assert_eq!((smtp.rules.hello.as_str(), lmtp.rules.hello.as_str()), ("gw.test", "l.test"));
-        let sources = |lookup: LookupPolicy| (lookup.mx, lookup.dns, lookup.native, lookup.ipv4, lookup.ipv6);
-        assert_eq!(sources(smtp.lookup), (false, false, true, false, true));
-        assert_eq!(sources(lmtp.lookup), (true, true, false, false, true));
-        assert_eq!((smtp.limits.recipients, lmtp.limits.recipients), (7, 7));
-        assert_eq!(smtp.attempt.fallback_relay[0].to_string(), "[f.test]:587");
     }
 }

@@ -8,23 +8,31 @@
 //! one is as verified as the first.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use crate::smtp::client::TlsLevel;
 
+mod ciphers;
+mod fingerprint;
+mod policy;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod verifier;
 mod versions;
 
+pub use ciphers::Ciphers;
+pub use fingerprint::Fingerprint;
+pub use policy::{Means, PolicyError, TlsPolicies};
+use sessions::Sessions;
 use verifier::Verifier;
 pub use versions::Versions;
 
@@ -46,10 +54,15 @@ pub enum TlsError {
     #[error("{0}")]
     Library(#[from] rustls::Error),
     /// A fingerprint is no list of hexadecimal digits of the length of its digest.
-    #[error(
-        "`{0}` is not a fingerprint; write the hexadecimal digits of a SHA-256, SHA-384 or SHA-512 digest"
-    )]
-    Fingerprint(String),
+    #[error("`{text}` is no {by} fingerprint; write its {digits} hexadecimal digits")]
+    Fingerprint {
+        /// What it is.
+        text: String,
+        /// How many digits it should have.
+        digits: usize,
+        /// The digest.
+        by: &'static str,
+    },
     /// No certificate could be what is demanded.
     #[error("at the level {0} nothing is listed that a certificate could match")]
     NothingMatches(&'static str),
@@ -59,6 +72,12 @@ pub enum TlsError {
     /// Neither TLS 1.2 nor TLS 1.3 may be used.
     #[error("no TLS version that may be used")]
     NoVersion,
+    /// A word in a list of excluded ciphers is an order to OpenSSL.
+    #[error("`{0}` is no cipher to be excluded; write for example `AES128`, without a sign before it")]
+    Cipher(String),
+    /// All cipher suites are excluded, or all of the versions that may be used.
+    #[error("no cipher suite that may be used")]
+    NoCipher,
 }
 
 /// Which names a certificate may have (`verify-cert-match`, `secure-cert-match`); one that fits is enough.
@@ -89,33 +108,6 @@ impl From<&str> for NameMatch {
     }
 }
 
-/// A digest of a certificate or of its public key (RFC 7469 section 2.4 has the same for keys).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Fingerprint(Vec<u8>);
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-    }
-}
-
-impl FromStr for Fingerprint {
-    type Err = TlsError;
-
-    /// Reads hexadecimal digits, with colons or without.
-    fn from_str(text: &str) -> Result<Self, TlsError> {
-        let wrong = || TlsError::Fingerprint(text.to_owned());
-        let digits: Vec<u8> = text.bytes().filter(|octet| *octet != b':').collect();
-        let octets = digits.chunks(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
-            // `+f` would be taken for a number, too.
-            pair.bytes().all(|octet| octet.is_ascii_hexdigit()).then(|| u8::from_str_radix(pair, 16).ok())?
-        });
-        let octets: Vec<u8> = octets.collect::<Option<_>>().ok_or_else(wrong)?;
-        if matches!(octets.len(), 32 | 48 | 64) { Ok(Self(octets)) } else { Err(wrong()) }
-    }
-}
-
 /// What is demanded of the servers of a destination.
 #[derive(Clone, Debug)]
 pub struct TlsPolicy {
@@ -129,12 +121,14 @@ pub struct TlsPolicy {
     pub tls12: bool,
     /// TLS 1.3 may be used.
     pub tls13: bool,
+    /// Cipher suites that may be used.
+    pub ciphers: Ciphers,
     /// Certificates between a server's and the trusted one (`scert-verifydepth`); more than 6 are never followed.
     pub verify_depth: usize,
     /// The name that is asked for (`servername`, RFC 6066 section 3).
     pub server_name: Option<String>,
-    /// Sessions may be resumed (`session-cache-database`).
-    pub resume: bool,
+    /// How long sessions may be resumed; zero: never (`session-cache-timeout`).
+    pub resume: Duration,
 }
 
 impl TlsPolicy {
@@ -152,9 +146,10 @@ impl TlsPolicy {
             fingerprints: Vec::new(),
             tls12: true,
             tls13: true,
+            ciphers: Ciphers::ALL,
             verify_depth: 9,
             server_name: None,
-            resume: true,
+            resume: Duration::from_secs(3_600),
         }
     }
 }
@@ -184,16 +179,16 @@ struct Key {
     demand: Demand,
     tls12: bool,
     tls13: bool,
-    resume: bool,
+    ciphers: Ciphers,
+    resume: Duration,
     asks_for_name: bool,
 }
 
 /// The TLS side of all deliveries.
 #[derive(Debug)]
 pub struct TlsClient {
-    provider: Arc<CryptoProvider>,
     anchors: Arc<[TrustAnchor<'static>]>,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    identities: Arc<Identities>,
     configs: Mutex<HashMap<Key, Arc<ClientConfig>>>,
 }
 
@@ -210,16 +205,11 @@ impl TlsClient {
         if usable == 0 && !trusted.trim_ascii().is_empty() {
             return Err(TlsError::Certificates);
         }
-        Ok(Self {
-            provider: Arc::new(ring::default_provider()),
-            anchors: roots.roots.into(),
-            identity: None,
-            configs: Mutex::default(),
-        })
+        Ok(Self { anchors: roots.roots.into(), identities: Arc::default(), configs: Mutex::default() })
     }
 
     /// The same with a certificate of its own, followed by those between it and its root, and its key; both in
-    /// PEM form.
+    /// PEM form. Of several, servers are shown the first whose key they can use.
     ///
     /// # Errors
     ///
@@ -232,8 +222,11 @@ impl TlsClient {
             return Err(TlsError::Certificates);
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
-        rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &self.provider)?.keys_match()?;
-        self.identity = Some((chain, key));
+        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+        certified.keys_match()?;
+        let mut identities = Identities::clone(&self.identities);
+        identities.0.push(Arc::new(certified));
+        self.identities = Arc::new(identities);
         Ok(self)
     }
 
@@ -253,6 +246,7 @@ impl TlsClient {
             demand: demand(policy, host, next_hop)?,
             tls12: policy.tls12,
             tls13: policy.tls13,
+            ciphers: policy.ciphers,
             resume: policy.resume,
             asks_for_name: policy.server_name.is_some(),
         };
@@ -275,20 +269,39 @@ impl TlsClient {
         if versions.is_empty() {
             return Err(TlsError::NoVersion);
         }
-        let algorithms = self.provider.signature_verification_algorithms;
+        let provider = key.ciphers.provider();
+        let usable = provider.cipher_suites.iter().any(|suite| versions.contains(&suite.version()));
+        if !usable {
+            return Err(TlsError::NoCipher);
+        }
+        let algorithms = provider.signature_verification_algorithms;
         let verifier = Verifier::new(key.demand.clone(), Arc::clone(&self.anchors), algorithms);
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match &self.identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
-            None => builder.with_no_client_auth(),
-        };
+        let mut config = builder.with_client_cert_resolver(Arc::<Identities>::clone(&self.identities));
         config.enable_sni = key.asks_for_name;
-        config.resumption =
-            if key.resume { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
+        config.resumption = if key.resume.is_zero() {
+            Resumption::disabled()
+        } else {
+            Resumption::store(Arc::new(Sessions::new(SESSIONS, key.resume)))
+        };
         Ok(config)
+    }
+}
+
+/// The gateway's own certificates.
+#[derive(Clone, Debug, Default)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Identities {
+    fn resolve(&self, _hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|certified| certified.key.choose_scheme(schemes).is_some()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
     }
 }
 

@@ -47,6 +47,7 @@ pub fn table() -> String {
             Here::Alias(newer) => format!("older name of `{newer}`"),
             Here::TlsLevel => "part of `delivery.starttls.tls-security-level`".to_owned(),
             Here::Obsolete(why) | Here::Nothing(why) => format!("none: {why}"),
+            Here::Never(why) => format!("none, as with `no`: {why}"),
             Here::Impossible(why) => format!("refused: {why}"),
             Here::ReadOnly => "none: it cannot be set".to_owned(),
         };

@@ -2,9 +2,9 @@
 
 use super::Findings;
 use crate::config::file::Config;
-use crate::config::file::delivery::{Delivery, InetProtocol, SecurityLevel, Starttls};
+use crate::config::file::delivery::{Delivery, FingerprintDigest, InetProtocol, SecurityLevel, Starttls};
 use crate::config::units::Span;
-use crate::delivery::tls::{TlsError, Versions};
+use crate::delivery::tls::{Ciphers, Fingerprint, TlsError, Versions};
 use crate::smtp::client::TlsLevel;
 
 /// The longest that mail may wait, and the longest time limit of a step (postconf(5) has no limit of its own).
@@ -112,6 +112,11 @@ impl Section<'_, '_> {
                 Err(error) => self.error(key, error.to_string()),
             }
         }
+        self.ciphers(starttls);
+        self.certificates(starttls);
+        if !starttls.tls_per_site.is_empty() && !starttls.tls_policy_maps.is_empty() {
+            self.warn("starttls.tls-per-site", "never counts: `tls-policy-maps` is set, too");
+        }
         let trusts = starttls.tls_cafile.is_some() || starttls.tls_capath.is_some();
         if matches!(starttls.tls_security_level, SecurityLevel::Verify | SecurityLevel::Secure) && !trusts {
             let message = "no authority is trusted, so that no mail goes out; write `tls-cafile`, for example \
@@ -121,6 +126,80 @@ impl Section<'_, '_> {
         if starttls.tls_loglevel > MOST_DETAIL {
             let message = format!("{} is no level; write 0 to {MOST_DETAIL}", starttls.tls_loglevel);
             self.error("starttls.tls-loglevel", message);
+        }
+    }
+
+    fn ciphers(&mut self, starttls: &Starttls) {
+        let all = starttls.tls_exclude_ciphers.join(" ");
+        let mandatory = starttls.tls_mandatory_exclude_ciphers.join(" ");
+        for (key, excluded, both) in [
+            ("starttls.tls-exclude-ciphers", &all, all.clone()),
+            ("starttls.tls-mandatory-exclude-ciphers", &mandatory, format!("{all} {mandatory}")),
+        ] {
+            match Ciphers::ALL.without([both.as_str()]) {
+                Ok(_) => {}
+                Err(TlsError::NoCipher) => {
+                    let left: Vec<_> = Ciphers::ALL.names().collect();
+                    return self
+                        .error(key, format!("no cipher suite is left; there are {}", left.join(", ")));
+                }
+                Err(error) => return self.error(key, error.to_string()),
+            }
+            let strange =
+                Ciphers::ALL.without([excluded.as_str()]).map(|(_, strange)| strange).unwrap_or_default();
+            if !strange.is_empty() {
+                self.warn(key, format!("`{}` means no cipher that is known", strange.join("`, `")));
+            }
+        }
+    }
+
+    fn certificates(&mut self, starttls: &Starttls) {
+        let digest = starttls.tls_fingerprint_digest;
+        for text in &starttls.tls_fingerprint_cert_match {
+            if let Err(error) = Fingerprint::parse(text, digest) {
+                self.error("starttls.tls-fingerprint-cert-match", error.to_string());
+                break;
+            }
+        }
+        let lists = !starttls.tls_fingerprint_cert_match.is_empty();
+        let level = starttls.tls_security_level;
+        if level == SecurityLevel::Fingerprint && !lists && starttls.tls_policy_maps.is_empty() {
+            let message =
+                "no certificate is listed, so that no mail goes out; write `tls-fingerprint-cert-match`";
+            self.error("starttls.tls-security-level", message);
+        }
+        if matches!(digest, FingerprintDigest::Md5 | FingerprintDigest::Sha1) {
+            let message =
+                format!("certificates can be made that have the same {}; write sha256", digest.name());
+            self.warn("starttls.tls-fingerprint-digest", message);
+        }
+        for (key, names) in [
+            ("starttls.tls-verify-cert-match", &starttls.tls_verify_cert_match),
+            ("starttls.tls-secure-cert-match", &starttls.tls_secure_cert_match),
+        ] {
+            if names.is_empty() {
+                self.error(key, "no name would match; write for example [hostname]");
+            }
+        }
+        for (key, certificate, of) in [
+            ("starttls.tls-key-file", &starttls.tls_cert_file, &starttls.tls_key_file),
+            ("starttls.tls-eckey-file", &starttls.tls_eccert_file, &starttls.tls_eckey_file),
+        ] {
+            if certificate.is_none() && of.is_some() {
+                self.error(key, "the certificate of this key is missing; write it, too");
+            }
+        }
+        for (key, path) in [
+            ("starttls.tls-cafile", &starttls.tls_cafile),
+            ("starttls.tls-capath", &starttls.tls_capath),
+            ("starttls.tls-cert-file", &starttls.tls_cert_file),
+            ("starttls.tls-key-file", &starttls.tls_key_file),
+            ("starttls.tls-eccert-file", &starttls.tls_eccert_file),
+            ("starttls.tls-eckey-file", &starttls.tls_eckey_file),
+        ] {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+                self.error(key, format!("`{}` does not begin with `/`; write a whole path", path.display()));
+            }
         }
     }
 

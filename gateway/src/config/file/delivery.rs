@@ -16,8 +16,8 @@ pub use controls::{
     OwnMiscellaneous, OwnResources, OwnSasl, OwnStarttls, Resources, Sasl, Starttls,
 };
 pub use value::{
-    AddressPreference, CipherGrade, FingerprintDigest, HostLookup, InetProtocol, NextHop, NotifyClass,
-    PixWorkaround, SaslOption, SecurityLevel,
+    AddressPreference, CipherGrade, DebugPeer, FingerprintDigest, HostLookup, InetProtocol, Interface,
+    NextHop, NotifyClass, PixWorkaround, SaslOption, SecurityLevel, Transport,
 };
 
 /// How mail is delivered by SMTP, and by LMTP where `lmtp` says nothing else.
@@ -160,7 +160,7 @@ pub struct TroubleShooting {
     /// How much more is logged of sessions with peers of `debug-peer-list`.
     pub debug_peer_level: u32,
     /// Domains, host names, addresses and networks whose sessions are logged in more detail.
-    pub debug_peer_list: Vec<String>,
+    pub debug_peer_list: Vec<DebugPeer>,
     /// Who gets notices of the other classes than bounces and delays.
     pub error_notice_recipient: String,
     /// What the postmaster is told of.

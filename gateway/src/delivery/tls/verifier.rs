@@ -7,7 +7,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::{Demand, Fingerprint, Wanted};
@@ -67,9 +66,8 @@ impl ServerCertVerifier for Verifier {
             Demand::Any => {}
             Demand::Listed(fingerprints) => {
                 let key = EndEntityCert::try_from(end_entity).map_err(untrusted)?.subject_public_key_info();
-                let is_listed = |fingerprint: &Fingerprint| {
-                    is_digest_of(&fingerprint.0, end_entity) || is_digest_of(&fingerprint.0, &key)
-                };
+                let is_listed =
+                    |fingerprint: &Fingerprint| fingerprint.is_of(end_entity) || fingerprint.is_of(&key);
                 if !fingerprints.iter().any(is_listed) {
                     return Err(CertificateError::ApplicationVerificationFailure.into());
                 }
@@ -121,15 +119,6 @@ fn has_name(certificate: &EndEntityCert<'_>, wanted: &Wanted) -> bool {
             };
             certificate.valid_dns_names().any(is_below)
         }
-    }
-}
-
-fn is_digest_of(digest: &[u8], octets: &[u8]) -> bool {
-    match digest.len() {
-        32 => digest == Sha256::digest(octets).as_slice(),
-        48 => digest == Sha384::digest(octets).as_slice(),
-        64 => digest == Sha512::digest(octets).as_slice(),
-        _ => false,
     }
 }
 

@@ -123,6 +123,11 @@ impl Conversion<'_> {
                     self.error(place, &format!("`{name}` cannot be kept: {why}"));
                 }
             }
+            Here::Never(why) => {
+                if self.expanded(definition).is_some_and(|value| !value.eq_ignore_ascii_case("no")) {
+                    self.warning(place, &format!("`{name}` is left out, as with `no`: {why}"));
+                }
+            }
             Here::ReadOnly => self.error(place, &format!("`{name}` cannot be set; remove the line")),
         }
     }

@@ -30,6 +30,14 @@ pub(super) enum Kind {
     Ipv4,
     /// An IPv6 address, in brackets or not.
     Ipv6,
+    /// Addresses of this host, or words for them.
+    Interfaces,
+    /// Domains, hosts, addresses, networks.
+    Peers,
+    /// `smtp:NEXTHOP` or `lmtp:NEXTHOP`.
+    Transport,
+    /// A table that the gateway keeps in memory.
+    Cache,
     /// How much a delivery moves the concurrency of its destination.
     Feedback,
     /// An absolute path.
@@ -63,6 +71,8 @@ pub(super) enum Here {
     Nothing(&'static str),
     /// Nothing, and a file that sets it is refused for this reason.
     Impossible(&'static str),
+    /// Always `no`, for this reason.
+    Never(&'static str),
     /// It cannot be set.
     ReadOnly,
 }

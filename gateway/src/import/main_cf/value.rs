@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::parameter::{Kind, Unit};
+use crate::config::file::delivery::{DebugPeer, Interface, Transport};
 use crate::delivery::destination::Destination;
 use crate::import::yaml;
 use crate::queue::schedule::Feedback;
@@ -43,7 +44,16 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
             .filter(|number| (least..=most).contains(number))
             .map(|number| Value::of(number.to_string()))
             .ok_or_else(|| format!("an integer from {least} to {most}")),
-        Kind::One(_) | Kind::Text | Kind::Path | Kind::Ipv4 | Kind::Ipv6 if text.is_empty() => {
+        Kind::One(_)
+        | Kind::Text
+        | Kind::Path
+        | Kind::Ipv4
+        | Kind::Ipv6
+        | Kind::Interfaces
+        | Kind::Transport
+        | Kind::Cache
+            if text.is_empty() =>
+        {
             Ok(Value::DEFAULT)
         }
         Kind::One(known) => one(text, known),
@@ -60,6 +70,18 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
         },
         Kind::Ipv4 => address::<Ipv4Addr>(text, "an IPv4 address"),
         Kind::Ipv6 => address::<Ipv6Addr>(text, "an IPv6 address"),
+        Kind::Interfaces => Ok(interfaces(text)),
+        Kind::Peers => match words(text).find(|word| DebugPeer::try_from((*word).to_owned()).is_err()) {
+            Some(wrong) => Err(format!("domains, addresses and networks; `{wrong}` is none")),
+            None => Ok(Value::of(yaml::list(words(text)))),
+        },
+        Kind::Transport => Transport::try_from(text.to_owned())
+            .map(|_| Value::of(yaml::string(text)))
+            .map_err(|_| "`smtp:NEXTHOP` or `lmtp:NEXTHOP`; the gateway has no mailboxes".to_owned()),
+        Kind::Cache => {
+            let warning = format!("`{text}` is not used: the list is kept in memory");
+            Ok(Value { yaml: Some("true".to_owned()), warning: Some(warning) })
+        }
         Kind::Feedback => text
             .parse::<Feedback>()
             .map(|feedback| Value::of(yaml::string(&feedback.to_string())))
@@ -73,6 +95,26 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
 /// The members of a list: commas and blanks divide them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ', '\t']).filter(|word| !word.is_empty())
+}
+
+/// Names are not looked up at the start of the gateway: what they stand for may change.
+fn interfaces(text: &str) -> Value {
+    let (mut found, mut names) = (Vec::new(), Vec::new());
+    for word in words(text) {
+        let bare = word.trim_matches(['[', ']']);
+        if bare == "localhost" {
+            found.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
+        } else if Interface::try_from(bare.to_owned()).is_ok() {
+            found.push(bare.to_owned());
+        } else {
+            names.push(word);
+        }
+    }
+    let warning = (!names.is_empty()).then(|| {
+        format!("`{}` is left out: write the addresses of this host instead of names", names.join("`, `"))
+    });
+    let yaml = (!found.is_empty()).then(|| yaml::list(found.iter().map(String::as_str)));
+    Value { yaml, warning }
 }
 
 fn one(text: &str, known: &[&'static str]) -> Result<Value, String> {
@@ -186,6 +228,18 @@ mod tests {
             (Kind::Ipv6, "2001:db8::1", Some("\"2001:db8::1\"")),
             (Kind::Ipv4, "host", None),
             (Kind::Text, "a: b", Some("\"a: b\"")),
+            (
+                Kind::Interfaces,
+                "mx.test, localhost [192.0.2.1]",
+                Some("[\"127.0.0.1\", \"::1\", \"192.0.2.1\"]"),
+            ),
+            (Kind::Interfaces, "mx.test", None),
+            (Kind::Interfaces, "loopback-only", Some("[loopback-only]")),
+            (Kind::Peers, "a.test 192.0.2.0/24", Some("[a.test, \"192.0.2.0/24\"]")),
+            (Kind::Peers, "hash:/etc/x", None),
+            (Kind::Transport, "smtp:[a.test]:26", Some("\"smtp:[a.test]:26\"")),
+            (Kind::Transport, "local", None),
+            (Kind::Cache, "proxy:btree:/x", Some("true")),
         ] {
             let found = value(kind, text).ok().and_then(|value| value.yaml);
             assert_eq!(found.as_deref(), expected, "{kind:?} {text}");

@@ -1,14 +1,14 @@
 //! The keys that SMTP and LMTP have in common, group by group.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{
-    AddressPreference, CipherGrade, FingerprintDigest, HostLookup, InetProtocol, NextHop, PixWorkaround,
-    SaslOption, SecurityLevel,
+    AddressPreference, CipherGrade, FingerprintDigest, HostLookup, InetProtocol, Interface, NextHop,
+    PixWorkaround, SaslOption, SecurityLevel, Transport,
 };
 use crate::config::units::Span;
 use crate::table::TableSpec;
@@ -77,8 +77,6 @@ controls! {
         discard_ehlo_keywords: Vec<String> = Vec::new();
         /// Addresses of this site and what stands for them in envelopes and headers that leave it.
         generic_maps: Vec<TableSpec> = Vec::new();
-        /// A server is called by what its name is an alias of.
-        cname_overrides_servername: bool = false;
         /// What is done for servers whose greeting a PIX firewall has mangled.
         pix_workarounds: Vec<PixWorkaround> = vec![PixWorkaround::DisableEsmtp, PixWorkaround::DelayDotCrlf];
         /// By address of the server: the same, instead of `pix-workarounds`.
@@ -119,7 +117,9 @@ controls! {
         sasl_mechanism_filter: Vec<String> = Vec::new();
         /// Passwords are looked up by sender first.
         sender_dependent_authentication: bool = false;
-        /// How long a refused password is not tried again.
+        /// Passwords that a server has refused with 535 are not tried again with it until they change or time has passed.
+        sasl_auth_cache: bool = false;
+        /// How long not.
         sasl_auth_cache_time: Span = Span::seconds(90 * 86_400);
         /// Mail is tried again after a refused password, not returned.
         sasl_auth_soft_bounce: bool = true;
@@ -235,18 +235,20 @@ controls! {
 controls! {
     /// Everything else.
     Miscellaneous, OwnMiscellaneous {
-        /// Who gets mail of which this host is the best mail exchanger; otherwise it is returned.
-        best_mx_transport: Option<String> = None;
+        /// Who gets mail of which this host is the best mail exchanger, such as `lmtp:unix:/run/lmtp` or
+        /// `smtp:[192.0.2.1]`; otherwise it is returned.
+        best_mx_transport: Option<Transport> = None;
         /// Digits behind the point of delays in the log, up to 6.
         delay_logging_resolution_limit: u8 = 2;
         /// Destinations are looked up by the system only, without mail exchangers.
         disable_dns_lookups: bool = false;
-        /// Addresses of this host: `all`, `loopback-only`, or a list. Mail for them does not leave it.
-        inet_interfaces: Vec<String> = vec!["all".to_owned()];
+        /// Addresses of this host, which it never delivers to: `all`, `loopback-only`, or a list of addresses. When only one
+        /// of a family is listed, and it is no loopback address, connections come from there.
+        inet_interfaces: Vec<Interface> = vec![Interface::All];
         /// Families of addresses that are used.
         inet_protocols: Vec<InetProtocol> = vec![InetProtocol::All];
         /// Further addresses of this host, behind a translator or a proxy.
-        proxy_interfaces: Vec<String> = Vec::new();
+        proxy_interfaces: Vec<IpAddr> = Vec::new();
         /// The address that connections come from.
         bind_address: Option<Ipv4Addr> = None;
         /// The same for IPv6.
@@ -263,7 +265,7 @@ controls! {
         balance_inet_protocols: bool = true;
         /// Who is tried when a destination is not found or fails.
         fallback_relay: Vec<NextHop> = Vec::new();
-        /// The port of destinations without one; 25, and for LMTP 24.
+        /// The port that is connected to in place of 25 (LMTP: 24).
         tcp_port: Option<u16> = None;
     }
 }

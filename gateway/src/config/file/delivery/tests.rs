@@ -55,6 +55,7 @@ fn what_the_importer_writes_is_read() {
         "2001:db8::1",
         "[h.test]:26",
         "x",
+        "smtp:[h.test]",
     ];
     for (name, _) in keys() {
         let mirror = name.strip_prefix("smtp_").map(|rest| format!("lmtp_{rest}"));
@@ -62,7 +63,8 @@ fn what_the_importer_writes_is_read() {
             let taken = values.iter().filter_map(|value| {
                 let imported = main_cf::import(&format!("{name} = {value}\n"), "main.cf").ok()?;
                 let file: Value = serde_yaml::from_str(&imported.yaml).unwrap();
-                let section = file.get("delivery").unwrap_or_else(|| panic!("{name}: {}", imported.yaml));
+                // Not all of these are values of it.
+                let section = file.get("delivery")?;
                 let section = serde_yaml::from_value::<Delivery>(section.clone());
                 Some(section.unwrap_or_else(|error| panic!("{name}: {error}\n{}", imported.yaml)))
             });

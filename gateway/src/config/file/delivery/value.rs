@@ -1,11 +1,13 @@
 //! Values that can be wrong.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::destination::Destination;
+use crate::config::condition::Network;
+use crate::delivery::destination::{Destination, host_name};
 use crate::smtp::client::Protocol;
 
 /// A next hop: `domain`, `host:port`, `[host]`, `[192.0.2.1]:587`, `[ipv6:2001:db8::1]`.
@@ -42,12 +44,148 @@ impl From<NextHop> for String {
     }
 }
 
+/// A protocol and a next hop: `smtp:[host]`, `lmtp:unix:/path`, `lmtp:inet:host`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Transport(String);
+
+impl Transport {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Transport {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parsed = match text.split_once(':') {
+            Some(("smtp", hops)) => Destination::parse_list(hops, Protocol::Smtp),
+            Some(("lmtp", hops)) => Destination::parse_list(hops, Protocol::Lmtp),
+            _ => Ok(Vec::new()),
+        };
+        match parsed {
+            Ok(hops) if hops.is_empty() => {
+                Err(format!("`{text}` is no transport; write `smtp:NEXTHOP` or `lmtp:NEXTHOP`"))
+            }
+            Ok(_) => Ok(Self(text)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl From<Transport> for String {
+    fn from(transport: Transport) -> Self {
+        transport.0
+    }
+}
+
+/// `all`, `loopback-only`, or an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Interface {
+    /// All addresses of this host.
+    All,
+    /// Those that nobody else can reach.
+    LoopbackOnly,
+    /// This one.
+    Address(IpAddr),
+}
+
+impl TryFrom<String> for Interface {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "all" => Ok(Self::All),
+            "loopback-only" => Ok(Self::LoopbackOnly),
+            other => other.parse().map(Self::Address).map_err(|_| {
+                format!("`{text}` is no address of this host; write `all`, `loopback-only`, or for example 192.0.2.1")
+            }),
+        }
+    }
+}
+
+impl From<Interface> for String {
+    fn from(interface: Interface) -> Self {
+        match interface {
+            Interface::All => "all".to_owned(),
+            Interface::LoopbackOnly => "loopback-only".to_owned(),
+            Interface::Address(address) => address.to_string(),
+        }
+    }
+}
+
+/// A domain with all below it, a host, an address or a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum DebugPeer {
+    /// A domain or a host, in lower case.
+    Name(String),
+    /// A network, or one address.
+    Network(Network),
+}
+
+impl DebugPeer {
+    /// Whether it is a server: its next hop's name, its own, and its address, where it has one.
+    #[must_use]
+    pub fn is(&self, next_hop: &str, host: &str, address: Option<IpAddr>) -> bool {
+        match self {
+            Self::Name(name) => [next_hop, host].into_iter().any(|found| {
+                let found = found.to_ascii_lowercase();
+                found
+                    .strip_suffix(name.as_str())
+                    .is_some_and(|above| above.is_empty() || above.ends_with('.'))
+            }),
+            Self::Network(network) => address.is_some_and(|address| network.0.contains(&address)),
+        }
+    }
+}
+
+impl TryFrom<String> for DebugPeer {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bare = text.trim_start_matches('[').replacen(']', "", 1);
+        if let Ok(network) = Network::try_from(bare) {
+            return Ok(Self::Network(network));
+        }
+        host_name(&text).map(Self::Name).map_err(|_| {
+            format!("`{text}` is no peer; write a domain such as `example.com`, an address, or a network")
+        })
+    }
+}
+
+impl From<DebugPeer> for String {
+    fn from(peer: DebugPeer) -> Self {
+        match peer {
+            DebugPeer::Name(name) => name,
+            DebugPeer::Network(network) => network.to_string(),
+        }
+    }
+}
+
 macro_rules! words {
     ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $word:ident = $text:literal,)+ }) => {
         $(#[doc = $about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum $name {
             $($(#[doc = $doc])+ #[serde(rename = $text)] $word,)+
+        }
+
+        impl $name {
+            /// The word for it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$word => $text,)+
+                }
+            }
         }
     };
 }

@@ -1,8 +1,9 @@
 //! The parameters, one by one.
 
-use super::Here::{Alias, Impossible, Key, Nothing, Obsolete, Older, ReadOnly, TlsLevel};
+use super::Here::{Alias, Impossible, Key, Never, Nothing, Obsolete, Older, ReadOnly, TlsLevel};
 use super::Kind::{
-    Destinations, Feedback, Flag, Ipv4, Ipv6, List, Maps, Number, One, Path, Text, Time, Words,
+    Cache, Destinations, Feedback, Flag, Interfaces, Ipv4, Ipv6, List, Maps, Number, One, Path, Peers, Text,
+    Time, Transport, Words,
 };
 use super::{Parameter, Unit, parameter};
 
@@ -102,7 +103,9 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         "smtp_cname_overrides_servername",
         Flag,
         Some("no"),
-        Key("delivery.compatibility.cname-overrides-servername"),
+        Never(
+            "anybody could choose the name that certificates and passwords are looked for by; servers keep the name that the MX record or you have given them",
+        ),
     ),
     parameter(
         "lmtp_discard_lhlo_keyword_address_maps",
@@ -397,7 +400,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Some("2"),
         Key("delivery.trouble-shooting.debug-peer-level"),
     ),
-    parameter("debug_peer_list", List, Some(""), Key("delivery.trouble-shooting.debug-peer-list")),
+    parameter("debug_peer_list", Peers, Some(""), Key("delivery.trouble-shooting.debug-peer-list")),
     parameter(
         "error_notice_recipient",
         Text,
@@ -416,7 +419,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Some("resource, software"),
         Key("delivery.trouble-shooting.notify-classes"),
     ),
-    parameter("best_mx_transport", Text, Some(""), Key("delivery.miscellaneous.best-mx-transport")),
+    parameter("best_mx_transport", Transport, Some(""), Key("delivery.miscellaneous.best-mx-transport")),
     parameter(
         "config_directory",
         Text,
@@ -431,7 +434,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Key("delivery.miscellaneous.delay-logging-resolution-limit"),
     ),
     parameter("disable_dns_lookups", Flag, Some("no"), Key("delivery.miscellaneous.disable-dns-lookups")),
-    parameter("inet_interfaces", List, Some("all"), Key("delivery.miscellaneous.inet-interfaces")),
+    parameter("inet_interfaces", Interfaces, Some("all"), Key("delivery.miscellaneous.inet-interfaces")),
     parameter(
         "inet_protocols",
         Words(&["ipv4", "ipv6", "all"]),
@@ -444,7 +447,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
     parameter("max_use", Number(1, MOST), Some("100"), Nothing(NO_WORKERS)),
     parameter("process_id", Text, None, ReadOnly),
     parameter("process_name", Text, None, ReadOnly),
-    parameter("proxy_interfaces", List, Some(""), Key("delivery.miscellaneous.proxy-interfaces")),
+    parameter("proxy_interfaces", Interfaces, Some(""), Key("delivery.miscellaneous.proxy-interfaces")),
     parameter("smtp_bind_address", Ipv4, Some(""), Key("delivery.miscellaneous.bind-address")),
     parameter("smtp_bind_address6", Ipv6, Some(""), Key("delivery.miscellaneous.bind-address6")),
     parameter("smtp_helo_name", Text, Some("$myhostname"), Key("delivery.miscellaneous.helo-name")),
@@ -492,12 +495,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Key("delivery.compatibility.nested-header-checks"),
     ),
     parameter("smtp_body_checks", Maps, Some(""), Key("delivery.compatibility.body-checks")),
-    parameter(
-        "smtp_sasl_auth_cache_name",
-        Text,
-        Some(""),
-        Nothing("refused passwords are kept in memory: see `delivery.sasl.sasl-auth-cache-time`"),
-    ),
+    parameter("smtp_sasl_auth_cache_name", Cache, Some(""), Key("delivery.sasl.sasl-auth-cache")),
     parameter(
         "smtp_sasl_auth_cache_time",
         Time(Unit::Days, 0),

@@ -1,0 +1,414 @@
+//! Which TLS is demanded of whom (`tls-policy-maps`, `tls-per-site`, and what holds for all others).
+//!
+//! Owns the notation of the tables. What it cannot be understood as, or cannot be had here, is an error: mail
+//! waits rather than goes with less than was asked for.
+
+use std::time::Duration;
+
+use super::{Ciphers, Fingerprint, NameMatch, TlsError, TlsPolicy, Versions};
+use crate::config::file::delivery::FingerprintDigest;
+use crate::smtp::client::TlsLevel;
+use crate::table::Maps;
+
+/// Why a destination's policy cannot be carried out: for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// There is a value, and nothing in it.
+    #[error("its TLS policy is empty; write a level such as `encrypt`")]
+    Empty,
+    /// The first word is no level.
+    #[error("`{0}` is no TLS level; write none, may, encrypt, fingerprint, verify or secure")]
+    Level(String),
+    /// A word is no `name=value`.
+    #[error("`{0}` is no attribute of a TLS policy; write `name=value`")]
+    Pair(String),
+    /// The name of an attribute is not known.
+    #[error("`{0}` is no attribute of a TLS policy; write match, protocols, ciphers, exclude or servername")]
+    Attribute(String),
+    /// An attribute that may stand once stands twice.
+    #[error("the attribute `{0}` of its TLS policy stands twice")]
+    Twice(&'static str),
+    /// An attribute has no sense at this level.
+    #[error("the attribute `match` has no sense at this TLS level")]
+    Match,
+    /// The value of an attribute means nothing.
+    #[error("`{value}` is no value of the attribute `{name}` of a TLS policy")]
+    Value {
+        /// The attribute.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// An attribute that has no counterpart here.
+    #[error("the attribute `{0}` of its TLS policy is not supported")]
+    Unsupported(&'static str),
+    /// A value of `tls-per-site` means nothing.
+    #[error("`{0}` is no value of `tls-per-site`; write NONE, MAY, MUST or MUST_NOPEERMATCH")]
+    Site(String),
+    /// An attribute's value is wrong.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// With what a session may be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Means {
+    /// Versions.
+    pub versions: Versions,
+    /// Cipher suites.
+    pub ciphers: Ciphers,
+}
+
+/// The operator's policies.
+#[derive(Clone, Debug)]
+pub struct TlsPolicies {
+    /// The level where no table has another (`tls-security-level`).
+    pub level: TlsLevel,
+    /// Names at level verify (`tls-verify-cert-match`).
+    pub verify: Vec<NameMatch>,
+    /// Names at level secure (`tls-secure-cert-match`).
+    pub secure: Vec<NameMatch>,
+    /// Certificates and keys at level fingerprint (`tls-fingerprint-cert-match`).
+    pub fingerprints: Vec<Fingerprint>,
+    /// The digest of those in `maps` (`tls-fingerprint-digest`).
+    pub digest: FingerprintDigest,
+    /// Where clear text would do (`tls-protocols`, `tls-ciphers`, `tls-exclude-ciphers`).
+    pub optional: Means,
+    /// Where it would not (`tls-mandatory-…`).
+    pub mandatory: Means,
+    /// `tls-scert-verifydepth`.
+    pub verify_depth: usize,
+    /// `tls-session-cache-timeout`.
+    pub resume: Duration,
+    /// By destination (`tls-policy-maps`).
+    pub maps: Maps,
+    /// By destination and by server, older (`tls-per-site`).
+    pub per_site: Maps,
+}
+
+impl TlsPolicies {
+    /// What is demanded of a server `host` of a next hop, whose keys in tables these are, and its name without
+    /// brackets and port.
+    ///
+    /// # Errors
+    ///
+    /// A table says what cannot be carried out.
+    pub fn find(&self, keys: &[String], host: &str, name: &str) -> Result<TlsPolicy, PolicyError> {
+        if !self.maps.is_empty() {
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            return match self.maps.first_of(&keys) {
+                Some((_, value)) => self.read(&value, host, name),
+                None => Ok(self.at(self.level)),
+            };
+        }
+        if !self.per_site.is_empty() {
+            let first = keys.first().map_or("", String::as_str);
+            return Ok(self.at(self.site(&[first, host])?));
+        }
+        Ok(self.at(self.level))
+    }
+
+    /// The policy at a level, as it is without attributes.
+    fn at(&self, level: TlsLevel) -> TlsPolicy {
+        let means = if level.is_mandatory() { self.mandatory } else { self.optional };
+        TlsPolicy {
+            names: match level {
+                TlsLevel::Verify => self.verify.clone(),
+                TlsLevel::Secure => self.secure.clone(),
+                TlsLevel::None | TlsLevel::May | TlsLevel::Encrypt | TlsLevel::Fingerprint => Vec::new(),
+            },
+            fingerprints: self.fingerprints.clone(),
+            tls12: means.versions.tls12,
+            tls13: means.versions.tls13,
+            ciphers: means.ciphers,
+            verify_depth: self.verify_depth,
+            resume: self.resume,
+            ..TlsPolicy::new(level)
+        }
+    }
+
+    /// `level name=value …`, divided by blanks or commas; braces hold a pair with blanks together.
+    fn read(&self, text: &str, host: &str, name: &str) -> Result<TlsPolicy, PolicyError> {
+        let mut words = words(text).into_iter();
+        let word = words.next().ok_or(PolicyError::Empty)?;
+        let level = level(word).ok_or_else(|| PolicyError::Level(word.to_owned()))?;
+        let mut policy = self.at(level);
+        // Attributes of a session that is never made have no sense, and do no harm.
+        if level == TlsLevel::None {
+            return Ok(policy);
+        }
+        let mut given = Attributes::default();
+        for word in words {
+            given.take(word)?;
+        }
+        given.apply(&mut policy, self.digest, host, name)?;
+        Ok(policy)
+    }
+
+    /// The strongest of the values for these keys; NONE outdoes MAY, and the level for all outdoes MAY.
+    fn site(&self, keys: &[&str]) -> Result<TlsLevel, PolicyError> {
+        let mut found: Option<TlsLevel> = None;
+        for value in keys.iter().filter_map(|key| self.per_site.text(key)) {
+            let level = match value.trim().to_ascii_uppercase().as_str() {
+                "NONE" => TlsLevel::None,
+                "MAY" => TlsLevel::May,
+                "MUST_NOPEERMATCH" => TlsLevel::Encrypt,
+                "MUST" => TlsLevel::Verify,
+                _ => return Err(PolicyError::Site(value)),
+            };
+            found = Some(match (found, level) {
+                (Some(TlsLevel::None), TlsLevel::May) | (Some(TlsLevel::May), TlsLevel::None) => {
+                    TlsLevel::None
+                }
+                (Some(before), level) => before.max(level),
+                (None, level) => level,
+            });
+        }
+        Ok(match found {
+            None => self.level,
+            Some(TlsLevel::May) => self.level.max(TlsLevel::May),
+            Some(level) => level,
+        })
+    }
+}
+
+/// What the attributes of one policy say.
+#[derive(Default)]
+struct Attributes<'v> {
+    matches: Vec<&'v str>,
+    protocols: Option<&'v str>,
+    ciphers: Option<&'v str>,
+    exclude: Option<&'v str>,
+    server_name: Option<&'v str>,
+}
+
+impl<'v> Attributes<'v> {
+    fn take(&mut self, word: &'v str) -> Result<(), PolicyError> {
+        let pair = word.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        let (name, value) =
+            pair.filter(|(name, _)| !name.is_empty()).ok_or_else(|| PolicyError::Pair(word.to_owned()))?;
+        let once = |place: &mut Option<&'v str>, name| match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(PolicyError::Twice(name)),
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "match" => {
+                self.matches.push(value);
+                Ok(())
+            }
+            "protocols" => once(&mut self.protocols, "protocols"),
+            "ciphers" => once(&mut self.ciphers, "ciphers"),
+            "exclude" => once(&mut self.exclude, "exclude"),
+            "servername" => once(&mut self.server_name, "servername"),
+            // Trust by destination; the public keys of RFC 7250; and what plug-ins for MTA-STS say.
+            "tafile" => Err(PolicyError::Unsupported("tafile")),
+            "enable_rpk" if value == "no" => Ok(()),
+            "enable_rpk" => Err(PolicyError::Unsupported("enable_rpk")),
+            "connection_reuse" => Err(PolicyError::Unsupported("connection_reuse")),
+            "policy_type" => Err(PolicyError::Unsupported("policy_type")),
+            _ => Err(PolicyError::Attribute(name.to_owned())),
+        }
+    }
+
+    fn apply(
+        &self,
+        policy: &mut TlsPolicy,
+        digest: FingerprintDigest,
+        host: &str,
+        name: &str,
+    ) -> Result<(), PolicyError> {
+        if let Some(protocols) = self.protocols {
+            let versions = Versions::parse(protocols, policy.level)?;
+            (policy.tls12, policy.tls13) = (versions.tls12, versions.tls13);
+        }
+        if let Some(grade) = self.ciphers
+            && !["high", "medium", "low", "export"].iter().any(|known| known.eq_ignore_ascii_case(grade))
+        {
+            return Err(PolicyError::Value { name: "ciphers", value: grade.to_owned() });
+        }
+        if let Some(exclude) = self.exclude {
+            policy.ciphers = Ciphers::ALL.without([exclude])?.0;
+        }
+        if let Some(server_name) = self.server_name {
+            policy.server_name = Some(match server_name {
+                "hostname" => host.to_owned(),
+                "nexthop" => name.to_owned(),
+                other => other.to_owned(),
+            });
+        }
+        if self.matches.is_empty() {
+            return Ok(());
+        }
+        match policy.level {
+            TlsLevel::Verify | TlsLevel::Secure => {
+                let names = self.matches.iter().flat_map(|value| value.split(':'));
+                policy.names = names.filter(|name| !name.is_empty()).map(NameMatch::from).collect();
+            }
+            TlsLevel::Fingerprint => {
+                let digests = self.matches.iter().flat_map(|value| value.split('|'));
+                let digests = digests.map(str::trim).filter(|text| !text.is_empty());
+                policy.fingerprints =
+                    digests.map(|text| Fingerprint::parse(text, digest)).collect::<Result<_, _>>()?;
+            }
+            TlsLevel::None | TlsLevel::May | TlsLevel::Encrypt => return Err(PolicyError::Match),
+        }
+        Ok(())
+    }
+}
+
+fn level(word: &str) -> Option<TlsLevel> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "none" => TlsLevel::None,
+        "may" => TlsLevel::May,
+        "encrypt" => TlsLevel::Encrypt,
+        "fingerprint" => TlsLevel::Fingerprint,
+        "verify" => TlsLevel::Verify,
+        "secure" => TlsLevel::Secure,
+        _ => return None,
+    })
+}
+
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let (word, after) = match rest.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+            Some((inside, after)) => (inside.trim(), after),
+            None => rest.split_once([' ', '\t', ',']).unwrap_or((rest, "")),
+        };
+        words.push(word);
+        rest = after.trim_start_matches([' ', '\t', ',']);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::TableSpec;
+
+    fn means(level: TlsLevel) -> Means {
+        Means { versions: Versions::parse("", level).unwrap(), ciphers: Ciphers::ALL }
+    }
+
+    fn maps(spec: &str) -> Maps {
+        Maps::new(vec![spec.parse::<TableSpec>().unwrap().table("").unwrap()])
+    }
+
+    fn policies() -> TlsPolicies {
+        TlsPolicies {
+            level: TlsLevel::May,
+            verify: vec![NameMatch::Hostname],
+            secure: vec![NameMatch::NextHop, NameMatch::BelowNextHop],
+            fingerprints: Vec::new(),
+            digest: FingerprintDigest::Md5,
+            optional: means(TlsLevel::May),
+            mandatory: means(TlsLevel::Encrypt),
+            verify_depth: 9,
+            resume: Duration::ZERO,
+            maps: Maps::default(),
+            per_site: Maps::default(),
+        }
+    }
+
+    fn found(policies: &TlsPolicies, keys: &[&str]) -> String {
+        let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+        match policies.find(&keys, "mx.b.test", "b.test") {
+            Ok(policy) => format!("{:?}", policy.level),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn read(value: &str) -> String {
+        match policies().read(value, "mx.b.test", "b.test") {
+            Ok(TlsPolicy { level, names, fingerprints, tls12, tls13, ciphers, server_name, .. }) => format!(
+                "{level:?} {names:?} {fingerprints:?} {tls12} {tls13} {} {server_name:?}",
+                ciphers.names().count()
+            ),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    // Specification section 7.3: attributes once or more than once, braces, and the divider of each level.
+    #[test]
+    fn a_policy_is_a_level_and_attributes() {
+        let digest = "00112233445566778899AABBCCDDEEFF";
+        for (value, expected) in [
+            ("none match=x", "None [] [] true true 9 None".to_owned()),
+            ("Encrypt", "Encrypt [] [] true true 9 None".to_owned()),
+            ("encrypt protocols=>=TLSv1.3, ciphers=high", "Encrypt [] [] false true 9 None".to_owned()),
+            ("may protocols=TLSv1.2 exclude=AES128:CHACHA20", "May [] [] true false 3 None".to_owned()),
+            ("verify", "Verify [Hostname] [] true true 9 None".to_owned()),
+            (
+                "secure match=.c.test:nexthop match=d.test servername=hostname",
+                "Secure [Below(\"c.test\"), NextHop, Name(\"d.test\")] [] true true 9 Some(\"mx.b.test\")"
+                    .to_owned(),
+            ),
+            (
+                &format!("fingerprint {{ match = {digest} | {digest} }}"),
+                format!("Fingerprint [] [{0}, {0}] true true 9 None", digest.to_ascii_lowercase()),
+            ),
+        ] {
+            assert_eq!(read(value), expected, "{value}");
+        }
+    }
+
+    // Specification section 7.3: never degrade silently.
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for (value, expected) in [
+            (" ", PolicyError::Empty),
+            ("dane", PolicyError::Level("dane".to_owned())),
+            ("encrypt high", PolicyError::Pair("high".to_owned())),
+            ("encrypt cipher=high", PolicyError::Attribute("cipher".to_owned())),
+            ("encrypt ciphers=high ciphers=high", PolicyError::Twice("ciphers")),
+            ("encrypt match=a.test", PolicyError::Match),
+            ("encrypt ciphers=null", PolicyError::Value { name: "ciphers", value: "null".to_owned() }),
+            ("secure tafile=/etc/x", PolicyError::Unsupported("tafile")),
+            ("encrypt protocols=SSLv3", TlsError::NoVersion.into()),
+            ("encrypt exclude=ALL", TlsError::NoCipher.into()),
+            (
+                "fingerprint match=00",
+                TlsError::Fingerprint { text: "00".to_owned(), digits: 32, by: "md5" }.into(),
+            ),
+        ] {
+            assert_eq!(read(value), expected.to_string(), "{value}");
+        }
+    }
+
+    // Specification section 7.3: a plain domain's parents with a dot before them; others exactly.
+    #[test]
+    fn the_most_special_key_counts() {
+        let table = maps("inline:{a.b.test=none, .b.test=secure, [h.test]:587=encrypt}");
+        let policies = TlsPolicies { maps: table, ..policies() };
+        for (keys, expected) in [
+            (&["a.b.test", ".b.test", ".test"][..], "None"),
+            (&["x.b.test", ".b.test", ".test"], "Secure"),
+            (&["c.test", ".test"], "May"),
+            (&["[h.test]:587"], "Encrypt"),
+            (&["[h.test]"], "May"),
+        ] {
+            assert_eq!(found(&policies, keys), expected, "{keys:?}");
+        }
+    }
+
+    // Specification section 7.3, the obsolete table.
+    #[test]
+    fn the_strongest_word_of_a_site_counts() {
+        for (table, level, expected) in [
+            ("inline:{x=MAY}", TlsLevel::Encrypt, "Encrypt"),
+            ("inline:{b.test=may}", TlsLevel::None, "May"),
+            ("inline:{b.test=MAY}", TlsLevel::Encrypt, "Encrypt"),
+            ("inline:{b.test=MAY, mx.b.test=NONE}", TlsLevel::Encrypt, "None"),
+            ("inline:{b.test=NONE, mx.b.test=MUST_NOPEERMATCH}", TlsLevel::May, "Encrypt"),
+            ("inline:{b.test=MUST, mx.b.test=NONE}", TlsLevel::May, "Verify"),
+        ] {
+            let policies = TlsPolicies { level, per_site: maps(table), ..policies() };
+            assert_eq!(found(&policies, &["b.test", ".test"]), expected);
+        }
+        let wrong = TlsPolicies { per_site: maps("static:yes"), ..policies() };
+        assert!(found(&wrong, &["b.test"]).contains("write NONE"));
+        let both = TlsPolicies { maps: maps("static:none"), per_site: maps("static:MUST"), ..policies() };
+        assert_eq!(found(&both, &["b.test"]), "None", "the newer table counts");
+    }
+}
