@@ -41,7 +41,10 @@ const MENTIONED: &str = "myhostname default_destination_concurrency_limit defaul
 header_checks body_checks mime_header_checks nested_header_checks html_directory readme_directory";
 
 fn good(text: &str) -> anyhow::Result<String> {
-    Ok(import(text, "main.cf")?.yaml)
+    let yaml = import(text, "main.cf")?.yaml;
+    // What comes out is a configuration.
+    gateway::config::parse(&yaml, "gateway.yaml")?;
+    Ok(yaml)
 }
 
 /// What `text` is refused with.
@@ -56,6 +59,11 @@ fn every_parameter_of_the_manuals_has_a_row() {
     let missing: Vec<_> = names().filter(|name| !table.contains(&format!("| `{name}` |"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert_eq!(PARAMETERS.split_whitespace().count(), 129);
+}
+
+#[test]
+fn the_shipped_table_is_the_one_of_the_program() -> anyhow::Result<()> {
+    super::shipped::generated("POSTFIX.md", &table())
 }
 
 /// Each with a value that Postfix takes; those that cannot be kept are refused, and by their names.
@@ -114,6 +122,7 @@ fn a_relay_with_a_password_and_lmtp_of_its_own() -> anyhow::Result<()> {
          smtp_tls_ciphers = export\nsmtp_quit_timout = 3s\nmax_use = 10\n",
         "main.cf",
     )?;
+    gateway::config::parse(&imported.yaml, "gateway.yaml")?;
     insta::assert_snapshot!(imported.yaml);
     insta::assert_snapshot!(
         "a_relay_with_a_password_and_lmtp_of_its_own_warnings",

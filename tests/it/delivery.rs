@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway::config::file::delivery::FingerprintDigest;
 use gateway::delivery::connection::{Connection, Detail, Remote, Target, Text, Tls};
 use gateway::delivery::tls::{Fingerprint, TlsClient, TlsPolicy};
 use gateway::smtp::client::{
@@ -157,8 +158,8 @@ fn a_postfix_gets_mail_under_tls_where_its_certificate_is_what_the_level_asks_fo
     let server = Family::V4.second_smtp();
     let postfix = Postfix::start(lab.server(), server, lab.directory())?;
     let pem = fs::read(postfix.certificate())?;
-    let right: Fingerprint = postfix::fingerprint(postfix.certificate())?.parse()?;
-    let wrong: Fingerprint = "00".repeat(32).parse()?;
+    let right = Fingerprint::parse(&postfix::fingerprint(postfix.certificate())?, FingerprintDigest::Sha256)?;
+    let wrong = Fingerprint::parse(&"00".repeat(32), FingerprintDigest::Sha256)?;
     let listed = |fingerprint: &Fingerprint| TlsPolicy {
         fingerprints: vec![fingerprint.clone()],
         ..TlsPolicy::new(TlsLevel::Fingerprint)

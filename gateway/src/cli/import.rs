@@ -28,19 +28,36 @@ enum From {
         #[arg(long, conflicts_with = "file")]
         table: bool,
     },
+    /// Print a `gateway.yaml` that delivers mail as a main.cf of Postfix says.
+    #[command(name = "main.cf")]
+    MainCf {
+        /// The file, mostly /etc/postfix/main.cf.
+        #[arg(value_name = "FILE", required_unless_present = "table")]
+        file: Option<PathBuf>,
+        /// Print what each parameter of Postfix is here, as Markdown.
+        #[arg(long, conflicts_with = "file")]
+        table: bool,
+    },
 }
 
 /// Prints the configuration; what an operator should look at goes to standard error.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let From::SmtpGated { file, .. } = &args.from;
+    let (file, table): (_, fn() -> String) = match &args.from {
+        From::SmtpGated { file, .. } => (file, import::smtp_gated::table),
+        From::MainCf { file, .. } => (file, import::main_cf::table),
+    };
     let Some(file) = file else {
-        socket::say(&import::smtp_gated::table())?;
+        socket::say(&table())?;
         return Ok(ExitCode::SUCCESS);
     };
     let name = file.display().to_string();
     let bytes = File::open(file).and_then(config::bytes_of).with_context(|| format!("cannot read {name}"))?;
     // Old files are often Latin-1: a comment must not keep them from being read.
-    let imported = import::smtp_gated::import(&String::from_utf8_lossy(&bytes), &name)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let imported = match &args.from {
+        From::SmtpGated { .. } => import::smtp_gated::import(&text, &name)?,
+        From::MainCf { .. } => import::main_cf::import(&text, &name)?,
+    };
     if !imported.warnings.is_empty() {
         complain(&anyhow::Error::msg(format!("{name}: look at these\n{}", imported.warnings)));
     }

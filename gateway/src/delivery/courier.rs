@@ -229,7 +229,12 @@ impl<'r> Round<'r> {
     }
 
     /// How the server is spoken with.
-    fn target(&self, transport: &Settings, server: &Server, next_hop: &Destination) -> Result<Target, Report> {
+    fn target(
+        &self,
+        transport: &Settings,
+        server: &Server,
+        next_hop: &Destination,
+    ) -> Result<Target, Report> {
         let mut random = [0; 18];
         getrandom::fill(&mut random)
             .map_err(|error| Report::transient(3, 0, format!("no random numbers: {error}")))?;

@@ -30,10 +30,12 @@ pub fn import(text: &str, name: &str) -> Result<Imported, Problems> {
 const TABLE: &str = "\
 # From main.cf to `gateway.yaml`
 
+Made by `gateway import main.cf --table`. `gateway import main.cf FILE` converts a file.
+
 Parameters of smtp(8) and lmtp(8). `lmtp_…` is what `smtp_…` is, under `delivery.lmtp`; what it does not set is as for SMTP.
 
-| parameter | key of the gateway |
-| --- | --- |
+| parameter | default | key of the gateway |
+| --- | --- | --- |
 ";
 
 /// What each parameter is here, as Markdown.
@@ -51,8 +53,13 @@ pub fn table() -> String {
             Here::Impossible(why) => format!("refused: {why}"),
             Here::ReadOnly => "none: it cannot be set".to_owned(),
         };
+        let default = match parameter.default {
+            None => "found out at start".to_owned(),
+            Some("") => "empty".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
         // Writing to a `String` cannot fail.
-        writeln!(text, "| `{}` | {here} |", parameter.name).unwrap_or_default();
+        writeln!(text, "| `{}` | {default} | {here} |", parameter.name).unwrap_or_default();
     }
     text
 }

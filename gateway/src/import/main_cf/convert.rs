@@ -11,7 +11,7 @@ use crate::config::{Place, Problems, nearest};
 use crate::import::yaml::Document;
 
 const HEAD: &str =
-    "Made by `gateway import main-cf`. Behind each key stands the parameter it was. Keys that are
+    "Made by `gateway import main.cf`. Behind each key stands the parameter it was. Keys that are
 left out have the gateway's defaults: see REFERENCE.md.";
 
 /// Values of parameters that are not about delivery, where others refer to them.

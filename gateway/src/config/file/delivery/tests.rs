@@ -8,7 +8,7 @@ fn keys() -> Vec<(String, String)> {
     let quoted = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
     let table = main_cf::table();
     let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
-    let cells = rows.filter_map(|row| row.split_once("` | "));
+    let cells = rows.filter_map(|row| Some((row.split_once("` | ")?.0, row.rsplit_once(" | ")?.1)));
     cells
         .filter(|(_, here)| here.starts_with("`delivery."))
         .filter_map(|(name, here)| Some((name.to_owned(), quoted(here)?)))
