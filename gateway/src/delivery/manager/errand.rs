@@ -61,6 +61,11 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
     if !waiting.is_empty() {
         office.tell_success(&subject, waiting, protocol).await;
     }
+    if fates.iter().any(|fate| matches!(fate.outcome, Outcome::Sent(_))) {
+        // Not before the disk knows is there room for the next delivery: whoever is killed sends no more
+        // than what was under way again.
+        office.queue.settled().await;
+    }
     Event::Delivered(Failed { fates, trouble })
 }
 
