@@ -417,7 +417,8 @@ impl Drop for Gateway {
 }
 
 /// Whether a process runs: one that only waits to be collected does not.
-fn is_alive(pid: Pid) -> bool {
+#[must_use]
+pub fn is_alive(pid: Pid) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat"));
     state.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
 }
