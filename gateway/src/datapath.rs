@@ -55,6 +55,7 @@ pub mod pid_file;
 pub mod pin;
 pub mod probe;
 pub mod progress;
+mod publish;
 mod qdisc;
 pub mod quarantine;
 pub mod repair;

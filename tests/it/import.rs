@@ -107,7 +107,7 @@ fn a_transparent_proxy_with_scanners_goes_on_as_before() -> anyhow::Result<()> {
             |address: String| address.trim_start_matches("unix:").trim_start_matches("tcp:").to_owned();
         let mut conf = format!(
             "# of the old router\nproxy_name old.example\nport 9199\nmode tproxy\nset_user nobody\nset_group mail\n\
-             pidfile {0}/gateway.pid\nspool_path {0}/msg\nconnect_queue 7\nmax_per_host 2\nmax_load 0\nlock_on virus,spam\n\
+             pidfile {0}/run/gateway.pid\nspool_path {0}/msg\nconnect_queue 7\nmax_per_host 2\nmax_load 0\nlock_on virus,spam\n\
              antivirus_type clamd\nantivirus_path {1}\nantispam_type spamassassin\nantispam_path {2}\nspam_max_load 0\n",
             folder.display(),
             path(clamd.address()),
@@ -125,8 +125,8 @@ fn a_transparent_proxy_with_scanners_goes_on_as_before() -> anyhow::Result<()> {
     })?;
     let smtp = Family::V4.smtp();
 
-    // The daemon itself.
-    let pid = fs::read_to_string(moved.folder.join("gateway.pid"))?;
+    // The daemon itself. The folder was made by a script of the old one, after each boot.
+    let pid = fs::read_to_string(moved.folder.join("run/gateway.pid"))?;
     assert_eq!(pid, format!("{}\n", moved.gateway.pid()));
     let status = fs::read_to_string(format!("/proc/{}/status", moved.proxy()?))?;
     let nobody = User::from_name("nobody")?.context("no account `nobody`")?.uid;

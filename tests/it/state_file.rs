@@ -31,7 +31,8 @@ fn keys(state: &str) -> Vec<&str> {
 #[test]
 fn the_state_file_and_the_status_have_the_keys_of_smtp_gated() -> anyhow::Result<()> {
     let folder = tempfile::TempDir::new()?;
-    let path = folder.path().join("state");
+    // In a folder that is not there yet.
+    let path = folder.path().join("run/state");
     let section = |format: &str, sessions: bool| {
         let path = path.display();
         format!("state-file:\n  path: {path}\n  mode: \"0660\"\n  format: {format}\n  sessions: {sessions}\n")

@@ -1,13 +1,11 @@
 //! The file that says how the gateway is, for scripts.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use tracing::warn;
 
+use super::publish;
 use crate::config::file::StateFile;
 use crate::ipc::memfile;
 
@@ -20,26 +18,18 @@ pub(super) fn write(config: &StateFile, brought: Vec<OwnedFd>) {
     }
     let text = brought.into_iter().next().ok_or(memfile::Error::NotSealed).and_then(memfile::read);
     let written = match text {
-        Ok(text) => replace(path, &text, config.mode.bits()),
+        Ok(text) => publish::replace(path, &text, config.mode.bits()),
         Err(error) => Err(io::Error::other(error)),
     };
     if let Err(error) = written {
-        warn!(path = %path.display(), %error, "cannot write the state file");
+        warn!(path = %path.display(), %error, "cannot write the state file; see `state-file.path`");
     }
-}
-
-fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    let file: File = file.persist(path)?;
-    // Not with the file itself: the mode of the process would take bits away.
-    file.set_permissions(Permissions::from_mode(mode))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 

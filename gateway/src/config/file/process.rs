@@ -15,7 +15,8 @@ pub struct Process {
     /// from system calls that it does not need (seccomp). Changes only with a restart or
     /// `gateway upgrade`.
     pub sandbox: Sandbox,
-    /// File that holds the process number of the gateway while it runs. Empty (`''`): none.
+    /// File that holds the process number of the gateway while it runs. Its folder is made where it is
+    /// missing, below one that is there. Empty (`''`): none.
     pub pid_file: PathBuf,
     /// First group of the process that reads the mail, in place of the one of `user`. Empty: that
     /// one. Ignored when the gateway is not started as root.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct StateFile {
-    /// The file, rewritten in one step at SIGUSR1; root must be able to write its folder. Empty
-    /// (`''`): none.
+    /// The file, rewritten in one step at SIGUSR1; root must be able to write its folder, which is made
+    /// where it is missing, below one that is there. Empty (`''`): none.
     pub path: PathBuf,
     /// Mode of the file.
     pub mode: FileMode,
