@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use gateway_tests::client::Client;
-use gateway_tests::gateway::Settings;
-use gateway_tests::lab::Family;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
 use gateway_tests::message;
-use gateway_tests::recorder::Manners;
+use gateway_tests::recorder::{Manners, Recorder};
 
 use crate::bench::Bench;
 
@@ -43,5 +43,37 @@ fn rejected_flows_are_answered_with_one_reply() -> anyhow::Result<()> {
     assert!((500..600).contains(&reply.code), "{reply}");
     client.rest(Duration::from_secs(30))?;
     assert!(bench.server.connections().is_empty());
+    Ok(())
+}
+
+#[test]
+fn each_lane_rule_has_its_own_way_with_starttls() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let lanes = vec![
+        "{server: [198.51.100.2], lane: inspect, starttls: forbid}",
+        "{server: [198.51.100.3], lane: inspect, starttls: require}",
+    ];
+    let mut manners = Manners::default();
+    manners.keywords.push("STARTTLS".to_owned());
+    let start = |address| Recorder::start(lab.server(), address, manners.clone());
+    let [forbidding, requiring, default] = [Family::V4.smtp(), Family::V4.second_smtp(), Family::V6.smtp()];
+    let servers =
+        [(forbidding, start(forbidding)?), (requiring, start(requiring)?), (default, start(default)?)];
+    let _gateway = Gateway::start(&lab, &Settings { lanes, ..Settings::default() })?;
+    for (address, server) in servers {
+        let may = address != forbidding;
+        let (mut plain, keywords) = Client::greeted(lab.client(), address)?;
+        let offered = keywords.lines.iter().any(|line| line == "STARTTLS");
+        assert_eq!(offered, may, "{address}: {keywords}");
+        plain.send(b"MAIL FROM:<sender@client.example>\r\n")?;
+        plain.expect(if address == requiring { 530 } else { 250 })?;
+
+        let (mut client, _) = Client::greeted(lab.client(), address)?;
+        client.send(b"STARTTLS\r\n")?;
+        client.expect(if may { 220 } else { 502 })?;
+        let seen = |word| server.connections().iter().map(|seen| seen.commands(word)).sum::<usize>();
+        assert_eq!(seen("STARTTLS"), usize::from(may), "{address}");
+        assert_eq!(seen("MAIL"), usize::from(address != requiring), "{address}");
+    }
     Ok(())
 }

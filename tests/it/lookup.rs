@@ -11,7 +11,9 @@ use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::helper::Helper;
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::recorder::{Manners, Recorder};
-use gateway_tests::{message, process};
+use gateway_tests::{message, process, wait};
+
+use crate::quarantine::lock;
 
 const SECRET: &str = "a secret that both machines know";
 /// The gateway, on a machine beside the servers.
@@ -45,12 +47,22 @@ impl Way {
         keys: &str,
         limits: Vec<(&'static str, &'static str)>,
     ) -> anyhow::Result<Gateway> {
+        self.gateway_with(lab, keys, limits, "")
+    }
+
+    fn gateway_with(
+        &self,
+        lab: &Lab,
+        keys: &str,
+        limits: Vec<(&'static str, &'static str)>,
+        sections: &str,
+    ) -> anyhow::Result<Gateway> {
         let settings = Settings {
             origin: self.origin,
             source_address: "gateway",
             limits,
             more: format!(
-                "listen: ['{GATEWAY}']\nlookup: {{ {}, {keys} }}\nnat-header: {{ type: generic }}\n",
+                "listen: ['{GATEWAY}']\nlookup: {{ {}, {keys} }}\nnat-header: {{ type: generic }}\n{sections}",
                 self.common
             ),
             ..Settings::default()
@@ -151,6 +163,35 @@ fn sessions_are_limited_for_each_client_behind_the_router() -> anyhow::Result<()
     lab.client().ip("address add 192.0.2.9/24 dev eth0")?;
     lab.client().ip("route replace 198.51.100.0/24 via 192.0.2.1 src 192.0.2.9")?;
     open.push(Client::greeted(lab.client(), Family::V4.smtp())?);
+    Ok(())
+}
+
+#[test]
+fn a_client_behind_the_router_that_opens_too_much_is_locked_and_its_neighbour_is_not() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let way = sealed();
+    let _helper = way.helper(&lab)?;
+    let locks = "locks: { lock-on: [max-ident], action: reject, for: 1h }\n";
+    let gateway = way.gateway_with(&lab, "tries: 5", vec![("sessions-per-identity", "1")], locks)?;
+    redirect(&lab, "iifname lan0", true)?;
+    let (open, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
+    let reply = Client::connect(lab.client(), Family::V4.smtp())?.expect(421)?;
+    assert!(reply.contains("Too many connections from you"), "{reply}");
+    drop(open);
+    // The limit lets it in again, and the lock does not.
+    let held_off = wait::until(Duration::from_secs(20), "the lock", || {
+        let reply = Client::connect(lab.client(), Family::V4.smtp())?.expect(421)?;
+        Ok(reply.contains("No SMTP service for you now").then_some(()))
+    });
+    held_off?;
+    let list = lock(&gateway, &["list"])?;
+    let line = list.lines().find(|line| line.contains("max-ident")).unwrap_or_default();
+    assert!(line.contains("192.0.2.2"), "{list}");
+    // Another client behind the same address.
+    lab.client().ip("address add 192.0.2.9/24 dev eth0")?;
+    lab.client().ip("route replace 198.51.100.0/24 via 192.0.2.1 src 192.0.2.9")?;
+    Client::greeted(lab.client(), Family::V4.smtp())?;
     Ok(())
 }
 

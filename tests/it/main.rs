@@ -3,8 +3,10 @@
 //! They need root and what `cargo xtask setup` installs: `cargo xtask test` runs them.
 
 mod attachment;
+mod auth;
 mod bench;
 mod bridge;
+mod causes;
 mod clients;
 mod condemned;
 mod crowd;

@@ -143,7 +143,8 @@ pub(crate) fn lock(gateway: &Gateway, arguments: &[&str]) -> anyhow::Result<Stri
 
 /// What the client reads first.
 pub(crate) fn greeting(lab: &Lab, server: SocketAddr) -> anyhow::Result<String> {
-    let stream = attempt(lab, server)?.map_err(|error| anyhow::anyhow!("{error}"))?;
+    // A lost SYN is sent again after one second and after three.
+    let stream = lab.client().enter(|| TcpStream::connect_timeout(&server, PATIENCE))??;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;

@@ -2,7 +2,7 @@
 //!
 //! It takes the strictest reading of RFC 5321: only CRLF ends a line and only CRLF.CRLF ends a
 //! message. What it holds is what a real server behind the gateway would have read. Any AUTH with an
-//! initial response succeeds.
+//! initial response succeeds. STARTTLS does, too, but it goes on in clear.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -189,6 +189,7 @@ impl Conversation<'_> {
                     self.say("550 5.1.1 no such user\r\n")?;
                 }
                 "AUTH" => self.say("235 2.7.0 welcome\r\n")?,
+                "STARTTLS" => self.say("220 2.0.0 go ahead\r\n")?,
                 "RSET" => {
                     chunks.clear();
                     self.say("250 2.0.0 forgotten\r\n")?;
