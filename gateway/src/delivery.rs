@@ -21,6 +21,7 @@ pub mod next_hop;
 pub mod office;
 pub mod operate;
 pub mod password;
+mod pool;
 pub mod record;
 pub mod rewrite;
 pub mod route;

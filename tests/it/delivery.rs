@@ -175,7 +175,7 @@ fn a_postfix_gets_mail_under_tls_where_its_certificate_is_what_the_level_asks_fo
         ("secure", TlsPolicy::new(TlsLevel::Secure), false),
     ] {
         let config = TlsClient::new(&pem)?.config(&policy, "mail.server.example", "server.example")?;
-        let tls = Some(Tls { config, server_name: None });
+        let tls = Some(Tls { config, server_name: None, reusable: true });
         let target = Target { tls, ..target(server, Protocol::Smtp, policy.level) };
         let id = format!("{name}@a.example");
         let opened = run(lab.server(), async {

@@ -14,6 +14,7 @@ use gateway::queue::{Body, Envelope, Queue, QueueId, Recipient, Summary, Target}
 use gateway_tests::gateway::{Gateway, Settings, is_alive};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::nsd::{Nsd, Zone};
+use gateway_tests::postfix::{self, Postfix};
 use gateway_tests::sink::Sink;
 use gateway_tests::wait;
 use nix::sys::signal::{Signal, kill};
@@ -286,6 +287,116 @@ fn a_destination_that_hangs_holds_no_other() -> anyhow::Result<()> {
     assert!(!gateway.log().contains("to=stuck@b.example"), "none of them has ended");
     gateway.stop()?;
     assert_eq!(left(&lab)?.len(), 200, "what was cut off is still there");
+    Ok(())
+}
+
+/// Mail for one server, one message behind the other, and the uses of connections that the records tell of.
+fn uses(lab: &Lab, target: &Target, count: u32, settings: &Settings) -> anyhow::Result<(Vec<u32>, String)> {
+    let mail = (0..count)
+        .map(|number| (envelope(target.clone(), &["r@b.example"]), text(&format!("f{number}@a.example"))));
+    fill(lab, mail.collect())?;
+    let mut gateway = Gateway::start(lab, settings)?;
+    let uses = wait::until(SOON, "all records", || {
+        let log = gateway.log();
+        let lines = log.lines().filter(|line| line.contains("status=sent"));
+        // The first is not said.
+        let number = |line: &str| {
+            let number =
+                line.split_once("conn_use=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+            number.unwrap_or(1)
+        };
+        let uses: Vec<u32> = lines.map(number).collect();
+        Ok((uses.len() == usize::try_from(count)?).then_some(uses))
+    })
+    .with_context(|| gateway.daemon().log_tail())?;
+    gateway.stop()?;
+    assert_eq!(left(lab)?, []);
+    fs::remove_dir_all(folder(lab))?;
+    Ok((uses, gateway.log()))
+}
+
+#[test]
+fn mail_that_follows_mail_takes_its_connection() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let lmtp = Sink::with(lab.server(), server(2_624), lab.directory(), &["-L"])?;
+    let smtp = Target::Relay(format!("[{}]:2600", Family::V4.server()));
+    let target = Target::Relay(format!("lmtp:[{}]:2624", Family::V4.server()));
+    let name = Family::V4.server();
+    // One behind the other.
+    let one = "default-destination-concurrency-limit: 1, connection-cache-time-limit: 1h";
+    let listed = format!("connection-cache-on-demand: false, connection-cache-destinations: ['{name}']");
+    let always: Vec<u32> = (1..=6).collect();
+    for (resources, target, expected) in [
+        (listed.clone(), &smtp, always.clone()),
+        (listed.clone(), &target, always),
+        ("connection-cache-on-demand: false".to_owned(), &smtp, vec![1; 6]),
+        (format!("{listed}, connection-reuse-count-limit: 2"), &smtp, vec![1, 2, 1, 2, 1, 2]),
+        // Two seconds lie between them.
+        (format!("{listed}, connection-reuse-time-limit: 1s, destination-rate-delay: 2s"), &smtp, vec![1; 6]),
+    ] {
+        let settings = settings(&lab, &format!("  resources: {{{one}, {resources}}}\n"), "");
+        assert_eq!(uses(&lab, target, 6, &settings)?.0, expected, "{resources}");
+    }
+    // How many wait when a delivery begins is chance; that there are some is not.
+    let (uses, _) = uses(&lab, &smtp, 20, &settings(&lab, &format!("  resources: {{{one}}}\n"), ""))?;
+    assert!(uses.iter().any(|use_| *use_ > 2), "{uses:?}");
+    assert_eq!((sink.messages()?.len(), lmtp.messages()?.len()), (44, 6));
+    Ok(())
+}
+
+#[test]
+fn a_connection_under_tls_is_kept_for_mail_that_asks_for_no_more() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let address = Family::V4.second_smtp();
+    let postfix = Postfix::start(lab.server(), address, lab.directory())?;
+    let target = Target::Relay(format!("[{}]:{}", address.ip(), address.port()));
+    let fingerprint = postfix::fingerprint(postfix.certificate())?;
+    let one = format!(
+        "  resources: {{default-destination-concurrency-limit: 1, connection-cache-time-limit: 1h, \
+         connection-cache-destinations: ['{}']}}\n",
+        address.ip()
+    );
+    for (policy, expected, handshakes) in [
+        ("encrypt".to_owned(), vec![1, 2, 3, 4], 1),
+        (format!("fingerprint match={fingerprint}"), vec![1, 2, 3, 4], 1),
+        ("encrypt connection_reuse=no".to_owned(), vec![1; 4], 4),
+    ] {
+        let starttls =
+            format!("  starttls: {{tls-policy-maps: ['static:{policy}'], tls-loglevel: 1}}\n{one}");
+        let (uses, log) = uses(&lab, &target, 4, &settings(&lab, &starttls, ""))?;
+        let made = log.matches("TLS connection established").count();
+        assert_eq!((uses, made), (expected, handshakes), "{policy}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let target = Target::Original(server(2_600));
+    let destination = Family::V4.server();
+    for (limit, stays) in [("1s", false), ("1h", true)] {
+        fill(&lab, vec![(envelope(target.clone(), &["r@b.example"]), text(&format!("{limit}@a.example")))])?;
+        let resources = format!(
+            "  resources: {{connection-cache-destinations: ['{destination}'], connection-cache-time-limit: {limit}}}\n"
+        );
+        let mut gateway = Gateway::start(&lab, &settings(&lab, &resources, ""))?;
+        sink.wait_for(&format!("the end of {limit}@a.example."))?;
+        record(&gateway, "r@b.example", "sent")?;
+        let is_open = || {
+            let sockets = lab.server().command("ss").args(["-Htn", "state", "established"]).output()?;
+            anyhow::Ok(String::from_utf8_lossy(&sockets.stdout).contains(":2600 "))
+        };
+        if stays {
+            assert!(is_open()?, "it is kept");
+        } else {
+            wait::until(SOON, "end of the connection", || Ok((!is_open()?).then_some(())))?;
+        }
+        gateway.stop()?;
+        fs::remove_dir_all(folder(&lab))?;
+    }
     Ok(())
 }
 

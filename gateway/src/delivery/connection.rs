@@ -32,7 +32,7 @@ use crate::smtp::client::{
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Remote {
     /// Behind TCP.
     Tcp {
@@ -56,6 +56,8 @@ pub struct Tls {
     pub config: Arc<ClientConfig>,
     /// The name that is asked for, if any.
     pub server_name: Option<String>,
+    /// The connection may be kept for further mail (`connection_reuse`).
+    pub reusable: bool,
 }
 
 /// A server, and how it is spoken with.

@@ -4,6 +4,7 @@
 //! next is [`super::attempt`]'s to say; when it is tried again, and who hears of it, is for others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Rest, Step};
@@ -13,6 +14,7 @@ use super::generic::Generic;
 use super::letter::Letter;
 use super::lookup;
 use super::next_hop::NextHop;
+use super::pool::{Key, Pool, close};
 use super::record::{Delays, Ending, Record};
 use super::route::{NoRoute, Route, Server};
 use super::settings::{Settings, Visit};
@@ -36,6 +38,8 @@ pub(super) struct Errand {
     pub(super) queued: Duration,
     /// When the schedule got it.
     pub(super) scheduled: Instant,
+    /// There are others to its destination, before or behind it.
+    pub(super) busy: bool,
 }
 
 /// What became of one recipient.
@@ -75,6 +79,7 @@ pub(super) trait Hearer: Send + Sync {
 pub(super) async fn deliver(
     setup: &Setup,
     resolver: &Resolver,
+    pool: &Arc<Pool>,
     errand: Errand,
     stored: &Stored,
     hearer: &dyn Hearer,
@@ -83,6 +88,7 @@ pub(super) async fn deliver(
     let round = Round {
         setup,
         resolver,
+        pool,
         stored,
         hearer,
         left,
@@ -100,6 +106,7 @@ pub(super) async fn deliver(
 struct Round<'r> {
     setup: &'r Setup,
     resolver: &'r Resolver,
+    pool: &'r Arc<Pool>,
     stored: &'r Stored,
     hearer: &'r dyn Hearer,
     errand: Errand,
@@ -205,9 +212,16 @@ impl<'r> Round<'r> {
         };
         let host = target.terms.peer.name.clone();
         let login = target.terms.login.clone();
-        match open(target).await {
-            Ok(connection) => {
-                let failure = self.transact(transport, connection, host).await;
+        let reusable = target.tls.as_ref().is_none_or(|tls| tls.reusable);
+        let key = Key::new(&target);
+        let opened = match self.pool.take(&key, &transport.reuse).await {
+            Some(connection) => Ok((connection, key)),
+            None => open(target).await,
+        };
+        match opened {
+            Ok((connection, key)) => {
+                let keep = (reusable && self.is_kept(transport, next_hop)).then_some(key);
+                let failure = self.transact(transport, connection, host, keep).await;
                 attempt.session_over(failure);
             }
             Err((failure, peer)) => {
@@ -226,6 +240,12 @@ impl<'r> Round<'r> {
                 attempt.not_connected(report);
             }
         }
+    }
+
+    /// Whether a connection to a server of `next_hop` is worth keeping.
+    fn is_kept(&self, transport: &Settings, next_hop: &Destination) -> bool {
+        let reuse = &transport.reuse;
+        (reuse.on_demand && self.errand.busy) || reuse.destinations.contains(&next_hop.name())
     }
 
     /// How the server is spoken with.
@@ -250,6 +270,7 @@ impl<'r> Round<'r> {
         transport: &'r Settings,
         mut connection: Connection,
         host: String,
+        keep: Option<Key>,
     ) -> Option<Report> {
         let places = std::mem::take(&mut self.left);
         let delivery = delivery(
@@ -276,9 +297,11 @@ impl<'r> Round<'r> {
         let relay = Some(connection.peer().to_string());
         self.relay.clone_from(&relay);
         let connection_use = connection.deliveries();
-        // Nobody waits for a good-bye.
-        drop(tokio::spawn(Box::pin(connection.quit())));
-        let DeliveryDone { mail, end, dsn, broken, .. } = done;
+        let DeliveryDone { mail, end, dsn, broken, reusable } = done;
+        match keep.filter(|_| reusable) {
+            Some(key) => self.pool.put(key, connection, &transport.reuse),
+            None => close(connection),
+        }
         let mut last = None;
         for (place, outcome) in places.into_iter().zip(outcomes) {
             let outcome = outcome.unwrap_or_else(|| {
@@ -368,9 +391,10 @@ impl<'r> Round<'r> {
 }
 
 /// Connects. Where TLS is only wanted and its handshake fails, once more without it, but never with a password.
-async fn open(target: Target) -> Result<Connection, (Failure, String)> {
+async fn open(target: Target) -> Result<(Connection, Key), (Failure, String)> {
     let peer = target.terms.peer.to_string();
     let mut clear = target.clone();
+    let key = Key::new(&target);
     match Connection::open(target).await {
         Err(failure)
             if failure.kind == FailureKind::Handshake
@@ -379,9 +403,11 @@ async fn open(target: Target) -> Result<Connection, (Failure, String)> {
         {
             clear.terms.tls = TlsLevel::None;
             clear.tls = None;
-            Connection::open(clear).await.map_err(|failure| (failure, peer))
+            let key = Key::new(&clear);
+            let opened = Connection::open(clear).await;
+            opened.map(|connection| (connection, key)).map_err(|failure| (failure, peer))
         }
-        opened => opened.map_err(|failure| (failure, peer)),
+        opened => opened.map(|connection| (connection, key)).map_err(|failure| (failure, peer)),
     }
 }
 

@@ -34,6 +34,8 @@ const MOST_RECIPIENTS: usize = 20_000;
 const READING: usize = 64;
 /// How long it is waited for what is due, though the clock may be set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Deliveries that follow each other so soon may share a connection.
+const BACK_TO_BACK: Duration = Duration::from_secs(1);
 /// How often segments are looked after.
 const MAINTENANCE: Duration = Duration::from_secs(5);
 
@@ -105,18 +107,22 @@ impl Manager {
 
     /// Begins whatever can begin now.
     fn begin(&mut self) {
-        let room =
-            MOST_MESSAGES.saturating_sub(self.messages.len()).min(READING.saturating_sub(self.reading));
-        if room > 0 && self.schedule.waiting() < MOST_RECIPIENTS {
-            for id in self.office.queue.take(clock::wall(), room) {
-                self.reading = self.reading.saturating_add(1);
-                let office = Arc::clone(&self.office);
-                self.spawn(Task::Read(id), async move { Event::Read(Box::new(office.queue.read(id).await)) });
-            }
+        for id in self.office.queue.take(clock::wall(), self.room()) {
+            self.reading = self.reading.saturating_add(1);
+            let office = Arc::clone(&self.office);
+            self.spawn(Task::Read(id), async move { Event::Read(Box::new(office.queue.read(id).await)) });
         }
         while let Some(delivery) = self.schedule.next(clock::now()) {
             self.deliver(delivery);
         }
+    }
+
+    /// How many more messages may be under way.
+    fn room(&self) -> usize {
+        if self.schedule.waiting() >= MOST_RECIPIENTS {
+            return 0;
+        }
+        MOST_MESSAGES.saturating_sub(self.messages.len()).min(READING.saturating_sub(self.reading))
     }
 
     /// When to look again, though nothing happens.
@@ -125,7 +131,7 @@ impl Manager {
         let due =
             self.office.queue.next_due().map(|due| due.duration_since(clock::wall()).unwrap_or_default());
         // What is due and was not taken waits for room, not for time.
-        let due = due.filter(|wait| !wait.is_zero()).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let due = due.filter(|_| self.room() > 0).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         let due = now.checked_add(due).unwrap_or(now);
         self.schedule.next_wake().map_or(due, |wake| wake.min(due))
     }
@@ -224,7 +230,10 @@ impl Manager {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let Delivery { destination, job, .. } = delivery;
+        let Delivery { destination, job, last, more } = delivery;
+        // The one before has just ended, or there is one to come.
+        let busy =
+            more || last.is_some_and(|last| clock::now().saturating_duration_since(last) <= BACK_TO_BACK);
         let recipients: Vec<u32> = job.recipients.into();
         let known = self.messages.get(&job.message).and_then(|active| {
             let next_hop = active.next_hops.get(&destination)?.clone();
@@ -236,7 +245,8 @@ impl Manager {
             drop(self.schedule.done(&destination, Showed::Health, clock::now()));
             return;
         };
-        let errand = Errand { id: job.message, recipients: recipients.clone(), next_hop, queued, scheduled };
+        let errand =
+            Errand { id: job.message, recipients: recipients.clone(), next_hop, queued, scheduled, busy };
         let office = Arc::clone(&self.office);
         let task = Task::Deliver { destination, message: job.message, recipients };
         self.spawn(task, errand::carry_out(office, subject, errand));
@@ -294,6 +304,7 @@ impl Manager {
             tracing::info!(deliveries = self.schedule.busy(), "deliveries were cut off; they are made again");
             self.tasks.shutdown().await;
         }
+        self.office.pool.clear();
         // What was said of messages is on stable storage before the process ends.
         self.office.queue.settled().await;
     }

@@ -10,6 +10,7 @@ use super::bounce::{self, Returned};
 use super::courier::{Fate, Hearer, recipient};
 use super::dsn::{self, Action, Host, Kind, Original, Reader, Told};
 use super::next_hop::NextHop;
+use super::pool::Pool;
 use super::record::Record;
 use super::transport::Setup;
 use crate::clock;
@@ -45,6 +46,8 @@ pub struct Office {
     pub resolver: Arc<Resolver>,
     /// Where all is counted and written.
     pub telemetry: Arc<Telemetry>,
+    /// Connections that are kept.
+    pub(super) pool: Arc<Pool>,
     /// Where the manager is told that an operator wants destinations to be tried that are left alone.
     revive: mpsc::Sender<oneshot::Sender<()>>,
     /// What deliveries are made with. A change counts for those that begin behind it.
@@ -71,7 +74,17 @@ impl Office {
         setup: Setup,
     ) -> (Self, Asked) {
         let (revive, asked) = mpsc::channel(ASKED);
-        (Self { queue, resolver, telemetry, revive, setup: ArcSwap::from_pointee(setup) }, asked)
+        (
+            Self {
+                queue,
+                resolver,
+                telemetry,
+                pool: Arc::default(),
+                revive,
+                setup: ArcSwap::from_pointee(setup),
+            },
+            asked,
+        )
     }
 
     /// No destination is left alone any more; returns when that is so.

@@ -91,6 +91,8 @@ pub struct Reuse {
     pub idle: Duration,
     /// How old they may become (`connection-reuse-time-limit`).
     pub age: Duration,
+    /// How many deliveries they may serve; 0: any number (`connection-reuse-count-limit`).
+    pub count: u32,
 }
 
 /// What holds for one of the two protocols.
@@ -344,6 +346,7 @@ fn reuse(resources: &Resources) -> Reuse {
             .collect(),
         idle: resources.connection_cache_time_limit.duration(),
         age: resources.connection_reuse_time_limit.duration(),
+        count: resources.connection_reuse_count_limit,
     }
 }
 

@@ -129,6 +129,8 @@ pub struct TlsPolicy {
     pub server_name: Option<String>,
     /// How long sessions may be resumed; zero: never (`session-cache-timeout`).
     pub resume: Duration,
+    /// Connections may be kept for further mail (`connection_reuse`).
+    pub reusable: bool,
 }
 
 impl TlsPolicy {
@@ -150,6 +152,7 @@ impl TlsPolicy {
             verify_depth: 9,
             server_name: None,
             resume: Duration::from_secs(3_600),
+            reusable: true,
         }
     }
 }

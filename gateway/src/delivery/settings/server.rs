@@ -67,7 +67,7 @@ impl Settings {
             let config = self.tls.config(&policy, &peer.name, &name).map_err(|error| {
                 Report::new(TLS_TROUBLE, format!("TLS cannot be set up for {next_hop}: {error}"))
             })?;
-            Some(Tls { config, server_name: policy.server_name.clone() })
+            Some(Tls { config, server_name: policy.server_name.clone(), reusable: policy.reusable })
         };
         let login = self.login(visit, &peer)?;
         let terms = Terms {

@@ -23,7 +23,9 @@ pub enum PolicyError {
     #[error("`{0}` is no attribute of a TLS policy; write `name=value`")]
     Pair(String),
     /// The name of an attribute is not known.
-    #[error("`{0}` is no attribute of a TLS policy; write match, protocols, ciphers, exclude or servername")]
+    #[error(
+        "`{0}` is no attribute of a TLS policy; write match, protocols, ciphers, exclude, servername or connection_reuse"
+    )]
     Attribute(String),
     /// An attribute that may stand once stands twice.
     #[error("the attribute `{0}` of its TLS policy stands twice")]
@@ -180,6 +182,7 @@ struct Attributes<'v> {
     ciphers: Option<&'v str>,
     exclude: Option<&'v str>,
     server_name: Option<&'v str>,
+    reusable: Option<bool>,
 }
 
 impl<'v> Attributes<'v> {
@@ -204,7 +207,17 @@ impl<'v> Attributes<'v> {
             "tafile" => Err(PolicyError::Unsupported("tafile")),
             "enable_rpk" if value == "no" => Ok(()),
             "enable_rpk" => Err(PolicyError::Unsupported("enable_rpk")),
-            "connection_reuse" => Err(PolicyError::Unsupported("connection_reuse")),
+            "connection_reuse" => {
+                let reusable = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => {
+                        return Err(PolicyError::Value { name: "connection_reuse", value: value.to_owned() });
+                    }
+                };
+                self.reusable = Some(reusable);
+                Ok(())
+            }
             "policy_type" => Err(PolicyError::Unsupported("policy_type")),
             _ => Err(PolicyError::Attribute(name.to_owned())),
         }
@@ -229,6 +242,7 @@ impl<'v> Attributes<'v> {
         if let Some(exclude) = self.exclude {
             policy.ciphers = Ciphers::ALL.without([exclude])?.0;
         }
+        policy.reusable = self.reusable.unwrap_or(policy.reusable);
         if let Some(server_name) = self.server_name {
             policy.server_name = Some(match server_name {
                 "hostname" => host.to_owned(),
@@ -353,6 +367,19 @@ mod tests {
         }
     }
 
+    // Specification section 7.3: the last one counts.
+    #[test]
+    fn connections_of_a_destination_may_be_closed_behind_each_message() {
+        for (value, expected) in [
+            ("encrypt", true),
+            ("encrypt connection_reuse=no", false),
+            ("encrypt connection_reuse=no connection_reuse=yes", true),
+        ] {
+            let policy = policies().read(value, "mx.b.test", "b.test");
+            assert_eq!(policy.map(|policy| policy.reusable).ok(), Some(expected), "{value}");
+        }
+    }
+
     // Specification section 7.3: never degrade silently.
     #[test]
     fn what_is_not_understood_is_an_error() {
@@ -365,6 +392,10 @@ mod tests {
             ("encrypt match=a.test", PolicyError::Match),
             ("encrypt ciphers=null", PolicyError::Value { name: "ciphers", value: "null".to_owned() }),
             ("secure tafile=/etc/x", PolicyError::Unsupported("tafile")),
+            (
+                "may connection_reuse=on",
+                PolicyError::Value { name: "connection_reuse", value: "on".to_owned() },
+            ),
             ("encrypt protocols=SSLv3", TlsError::NoVersion.into()),
             ("encrypt exclude=ALL", TlsError::NoCipher.into()),
             (

@@ -227,6 +227,8 @@ controls! {
         connection_cache_on_demand: bool = true;
         /// How old a connection may become.
         connection_reuse_time_limit: Span = Span::seconds(300);
+        /// How many deliveries it may serve; 0: any number.
+        connection_reuse_count_limit: u32 = 0;
         /// How long it may be idle.
         connection_cache_time_limit: Span = Span::seconds(2);
     }

@@ -578,6 +578,12 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Key("delivery.resources.destination-rate-delay"),
     ),
     parameter(
+        "smtp_connection_reuse_count_limit",
+        Number(0, MOST),
+        Some("0"),
+        Key("delivery.resources.connection-reuse-count-limit"),
+    ),
+    parameter(
         "smtp_address_preference",
         One(&["any", "ipv4", "ipv6"]),
         Some("any"),
