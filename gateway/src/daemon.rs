@@ -27,6 +27,7 @@ use crate::handoff::kernel::Kernel;
 use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
+use crate::locks::Locks;
 use crate::privilege;
 use crate::privilege::sandbox::{self, Enforced, Reach};
 use crate::quota::Quotas;
@@ -172,7 +173,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let deliveries = Deliveries::start(&config, queue.as_ref(), &telemetry)?;
     let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
     let (locking, locked) = mpsc::channel(QUESTIONS);
-    let locks = Arc::new(settings::locks(&config, heir, locking));
+    let locks = Arc::new(settings::locks(&config, heir, (store.clone(), &mut contents), locking));
     let (telling, offenders) = mpsc::channel(QUESTIONS);
     let (hooks, waiting) = Hooks::new(telling, Arc::clone(&telemetry));
     hooks.set_rules(&config.on_lock)?;
@@ -226,9 +227,9 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let mut keeping = JoinSet::new();
     keeping.spawn(async move { locks.run().await });
     if let Some(learnt) = shared_learnt {
-        helpers.spawn(learn(learnt, Arc::clone(&quotas)));
+        helpers.spawn(learn(learnt, Arc::clone(&quotas), None));
     }
-    helpers.spawn(learn(learnt, quotas));
+    helpers.spawn(learn(learnt, quotas, Some(Arc::clone(&context.locks))));
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     keeping.spawn(tidy(Arc::clone(&context)));
@@ -272,7 +273,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         // Whoever comes from here on finds the successor at the same sockets.
         accepting.shutdown().await;
         answering.shutdown().await;
-        // The table of locks is the successor's, and so are the files.
+        // The table of locks is the successor's, and so are the notes.
         keeping.shutdown().await;
         // What is answered here has happened before what is answered there.
         let mut answered = std::pin::pin!(answers_over.wait());
@@ -296,11 +297,10 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         deliveries.stop();
         drain(&context, stop, parted == Parted::Lost).await;
         keeping.shutdown().await;
-        context.locks.close().await;
     }
     // Those of a predecessor go on until its last session is over: nobody else has its mail before.
     deliveries.over().await;
-    // Also what a process has counted that drains beside its successor.
+    // Also what a process has counted that drains beside its successor. The store has locks, too.
     context.quotas.flush().await;
     answering.shutdown().await;
     helpers.shutdown().await;
@@ -435,9 +435,12 @@ fn health(view: crate::scan::ScannerView) -> ScannerHealth {
 }
 
 /// Hands on what the store tells, until the task is dropped.
-async fn learn(mut news: mpsc::UnboundedReceiver<News>, quotas: Arc<Quotas>) {
+async fn learn(mut news: mpsc::UnboundedReceiver<News>, quotas: Arc<Quotas>, locks: Option<Arc<Locks>>) {
     while let Some(mut news) = news.recv().await {
         quotas.learn(&mut news);
+        if let Some(locks) = &locks {
+            locks.learn(&mut news);
+        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! The locks of this gateway: the table, its file, and the way to the kernel.
+//! The locks of this gateway: the table, and the ways to the store and to the kernel.
 //!
 //! Owns when the table changes hands: what is set is enforced by the datapath process at once and
-//! written to the file soon, so that it outlives both processes. Decides nothing: that is
+//! kept in the store soon, so that it outlives both processes. Decides nothing: that is
 //! [`crate::policy::lock`].
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,21 +17,24 @@ use crate::config::file::{self as config, LockAction};
 use crate::intercept::flow::Flow;
 use crate::ipc::lock::{BATCH, Hits, LockOrder};
 use crate::policy::lock::{Cause, Lock, LockTable, Offence, Outcome, Refused, Who};
+use crate::store::{Contents, Store};
 
-mod file;
+mod import;
 mod inheritance;
+mod kept;
 mod kernel;
 mod recent;
 #[cfg(test)]
 mod tests;
 
-pub use file::FILE;
+pub use import::FILE;
 pub use kernel::Request;
 
+use import::Import;
 use kernel::enforced;
 use recent::{Recent, Subject};
 
-/// How often what is over is removed, and what has changed is written.
+/// How often what is over is removed.
 const TICK: Duration = Duration::from_secs(1);
 /// Locks that are removed in one tick.
 const EXPIRED: usize = 2_000;
@@ -42,8 +44,9 @@ const EXPIRED: usize = 2_000;
 pub struct Locks {
     table: Mutex<LockTable>,
     requests: mpsc::Sender<Request>,
-    file: Option<PathBuf>,
-    changed: AtomicBool,
+    store: Store,
+    /// The file of an earlier release, until all of it is in the store.
+    import: Mutex<Option<Import>>,
     /// An order found no room: the datapath process is to be told of all.
     untold: AtomicBool,
     recent: Mutex<Recent>,
@@ -52,32 +55,27 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Reads what was written to `file`, if there is one; `requests` lead to the datapath process.
+    /// The locks that were kept in `store`; `requests` lead to the datapath process.
     #[must_use]
-    pub fn open(file: Option<PathBuf>, rules: config::Locks, requests: mpsc::Sender<Request>) -> Self {
-        let now = seconds(clock::wall());
+    pub fn new(
+        rules: config::Locks,
+        store: Store,
+        contents: &mut Contents,
+        requests: mpsc::Sender<Request>,
+    ) -> Self {
         let mut table = LockTable::default();
         table.set_rules(rules);
-        let kept = file.as_deref().map(file::read).unwrap_or_default();
-        for net in kept.exempt {
-            if let Err(refused) = table.exempt(net) {
-                tracing::debug!(%refused, "an exemption of the file");
-            }
-        }
-        for lock in kept.locks {
-            if let Err(refused) = table.add(lock, now) {
-                tracing::debug!(%refused, "a lock of the file");
-            }
-        }
-        Self {
+        let locks = Self {
             table: Mutex::new(table),
             requests,
-            file,
-            changed: AtomicBool::new(false),
+            store,
+            import: Mutex::default(),
             untold: AtomicBool::new(false),
             recent: Mutex::default(),
             whole: watch::Sender::new(true),
-        }
+        };
+        locks.load(contents);
+        locks
     }
 
     fn lock(&self) -> MutexGuard<'_, LockTable> {
@@ -210,14 +208,9 @@ impl Locks {
     /// Removes all locks; says how many there were.
     pub async fn clear(&self) -> usize {
         self.whole().await;
-        let removed: Vec<Subject> = {
-            let mut table = self.lock();
-            let all: Vec<_> = table.all().map(|lock| lock.who.clone()).collect();
-            all.iter().filter_map(|who| table.remove(who)).map(|lock| Subject::Lock(lock.who)).collect()
-        };
-        let count = removed.len();
+        let (count, changes) = self.remove_all();
         self.tell_all().await;
-        self.note(removed).await;
+        self.tell_successor(&changes).await;
         tracing::info!(locks = count, "all locks removed");
         count
     }
@@ -242,7 +235,7 @@ impl Locks {
         Ok(changed)
     }
 
-    /// Removes what is over and keeps the file up to date, until it is dropped.
+    /// Removes what is over, and brings what an earlier release has kept into the store, until it is dropped.
     pub async fn run(&self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -256,33 +249,8 @@ impl Locks {
             for nets in nets.chunks(BATCH) {
                 self.order(LockOrder::Remove { nets: nets.to_vec() }).await;
             }
-            if !over.is_empty() || self.changed.load(Ordering::Acquire) {
-                self.save().await;
-            }
-        }
-    }
-
-    /// Writes what has changed since the file was last written.
-    pub async fn close(&self) {
-        if self.changed.load(Ordering::Acquire) {
-            self.save().await;
-        }
-    }
-
-    /// Writes the file.
-    async fn save(&self) {
-        self.changed.store(false, Ordering::Release);
-        let Some(path) = self.file.clone() else { return };
-        let kept = {
-            let table = self.lock();
-            let exempt = table.exempted().iter().copied().collect();
-            file::Kept { locks: table.all().cloned().collect(), exempt }
-        };
-        let written = tokio::task::spawn_blocking(move || file::write(&path, &kept)).await;
-        if let Ok(Err(error)) = written {
-            // The next tick tries again; what is locked is locked all the same.
-            self.changed.store(true, Ordering::Release);
-            tracing::debug!(%error, "cannot write the file of locks");
+            self.forget(&over);
+            self.finish_import().await;
         }
     }
 }

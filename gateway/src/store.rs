@@ -98,16 +98,22 @@ pub enum Health {
 pub enum Table {
     /// Limits that clients have of their own, by client.
     QuotaLimits,
+    /// Locks, by who is held off.
+    Locks,
+    /// Networks that operators have exempted from locks.
+    LockExemptions,
 }
 
 impl Table {
     /// All of them.
-    const ALL: [Self; 1] = [Self::QuotaLimits];
+    const ALL: [Self; 3] = [Self::QuotaLimits, Self::Locks, Self::LockExemptions];
 
     /// Its name in the file.
     const fn name(self) -> &'static str {
         match self {
             Self::QuotaLimits => "quota_limits",
+            Self::Locks => "locks",
+            Self::LockExemptions => "lock_exemptions",
         }
     }
 }
@@ -121,18 +127,29 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The rows of `table`. One that makes no sense is told of and left out.
+    /// The rows of `table`. Those that make no sense are told of and left out; in the file they stay.
     #[must_use]
     pub fn take<K: TryFrom<String>, T: DeserializeOwned>(&mut self, table: Table) -> Vec<(K, T)> {
         let rows = self.rows.remove(&table).unwrap_or_default();
-        let read = rows.into_iter().filter_map(|(key, value)| {
+        let (mut read, mut odd) = (Vec::with_capacity(rows.len()), 0_usize);
+        for (key, value) in rows {
             let row = K::try_from(key.clone()).ok().zip(serde_json::from_str(&value).ok());
             if row.is_none() {
                 tracing::debug!(table = table.name(), key, "a row of the state store makes no sense");
+                odd = odd.saturating_add(1);
             }
-            row
-        });
-        read.collect()
+            read.extend(row);
+        }
+        if odd > 0 {
+            tracing::warn!(
+                file = FILE,
+                table = table.name(),
+                rows = odd,
+                kept = read.len(),
+                "rows of the state store make no sense and count for nothing; log.level: debug names them"
+            );
+        }
+        read
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clients that are locked for what they do, and what becomes of them then.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::message::{self, END};
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::wait;
+use nix::sys::signal::{Signal, kill};
 
 use crate::bench::Bench;
 use crate::quarantine::{attempt, greeting, lock};
@@ -102,6 +104,41 @@ fn what_an_operator_exempts_is_never_locked_and_no_lock_around_it_counts() -> an
     lock(&bench.gateway, &["exempt", "192.0.2.0/28", "--remove"])?;
     ensure!(lock(&bench.gateway, &["exempt", "192.0.2.0/28", "--remove"]).is_err(), "removed twice");
     until_reset(&bench.lab)
+}
+
+/// What a release that kept locks in a file has left of a lock and of an exemption.
+const EARLIER: &str = r#"{"locks":[{"who":"192.0.2.2","action":"reset","cause":"virus","detail":"Eicar",
+    "session":null,"since":5,"until":null,"offences":1,"refused":0}],"exempt":["10.0.0.0/8"]}"#;
+
+#[test]
+fn locks_of_an_earlier_release_are_imported_once() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let mut gateway = Gateway::start(&lab, &Settings::default())?;
+    Client::greeted(lab.client(), Family::V4.smtp())?;
+    let file = gateway.spool().join("locks.json");
+    fs::write(&file, EARLIER)?;
+
+    gateway.restart(&lab, &Settings::default())?;
+    until_reset(&lab)?;
+    let line = listed(&gateway, "192.0.2.2")?;
+    ensure!(line.contains("virus") && line.contains("Eicar"), "{line}");
+    gateway.wait_for_log("locks of an earlier release are in the state store")?;
+    ensure!(!file.exists() && gateway.spool().join("locks.json.imported").exists());
+
+    gateway.upgrade(&[])?;
+    until_reset(&lab)?;
+    lock(&gateway, &["remove", "192.0.2.2"])?;
+    let proxy = gateway.proxy()?;
+    kill(proxy, Signal::SIGKILL)?;
+    wait::until(Duration::from_secs(60), "another proxy", || {
+        Ok(gateway.proxy().ok().filter(|pid| *pid != proxy).map(drop))
+    })?;
+    gateway.restart(&lab, &Settings::default())?;
+    Client::greeted(lab.client(), Family::V4.smtp())?;
+    let exempt = lock(&gateway, &["exempt"])?;
+    ensure!(exempt == "10.0.0.0/8\n", "{exempt}");
+    Ok(())
 }
 
 /// The line of the list about this client or network.

@@ -70,7 +70,12 @@ impl Served {
         let quotas = serde_json::from_str(r#"{"limits":{"messages":5,"bytes":"1MiB"}}"#).unwrap();
         let (requests, _) = tokio::sync::mpsc::channel(16);
         let control = Control {
-            locks: Arc::new(crate::locks::Locks::open(None, crate::config::file::Locks::default(), requests)),
+            locks: Arc::new(crate::locks::Locks::new(
+                crate::config::file::Locks::default(),
+                store.clone(),
+                &mut contents,
+                requests,
+            )),
             quotas: Arc::new(crate::quota::Quotas::new(quotas, store.clone(), None, &mut contents)),
             store,
             shared: None,

@@ -30,7 +30,7 @@ use crate::smtp::exchange::Rules;
 use crate::smtp::question::{Step, Steps};
 use crate::smtp::server;
 use crate::spool::{self, Spooler};
-use crate::store::{News, Store};
+use crate::store::{Contents, News, Store};
 use crate::telemetry::Telemetry;
 
 /// Why a configuration cannot be put in force.
@@ -170,13 +170,19 @@ pub(super) async fn queue(config: &Config) -> anyhow::Result<Option<Queue>> {
     Ok(Some(opened.context("mail can be neither taken nor delivered; see `queue.directory`")?))
 }
 
-/// The locks, with their file in the spool folder; an `heir` waits for those that are not in it yet.
-pub(super) fn locks(config: &Config, heir: bool, requests: mpsc::Sender<locks::Request>) -> Locks {
-    let mut locks =
-        Locks::open(Some(config.spool.directory.join(locks::FILE)), config.locks.clone(), requests);
+/// The locks that are in the store, and those that an earlier release has left in the spool folder; an `heir`
+/// waits for those that are in neither yet.
+pub(super) fn locks(
+    config: &Config,
+    heir: bool,
+    (store, contents): (Store, &mut Contents),
+    requests: mpsc::Sender<locks::Request>,
+) -> Locks {
+    let mut locks = Locks::new(config.locks.clone(), store, contents, requests);
     if heir {
         locks.await_rest();
     }
+    locks.import(&config.spool.directory.join(locks::FILE));
     locks
 }
 

@@ -1,10 +1,9 @@
 //! How the table changes hands in an upgrade.
 //!
-//! The file is behind by a second, and sessions that are still open in a process that retires go on
-//! to find offences: what changes there is passed on.
+//! Sessions that are still open in a process that retires go on to find offences, and what was changed
+//! since its successor has read the store is not known there: it is passed on.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -19,7 +18,7 @@ use crate::ipc::lock::{CHANGES, LockChange, LockOrder};
 const REST: Duration = Duration::from_secs(5);
 
 impl Locks {
-    /// Another process has changes that are not in the file yet, and tells of them soon.
+    /// Another process has changes that were not in the store yet, and tells of them soon.
     pub fn await_rest(&mut self) {
         self.whole.send_replace(false);
     }
@@ -35,40 +34,57 @@ impl Locks {
 
     /// These have changed.
     pub(super) async fn note(&self, subjects: Vec<Subject>) {
-        for changes in self.noted(subjects).chunks(CHANGES) {
-            self.pass_on(changes, false).await;
-        }
+        let changes = self.noted(subjects);
+        self.tell_successor(&changes).await;
     }
 
     /// As [`Self::note`] without waiting.
     pub(super) fn note_now(&self, subject: Subject) {
         let changes = self.noted(vec![subject]);
-        if !changes.is_empty() && self.requests.try_send(Request::Bequeath { changes, whole: false }).is_err()
-        {
+        if !changes.is_empty() {
+            self.pass_on_now(&changes);
+        }
+    }
+
+    fn pass_on_now(&self, changes: &[LockChange]) {
+        let request = Request::Bequeath { changes: changes.to_vec(), whole: false };
+        if self.requests.try_send(request).is_err() {
             tracing::debug!("the process that took over does not hear of a lock");
         }
     }
 
-    /// Keeps in mind what has changed; returns what another process, which has the table, is to be told.
+    /// Keeps what has changed, in mind and in the store; or returns what another process is to be told,
+    /// which has the table.
     fn noted(&self, subjects: Vec<Subject>) -> Vec<LockChange> {
-        self.changed.store(true, Ordering::Release);
         let at = seconds(clock::wall());
-        let kept =
-            self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(&subjects, at, clock::now());
-        if kept { Vec::new() } else { self.changes(subjects.into_iter().map(|subject| (subject, at))) }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.note(&subjects, at, clock::now()) {
+            // With the guard: nothing is written once another process has the table.
+            self.keep(&subjects);
+            return Vec::new();
+        }
+        drop(recent);
+        self.changes(subjects.into_iter().map(|subject| (subject, at)))
     }
 
-    /// Another process has the table from here on: it is told what it may not have found in the file,
+    /// Another process has the table from here on: it is told what it may not have found in the store,
     /// and of each change that sessions which are still open here make.
     pub async fn bequeath(&self) {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).bequeath();
-        for changes in self.changes(recent.into_iter()).chunks(CHANGES) {
-            self.pass_on(changes, false).await;
-        }
+        // What is written later than this would be older than what the other one writes.
+        self.store.flush().await;
+        let changes = self.changes(recent.into_iter());
+        self.tell_successor(&changes).await;
         self.pass_on(&[], true).await;
     }
 
-    fn changes(&self, changed: impl Iterator<Item = (Subject, u64)>) -> Vec<LockChange> {
+    pub(super) async fn tell_successor(&self, changes: &[LockChange]) {
+        for changes in changes.chunks(CHANGES) {
+            self.pass_on(changes, false).await;
+        }
+    }
+
+    pub(super) fn changes(&self, changed: impl Iterator<Item = (Subject, u64)>) -> Vec<LockChange> {
         let table = self.lock();
         let change = |(subject, at)| match subject {
             Subject::Lock(who) => {
@@ -121,9 +137,10 @@ impl Locks {
         }
         let exempt = LockOrder::Exempt { nets: table.exempted().iter().copied().collect() };
         drop(table);
-        self.changed.store(true, Ordering::Release);
-        // They are not in the file yet, and this process may have a successor soon.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(&subjects, now, clock::now());
+        // This process may have a successor soon, or even now.
+        for changes in self.noted(subjects).chunks(CHANGES) {
+            self.pass_on_now(changes);
+        }
         if whole {
             self.whole.send_replace(true);
         }

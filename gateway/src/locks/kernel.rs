@@ -38,9 +38,10 @@ pub enum Request {
 }
 
 impl Locks {
-    /// Waits until the datapath process has done what it was told so far, but not for ever: an operator
-    /// who reads that a lock is set or removed may rely on it.
+    /// Waits until the datapath process has done what it was told so far, and until the store has what was
+    /// changed, but not for ever: an operator who reads that a lock is set or removed may rely on it.
     pub async fn settled(&self) {
+        self.store.flush().await;
         // Orders and questions are one queue.
         self.hits(Vec::new()).await;
     }

@@ -1,4 +1,4 @@
-//! Which locks have changed lately: what a process that takes over may not have found in the file.
+//! Which locks have changed lately: what a process that takes over may not have found in the store.
 //!
 //! Owns names and times only; what has become of a lock stands in the table.
 
@@ -9,10 +9,10 @@ use ipnet::IpNet;
 
 use crate::policy::lock::Who;
 
-/// How long a change is kept in mind: longer than a new process may take from reading the file to
-/// serving, and than the file may be behind.
+/// How long a change is kept in mind: longer than a new process may take from reading the store to
+/// serving, and than the store may be behind.
 const KEPT: Duration = Duration::from_secs(90);
-/// Changes kept in mind at most. The file is behind by a second, so that the last of them are the
+/// Changes kept in mind at most. The store is behind by less than a second, so that the last of them are the
 /// ones that count.
 const MOST: usize = 65_536;
 

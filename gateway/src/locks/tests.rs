@@ -1,4 +1,6 @@
-//! Locks with their file, and on their way to the kernel and to a successor.
+//! Locks with their store, and on their way to the kernel and to a successor.
+
+use std::path::Path;
 
 use tokio::time::timeout;
 
@@ -6,6 +8,7 @@ use super::*;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::SessionId;
 use crate::ipc::lock::LockChange;
+use crate::store::{Health, News, Table};
 
 fn flow(client: &str) -> Flow {
     let client = ClientAddr::new(format!("{client}:1025").parse().unwrap());
@@ -27,12 +30,29 @@ fn set(order: &LockOrder) -> Vec<IpNet> {
     locks.iter().map(|lock| lock.net).collect()
 }
 
+fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+/// Locks with a store in `folder`, whose requests are not carried out.
+fn open(folder: &Path) -> (Locks, mpsc::Receiver<Request>) {
+    let (requests, told) = mpsc::channel(64);
+    let (store, mut contents, _) = Store::open(folder);
+    let rules = config::Locks { lock_on: vec![Cause::Virus], ..config::Locks::default() };
+    (Locks::new(rules, store, &mut contents, requests), told)
+}
+
+fn held(locks: &Locks) -> Vec<String> {
+    locks.lock().all().map(|lock| lock.who.to_string()).collect()
+}
+
 #[tokio::test]
 async fn locks_are_told_to_the_kernel_and_outlive_the_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(FILE);
-    let (requests, mut told) = mpsc::channel(16);
-    let locks = Locks::open(Some(path.clone()), config::Locks::default(), requests.clone());
+    let folder = folder();
+    let (locks, mut told) = open(folder.path());
     locks.add(who("10.1.2.3/8"), LockAction::Reject, None, "spam".to_owned(), true).await.unwrap();
     let hour = Some(Duration::from_secs(3600));
     locks.add(who("2001:db8::/32"), LockAction::Drop, hour, String::new(), false).await.unwrap();
@@ -41,23 +61,153 @@ async fn locks_are_told_to_the_kernel_and_outlive_the_process() {
     assert_eq!(set(&order), ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
     assert!(matches!(told.recv().await, Some(Request::Order(LockOrder::Cut { .. }))));
     locks.set_exempt("10.7.0.0/16".parse().unwrap(), true).await.unwrap();
-    locks.save().await;
+    // An offence is kept soon, an operator's word at once.
+    assert!(matches!(locks.offend(&flow("192.0.2.9"), &virus()), Outcome::Created(_)));
+    locks.store.flush().await;
 
-    let again = Locks::open(Some(path), config::Locks::default(), requests);
+    let (again, _) = open(folder.path());
     let found = again.find(&flow("10.9.9.9")).unwrap();
     assert_eq!((found.action, found.until, found.detail.as_str()), (LockAction::Reject, None, "spam"));
     assert!(again.find(&flow("10.7.9.9")).is_none(), "exempt");
     let told: Vec<IpNet> = again.snapshot().iter().flat_map(set).collect();
-    assert_eq!(told.len(), 2, "the kernel knows of no identities");
-    assert_eq!(again.clear().await, 3);
+    assert_eq!(told.len(), 3, "the kernel knows of no identities");
+    assert_eq!(again.clear().await, 4);
     assert!(again.find(&flow("10.9.9.9")).is_none());
+    again.set_exempt("10.7.0.0/16".parse().unwrap(), false).await.unwrap();
+    again.store.flush().await;
+    let (empty, _) = open(folder.path());
+    assert!(empty.is_empty() && empty.exempt().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_removed_or_over_is_in_the_store_no_more() {
+    let folder = folder();
+    let (locks, _told) = open(folder.path());
+    for (client, span) in
+        [("192.0.2.1", None), ("192.0.2.2", Some(Duration::from_secs(1))), ("192.0.2.3", None)]
+    {
+        locks.add(who(client), LockAction::Drop, span, String::new(), false).await.unwrap();
+    }
+    assert!(locks.remove(&who("192.0.2.1")).await);
+    locks.store.flush().await;
+    let now = seconds(clock::wall());
+    let rows = |folder: &Path| {
+        let (_, mut contents, _) = Store::open(folder);
+        contents.take::<String, Lock>(Table::Locks).into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(folder.path()), ["192.0.2.2", "192.0.2.3"]);
+    locks.forget(&locks.lock().expire(now + 2, 9));
+    locks.store.flush().await;
+    assert_eq!(rows(folder.path()), ["192.0.2.3"]);
+
+    // One that ends while no gateway runs.
+    let over = Lock { until: Some(now), ..locks.lock().get(&who("192.0.2.3")).unwrap().clone() };
+    locks.store.put(Table::Locks, "192.0.2.4".to_owned(), &over);
+    locks.store.flush().await;
+    let (again, _) = open(folder.path());
+    assert_eq!(held(&again), ["192.0.2.3"]);
+    again.store.flush().await;
+    assert_eq!(rows(folder.path()), ["192.0.2.3"]);
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_takes_no_other_lock_away() {
+    let folder = folder();
+    let (locks, _told) = open(folder.path());
+    locks.add(who("192.0.2.1"), LockAction::Drop, None, String::new(), false).await.unwrap();
+    for (key, value) in [("192.0.2.2", "nonsense"), ("nobody", "nonsense")] {
+        locks.store.put(Table::Locks, key.to_owned(), &value);
+    }
+    locks.store.put(Table::LockExemptions, "nowhere".to_owned(), &());
+    locks.store.put(Table::LockExemptions, "10.0.0.0/8".to_owned(), &());
+    locks.store.flush().await;
+    let (again, _) = open(folder.path());
+    assert_eq!(held(&again), ["192.0.2.1"]);
+    assert_eq!(again.exempt(), ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_store_that_is_read_late_brings_its_locks_and_takes_none_away() {
+    let folder = folder();
+    let (locks, _told) = open(folder.path());
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        locks.add(who(client), LockAction::Drop, None, "kept".to_owned(), false).await.unwrap();
+    }
+    locks.store.flush().await;
+    let (_, contents, _) = Store::open(folder.path());
+    let (late, _told) = idle();
+    late.add(who("192.0.2.1"), LockAction::Reset, None, "mine".to_owned(), false).await.unwrap();
+    late.learn(&mut News::Contents(contents));
+    assert_eq!(held(&late), ["192.0.2.1", "192.0.2.2"]);
+    assert_eq!(late.find(&flow("192.0.2.1")).unwrap().detail, "mine");
+    assert!(late.untold.load(Ordering::Relaxed), "the kernel is to be told of all");
+}
+
+/// What an earlier release has written.
+const EARLIER: &str = r#"{"locks":[
+    {"who":"192.0.2.0/24","action":"drop","cause":"virus","detail":"Eicar","session":null,"since":5,"until":null,
+     "offences":2,"refused":1},
+    {"who":"192.0.2.7-bob","action":"reject","cause":"operator","detail":"","session":null,"since":5,"until":9,
+     "offences":0,"refused":0}],
+    "exempt":["10.0.0.0/8"]}"#;
+
+#[tokio::test]
+async fn the_file_of_an_earlier_release_is_imported_once() {
+    let folder = folder();
+    let file = folder.path().join(FILE);
+    std::fs::write(&file, EARLIER).unwrap();
+    let (mut locks, _told) = open(folder.path());
+    locks.await_rest();
+    locks.import(&file);
+    assert_eq!(held(&locks), ["192.0.2.0/24"], "the other is over");
+    locks.finish_import().await;
+    assert!(file.exists(), "an older process may still write it");
+    assert!(locks.inherit(Vec::new(), true).len() == 3);
+    locks.finish_import().await;
+    assert!(!file.exists() && folder.path().join("locks.json.imported").exists());
+    assert!(locks.remove(&who("192.0.2.0/24")).await);
+    locks.store.flush().await;
+
+    let (again, _told) = open(folder.path());
+    again.import(&file);
+    assert!(again.is_empty(), "removed since");
+    assert_eq!(again.exempt(), ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+}
+
+#[tokio::test]
+async fn what_of_such_a_file_makes_no_sense_is_left_out_alone() {
+    let folder = folder();
+    let file = folder.path().join(FILE);
+    let (locks, _told) = open(folder.path());
+    std::fs::write(&file, EARLIER.replace("192.0.2.7-bob", "nobody").replace("10.0.0.0/8", "nowhere"))
+        .unwrap();
+    locks.import(&file);
+    assert_eq!((held(&locks), locks.exempt().len()), (vec!["192.0.2.0/24".to_owned()], 0));
+    let (locks, _told) = open(folder.path());
+    std::fs::write(&file, "no list at all").unwrap();
+    locks.import(&file);
+    locks.finish_import().await;
+    assert!(locks.is_empty() && file.exists(), "for the operator to mend");
+}
+
+#[tokio::test]
+async fn an_import_waits_for_a_store_that_cannot_be_written() {
+    let folder = folder();
+    let file = folder.path().join(FILE);
+    std::fs::write(&file, EARLIER).unwrap();
+    let (locks, _told) = open(&folder.path().join("there/is/none"));
+    locks.import(&file);
+    locks.finish_import().await;
+    assert!(matches!(locks.store.health(), Health::MemoryOnly { .. }));
+    assert!(file.exists() && held(&locks) == ["192.0.2.0/24"]);
 }
 
 #[tokio::test]
 async fn an_offence_that_finds_no_room_on_the_way_is_told_a_little_later() {
+    let folder = folder();
+    let (mut locks, _) = open(folder.path());
     let (requests, mut told) = mpsc::channel(1);
-    let rules = config::Locks { lock_on: vec![Cause::Virus], ..config::Locks::default() };
-    let locks = Locks::open(None, rules, requests);
+    locks.requests = requests;
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
         let outcome = locks.offend(&flow(client), &virus());
         assert!(matches!(outcome, Outcome::Created(_)), "{client}");
@@ -77,11 +227,9 @@ async fn an_offence_that_finds_no_room_on_the_way_is_told_a_little_later() {
     }
 }
 
-/// Locks without a file, whose requests are not carried out.
+/// Locks that are kept nowhere.
 fn idle() -> (Locks, mpsc::Receiver<Request>) {
-    let (requests, told) = mpsc::channel(64);
-    let rules = config::Locks { lock_on: vec![Cause::Virus], ..config::Locks::default() };
-    (Locks::open(None, rules, requests), told)
+    open(Path::new("/there/is/no/such/folder"))
 }
 
 /// All changes that a process has passed on.
@@ -95,10 +243,10 @@ fn passed_on(told: &mut mpsc::Receiver<Request>) -> Vec<LockChange> {
 }
 
 #[tokio::test]
-async fn a_process_that_takes_over_learns_what_it_did_not_find_in_the_file() {
+async fn a_process_that_takes_over_learns_what_it_did_not_find_in_the_store() {
     let ((old, mut told), (mut new, _requests)) = (idle(), idle());
     let (first, second) = (who("10.0.0.0/8"), who("10.1.0.0/16"));
-    // The new one has found the first in the file, and not that it is removed.
+    // The new one has found the first in the store, and not that it is removed.
     for locks in [&old, &new] {
         locks.add(first.clone(), LockAction::Drop, None, "spam".to_owned(), false).await.unwrap();
     }
@@ -117,8 +265,27 @@ async fn a_process_that_takes_over_learns_what_it_did_not_find_in_the_file() {
     assert!(matches!(old.offend(&flow("[2001:db8::7]"), &virus()), Outcome::Created(_)));
     let orders = new.inherit(passed_on(&mut told), true);
     assert_eq!(set(&orders[0]), ["2001:db8::/64".parse::<IpNet>().unwrap()]);
-    let held: Vec<String> = new.lock().all().map(|lock| lock.who.to_string()).collect();
-    assert_eq!(held, ["10.1.0.0/16", "2001:db8::/64"]);
+    assert_eq!(held(&new), ["10.1.0.0/16", "2001:db8::/64"]);
+}
+
+#[tokio::test]
+async fn a_process_whose_table_is_anothers_writes_no_row_any_more() {
+    let folder = folder();
+    let ((old, mut told), (new, _requests)) = (open(folder.path()), open(folder.path()));
+    old.add(who("10.0.0.0/8"), LockAction::Drop, None, String::new(), false).await.unwrap();
+    old.bequeath().await;
+    assert_eq!(new.inherit(passed_on(&mut told), true).len(), 3);
+    new.remove(&who("10.0.0.0/8")).await;
+    new.store.flush().await;
+    assert!(matches!(old.offend(&flow("192.0.2.1"), &virus()), Outcome::Created(_)));
+    assert_eq!(old.clear().await, 2);
+    old.store.flush().await;
+    let (again, _) = open(folder.path());
+    assert!(again.is_empty(), "{:?}", held(&again));
+    let told = passed_on(&mut told);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(new.inherit(told, true).len(), 3);
+    assert!(new.is_empty());
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ fn locks_that_change_in_the_second_of_an_upgrade_hold_afterwards() -> anyhow::Re
         .client()
         .enter(|| TcpStream::connect_timeout(&Family::V4.smtp(), PATIENCE).map_err(|error| error.kind()))?;
     assert_eq!(attempt.err(), Some(ErrorKind::ConnectionRefused));
-    // What stands in the file is what the next gateway knows.
+    // What stands in the store is what the next gateway knows.
     gateway.restart(&lab, &Settings::default())?;
     assert_eq!(locked(&control)?, expected);
     Ok(())

@@ -1,0 +1,99 @@
+//! The way to the store, in which locks and exemptions outlive the gateway.
+//!
+//! What a row says is what the table says at that moment, and both are told in one go: so the last
+//! word in the store is that of the table. What came of counting is there as of the last change.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::recent::Subject;
+use super::{Locks, seconds};
+use crate::clock;
+use crate::config::file::Network;
+use crate::ipc::lock::LockChange;
+use crate::policy::lock::{Lock, Refused, Who};
+use crate::store::{Contents, News, Table};
+
+impl Locks {
+    /// Takes in what was kept. What is known already stays as it is.
+    pub(super) fn load(&self, contents: &mut Contents) {
+        let now = seconds(clock::wall());
+        let exempt: Vec<(Network, ())> = contents.take(Table::LockExemptions);
+        let locks: Vec<(Who, Lock)> = contents.take(Table::Locks);
+        let mut table = self.lock();
+        for (net, ()) in exempt {
+            if let Err(refused) = table.exempt(net.0) {
+                tracing::debug!(%refused, "an exemption of the state store");
+            }
+        }
+        for (who, lock) in locks {
+            if table.get(&who).is_some() {
+                continue;
+            }
+            match table.add(Lock { who: who.clone(), ..lock }, now) {
+                Ok(()) => {}
+                Err(Refused::Over) => self.store.remove(Table::Locks, who.to_string()),
+                Err(refused @ (Refused::Exempt(_) | Refused::Full | Refused::TooManyExempt)) => {
+                    tracing::debug!(%refused, "a lock of the state store");
+                }
+            }
+        }
+    }
+
+    /// Takes what the store has told of, which could not be read at the start.
+    pub fn learn(&self, news: &mut News) {
+        match news {
+            News::Contents(contents) => {
+                self.load(contents);
+                self.untold.store(true, Ordering::Release);
+            }
+            News::Usage { .. } => {}
+        }
+    }
+
+    /// Keeps what these are.
+    pub(super) fn keep(&self, subjects: &[Subject]) {
+        let table = self.lock();
+        for subject in subjects {
+            match subject {
+                Subject::Lock(who) => match table.get(who) {
+                    Some(lock) => self.store.put(Table::Locks, lock.who.to_string(), lock),
+                    None => self.store.remove(Table::Locks, who.clone().trunc().to_string()),
+                },
+                Subject::Exempt(net) => {
+                    let key = Network(net.trunc()).to_string();
+                    if table.exempted().contains(&net.trunc()) {
+                        self.store.put(Table::LockExemptions, key, &());
+                    } else {
+                        self.store.remove(Table::LockExemptions, key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps those no more that are over.
+    pub(super) fn forget(&self, over: &[Who]) {
+        for who in over {
+            self.store.remove(Table::Locks, who.to_string());
+        }
+    }
+
+    /// Removes all locks; says how many there were, and what another process is to be told that has the
+    /// table.
+    pub(super) fn remove_all(&self) -> (usize, Vec<LockChange>) {
+        let at = seconds(clock::wall());
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
+        let removed: Vec<Subject> = table.clear().into_iter().map(Subject::Lock).collect();
+        let count = removed.len();
+        let kept = recent.note(&removed, at, clock::now());
+        if kept {
+            self.store.clear(Table::Locks);
+        }
+        drop((table, recent));
+        let changes =
+            if kept { Vec::new() } else { self.changes(removed.into_iter().map(|subject| (subject, at))) };
+        (count, changes)
+    }
+}
