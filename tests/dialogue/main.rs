@@ -110,6 +110,8 @@ fn ruled(words: &str) -> Ruling {
         "" => Refusal::LaneRejects,
         "locked" => Refusal::Locked { for_ever: false },
         "crowded" => Refusal::TooManySessionsOfIdentity,
+        "late" => Refusal::LookupTimeout,
+        "unknown" => Refusal::LookupFailed,
         "mismatch" => Refusal::LookupMismatch,
         "malformed" => Refusal::MalformedDestination,
         "quota" => Refusal::OverQuota { quota: "recipients", closing: word == "close" },
@@ -195,7 +197,8 @@ impl Player {
     /// * `clean`, `infected NAME`, `scanner fails`, `no space`, `spam POINTS`, `spool fails`, `locked`,
     ///   `locked for-ever`: the decision on the message;
     /// * `ruling pass`, `ruling refuse`, `ruling takeover`, `ruling close`: on a question; behind it
-    ///   may stand why: `quota`, `locked`, `crowded`, `mismatch`, `malformed`;
+    ///   may stand why: `quota`, `locked`, `crowded`, `late`, `unknown`, `mismatch`,
+    ///   `malformed`;
     /// * `operator`, `gateway stops`: the session is ended;
     /// * `whole`: do not repeat this dialogue octet by octet.
     fn event(&mut self, text: &str) {

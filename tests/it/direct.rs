@@ -1,7 +1,7 @@
 //! Sessions that the gateway leaves to the kernel after STARTTLS, seen from outside.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::thread;
@@ -260,7 +260,7 @@ fn an_operator_ends_a_session_that_the_kernel_carries() -> anyhow::Result<()> {
     gateway.wait_for_log("operator")?;
     // The client says nothing, and is reset all the same.
     let error = (&stream).read(&mut [0]).err().context("no reset")?;
-    ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error}");
+    ensure!(error.kind() == ErrorKind::ConnectionReset, "{error}");
     gateway.wait_for_log("end=operator")?;
     let (_, text) = gateway.control_command("sessions")?;
     ensure!(!text.contains(id), "{text}");
@@ -345,5 +345,44 @@ fn hundreds_of_sessions_at_once_are_handed_off_and_none_is_lost() -> anyhow::Res
     let done = row.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
     // A session without a quiet instant keeps its sockets.
     ensure!(done > WORKERS * SESSIONS / 2, "{row}");
+    Ok(())
+}
+
+/// Reads once; a read with a time limit is not taken up again after a signal (signal(7)).
+fn end(stream: &mut TcpStream) -> std::io::Result<usize> {
+    loop {
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+#[test]
+fn a_silent_session_ends_at_the_idle_limit_whoever_carries_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    for engine in ["handoff", "splice", "copy"] {
+        let timeouts = vec![("idle", "3s")];
+        let splice = vec![("engine", engine)];
+        let mut gateway = Gateway::start(&lab, &Settings { timeouts, splice, ..settings("preserve") })?;
+        let mut stream = started(&lab, Family::V4.smtp())?;
+        if engine == "handoff" {
+            wait_until_direct(&lab, &stream)?;
+        } else {
+            ping(&stream, 7)?;
+        }
+        // By default it would be ten minutes.
+        let record = gateway.wait_for_log("lane=splice")?;
+        let told = format!(" engine={engine} ");
+        ensure!(record.contains(&told) && record.contains(" end=timeout "), "{record}");
+        if engine != "handoff" {
+            let over = end(&mut stream);
+            let reset = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionReset;
+            ensure!(over.as_ref().map_or_else(reset, |octets| *octets == 0), "{engine}: {over:?}");
+        }
+        gateway.stop()?;
+        gateway.daemon().forget_log()?;
+    }
     Ok(())
 }

@@ -124,19 +124,26 @@ fn with_auth_skip_a_listed_client_is_greeted_and_refused_at_mail() -> anyhow::Re
     Ok(())
 }
 
-#[test]
-fn mail_passes_within_the_deadline_when_the_name_server_is_silent() -> anyhow::Result<()> {
+/// How long a greeting takes with these lists on a name server that never answers.
+fn greeted_after(lists: &str) -> anyhow::Result<Duration> {
     let lab = Lab::new()?;
     let _silent = lab.server().enter(|| UdpSocket::bind(name_server()))??;
     let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
-    let lists = "  zones: [{zone: bl.example}, {zone: second.example}]\n  deadline: 2s\n";
     let gateway = Gateway::start(&lab, &settings(lists, ""))?;
     let started = clock::now();
     let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
     assert_eq!(client.reply_within(SOON)?.code, 220);
-    // Side by side: one after the other they would take their deadline twice.
-    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+    let took = started.elapsed();
     gateway.wait_for_log("dns")?;
+    Ok(took)
+}
+
+#[test]
+fn mail_passes_when_the_name_server_is_silent_and_lists_are_asked_side_by_side() -> anyhow::Result<()> {
+    // One after the other they would take a second each.
+    let zones: Vec<_> = (0..20).map(|number| format!("{{zone: list{number}.example}}")).collect();
+    let took = greeted_after(&format!("  zones: [{}]\n  deadline: 9s\n", zones.join(", ")))?;
+    assert!(took < Duration::from_secs(8), "{took:?}");
     Ok(())
 }
 

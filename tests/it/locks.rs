@@ -178,6 +178,20 @@ fn an_early_talker_and_a_filtered_sender_are_locked_one_with_its_ipv6_network() 
 }
 
 #[test]
+fn a_lock_ends_by_itself_after_its_time() -> anyhow::Result<()> {
+    let bench = Bench::with(locking("lock-on: [virus], action: reject, for: 10s"), Manners::default())?;
+    send_virus(&bench)?;
+    let line = greeting(&bench.lab, Family::V4.smtp())?;
+    ensure!(line.starts_with("421 4.7.0"), "{line}");
+    wait::until(Duration::from_secs(60), "the end of the lock", || {
+        Ok(greeting(&bench.lab, Family::V4.smtp())?.starts_with("220").then_some(()))
+    })?;
+    wait::until(Duration::from_secs(60), "its end in the list", || {
+        Ok((!lock(&bench.gateway, &["list"])?.contains("192.0.2.2")).then_some(()))
+    })
+}
+
+#[test]
 fn a_client_with_too_many_sessions_is_locked() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;

@@ -3,15 +3,18 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gateway::lookup::{Nonce, Question, Wire, sealed};
+use anyhow::Context as _;
+use gateway::lookup::{Answer, Nonce, Question, Wire, sealed};
 use gateway_tests::client::Client;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::helper::Helper;
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::{message, process, wait};
+use serde_json::json;
 
 use crate::quarantine::lock;
 
@@ -19,28 +22,32 @@ const SECRET: &str = "a secret that both machines know";
 /// The gateway, on a machine beside the servers.
 const GATEWAY: &str = "198.51.100.3:10025";
 const HELPER: &str = "198.51.100.1:114";
+/// Another port that a helper may have.
+const OTHER_HELPER: &str = "198.51.100.1:1114";
+const PLAIN: &str = "format: smtp-gated, secret: '0x01020304', port: 1114";
 
 /// A way to ask.
 struct Way {
     origin: &'static str,
+    helper: &'static str,
     /// The keys of `lookup` that both sides have.
     common: String,
 }
 
 fn sealed() -> Way {
-    Way { origin: "remote-udp", common: format!("secret: {SECRET}") }
+    Way { origin: "remote-udp", helper: HELPER, common: format!("secret: {SECRET}") }
 }
 
 fn plain() -> Way {
-    Way { origin: "remote-udp", common: "format: smtp-gated, secret: '0x01020304'".to_owned() }
+    Way { origin: "remote-udp", helper: OTHER_HELPER, common: PLAIN.to_owned() }
 }
 
 fn line() -> Way {
-    Way { origin: "remote", common: "format: smtp-gated".to_owned() }
+    Way { origin: "remote", helper: OTHER_HELPER, common: "format: smtp-gated, port: 1114".to_owned() }
 }
 
 impl Way {
-    /// A gateway that asks with these further keys of `lookup`, and with further sections.
+    /// A gateway that asks with these further keys of `lookup`.
     fn gateway(
         &self,
         lab: &Lab,
@@ -50,6 +57,7 @@ impl Way {
         self.gateway_with(lab, keys, limits, "")
     }
 
+    /// The same with further sections.
     fn gateway_with(
         &self,
         lab: &Lab,
@@ -76,8 +84,8 @@ impl Way {
 
     fn helper_for(&self, lab: &Lab, allowed: &str) -> anyhow::Result<Helper> {
         let sections = format!(
-            "lookup: {{ {} }}\nhelper: {{ listen: ['{HELPER}'], allow: [{allowed}], ident: true }}\n",
-            self.common
+            "lookup: {{ {} }}\nhelper: {{ listen: ['{}'], allow: [{allowed}], ident: true }}\n",
+            self.common, self.helper
         );
         Helper::start(lab, &sections)
     }
@@ -211,16 +219,66 @@ fn without_an_answer_clients_are_told_to_come_back_later() -> anyhow::Result<()>
     Ok(())
 }
 
+/// Answers each question rightly, from the port that was asked or from the one beside it.
+fn answers(
+    lab: &Lab,
+    from_asked: &'static AtomicBool,
+    questions: &'static AtomicUsize,
+) -> anyhow::Result<()> {
+    let lookup = json!({"format": "smtp-gated", "secret": "0x01020304"});
+    let wire = Wire::of(&serde_json::from_value(lookup)?).context("no secret")?;
+    let beside: SocketAddr = "198.51.100.1:1115".parse()?;
+    let asked = lab.router().enter(|| UdpSocket::bind(OTHER_HELPER))??;
+    let beside = lab.router().enter(|| UdpSocket::bind(beside))??;
+    std::thread::spawn(move || -> anyhow::Result<()> {
+        let found = Answer::Found { destination: Family::V4.smtp(), identity: None };
+        let mut room = [0; 512];
+        loop {
+            let (length, asker) = asked.recv_from(&mut room)?;
+            let question = wire.asked(&room[..length])?;
+            questions.fetch_add(1, Ordering::SeqCst);
+            let answer = wire.answer(&question, &found, gateway::clock::wall_millis())?;
+            let from = if from_asked.load(Ordering::SeqCst) { &asked } else { &beside };
+            from.send_to(&answer, asker)?;
+        }
+    });
+    Ok(())
+}
+
 #[test]
-fn a_helper_with_another_secret_is_not_heard_and_says_so() -> anyhow::Result<()> {
+fn an_answer_from_elsewhere_is_not_heard_and_questions_are_repeated_as_configured() -> anyhow::Result<()> {
+    static FROM_ASKED: AtomicBool = AtomicBool::new(false);
+    static QUESTIONS: AtomicUsize = AtomicUsize::new(0);
     let lab = Lab::new()?;
-    let other = Way { common: "secret: another secret than the gateway has".to_owned(), ..sealed() };
-    let helper = other.helper(&lab)?;
-    let _gateway = sealed().gateway(&lab, "tries: 1, deadline: 500ms", Vec::new())?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    answers(&lab, &FROM_ASKED, &QUESTIONS)?;
+    let _gateway = plain().gateway(&lab, "server: 198.51.100.1, tries: 5, deadline: 500ms", Vec::new())?;
     redirect(&lab, "iifname lan0", true)?;
     let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
-    client.expect(421)?;
-    helper.daemon().wait_for_log(Duration::from_secs(10), "another secret")?;
+    let connected = wait::now();
+    let reply = client.expect(421)?;
+    assert!(reply.contains("Lookup timeout"), "{reply}");
+    assert_eq!(QUESTIONS.load(Ordering::SeqCst), 5);
+    // With the deadline of the defaults it would be 15 s.
+    assert!(connected.elapsed() < Duration::from_secs(12), "{:?}", connected.elapsed());
+    FROM_ASKED.store(true, Ordering::SeqCst);
+    Client::greeted(lab.client(), Family::V4.smtp())?;
+    Ok(())
+}
+
+#[test]
+fn a_helper_with_another_secret_is_not_heard_and_says_so() -> anyhow::Result<()> {
+    let other = Way { common: "secret: another secret than the gateway has".to_owned(), ..sealed() };
+    let other_number = Way { common: PLAIN.replace("0x01020304", "0x01020305"), ..plain() };
+    for (way, other) in [(sealed(), other), (plain(), other_number)] {
+        let lab = Lab::new()?;
+        let helper = other.helper(&lab)?;
+        let _gateway = way.gateway(&lab, "server: 198.51.100.1, tries: 1, deadline: 500ms", Vec::new())?;
+        redirect(&lab, "iifname lan0", true)?;
+        let mut client = Client::connect(lab.client(), Family::V4.smtp())?;
+        client.expect(421)?;
+        helper.daemon().wait_for_log(Duration::from_secs(10), "another secret")?;
+    }
     Ok(())
 }
 
@@ -270,7 +328,7 @@ fn the_helper_answers_a_recorded_question_once_and_has_one_capability() -> anyho
     socket.send(&ask(wall)?)?;
     let length = socket.recv(&mut room)?;
     let answer = wire.answered(&room[..length], question, &[nonce])?;
-    assert_eq!(answer, gateway::lookup::Answer::Unknown);
+    assert_eq!(answer, Answer::Unknown);
     // A recording, an old one, and a last one that shows that the helper has read them all.
     socket.send(&ask(wall)?)?;
     socket.send(&ask(wall - 60_000)?)?;

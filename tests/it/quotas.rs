@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use gateway_tests::client::Client;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
@@ -23,7 +23,8 @@ fn settings(limits: &str) -> Settings {
 
 fn start(limits: &str) -> anyhow::Result<(Gateway, Recorder, Lab)> {
     let lab = Lab::new()?;
-    let manners = Manners { refuses: Some("nobody".to_owned()), ..Manners::default() };
+    let mut manners = Manners { refuses: Some("nobody".to_owned()), ..Manners::default() };
+    manners.keywords.push("AUTH PLAIN".to_owned());
     let server = Recorder::start(lab.server(), Family::V4.smtp(), manners)?;
     let gateway = Gateway::start(&lab, &settings(limits))?;
     Ok((gateway, server, lab))
@@ -155,6 +156,45 @@ fn who_guesses_recipients_is_cut_off() -> anyhow::Result<()> {
     assert!(first_reply(&lab)?.contains("(rcpt-rejects)"));
     assert_eq!(server.wait_closed(PATIENCE)?[0].commands("RCPT"), 3);
     Ok(())
+}
+
+#[test]
+fn who_guesses_passwords_or_senders_is_cut_off() -> anyhow::Result<()> {
+    // What begins with "nobody" is refused by the server.
+    let password = "AUTH PLAIN nobodyXX";
+    let sender = "MAIL FROM:<nobody@client.example>";
+    for (quota, guess, code) in [("auth-rejects", password, 535), ("mail-rejects", sender, 550)] {
+        let (gateway, server, lab) = start(&format!("{{{quota}: 2}}"))?;
+        let mut client = greeted(&lab)?;
+        commands(&mut client, &[(guess, code), (guess, code)])?;
+        commands(&mut client, &[(guess, 421)]).with_context(|| quota)?;
+        assert!(client.rest(PATIENCE)?.is_empty(), "{quota}: the session is over");
+        let refused = first_reply(&lab)?;
+        assert!(refused.starts_with("421 ") && refused.contains(&format!("({quota})")), "{refused}");
+        assert_eq!(shown(&gateway, quota)?, ["2", "2"]);
+        let word = guess.split(' ').next().unwrap_or_default();
+        assert_eq!(server.wait_closed(PATIENCE)?[0].commands(word), 2, "{quota}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_used_comes_back_as_the_period_of_the_configuration_slides() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let more = "quotas: { period: 10s, limits: { messages: 1 } }\n".to_owned();
+    let _gateway = Gateway::start(&lab, &Settings { more, ..Settings::default() })?;
+    let mut client = greeted(&lab)?;
+    let mut mail = || -> anyhow::Result<u16> {
+        client.send(b"MAIL FROM:<a@client.example>\r\nRSET\r\n")?;
+        let code = client.reply()?.code;
+        client.expect(250)?;
+        Ok(code)
+    };
+    assert_eq!(mail()?, 250);
+    // The second one comes within the same period, unless the machine was held up.
+    wait::until(PATIENCE, "a refusal", || Ok((mail()? == 450).then_some(())))?;
+    wait::until(LONG, "a message more", || Ok((mail()? == 250).then_some(())))
 }
 
 #[test]

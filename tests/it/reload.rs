@@ -1,6 +1,10 @@
 //! A changed configuration takes effect without a session being lost; a bad one does not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gateway_tests::client::Client;
 use gateway_tests::gateway::Settings;
+use gateway_tests::lab::Family;
 use gateway_tests::message;
 
 use crate::bench::Bench;
@@ -41,4 +45,33 @@ fn a_good_file_takes_effect_and_open_sessions_go_on() -> anyhow::Result<()> {
     open.expect(250)?;
     assert_eq!(bench.server.messages().len(), 2);
     Ok(())
+}
+
+#[test]
+fn no_connection_is_lost_while_the_configuration_is_reloaded_again_and_again() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let clients = scope.spawn(|| -> anyhow::Result<usize> {
+            let mut greeted = 0;
+            while !over.load(Ordering::SeqCst) {
+                let mut client = Client::connect(bench.lab.client(), Family::V4.smtp())?;
+                client.expect(220)?;
+                client.send(b"QUIT\r\n")?;
+                client.expect(221)?;
+                greeted += 1;
+            }
+            Ok(greeted)
+        });
+        let reloads = (0..10).try_for_each(|_| -> anyhow::Result<()> {
+            let (reloaded, said) = bench.gateway.control_command("reload")?;
+            anyhow::ensure!(reloaded, "{said}");
+            Ok(())
+        });
+        over.store(true, Ordering::SeqCst);
+        let greeted = clients.join().expect("does not panic")?;
+        reloads?;
+        assert!(greeted > 0);
+        Ok(())
+    })
 }

@@ -330,3 +330,18 @@ fn the_scanners_copy_alone_has_a_header_and_spam_is_kept_for_the_operator() -> a
     assert!(message.starts_with(&spam), "the message follows");
     Ok(())
 }
+
+#[test]
+fn the_threshold_of_the_configuration_decides_what_is_spam() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let spamd = Spamd::start(&lab)?;
+    let with = |threshold: &str| Settings {
+        scan: vec![("spamd", section(&spamd.address(), &format!(", threshold: {threshold}")))],
+        ..Settings::default()
+    };
+    let mut bench = Bench::new(lab, &with("2000"))?;
+    bench.expect(&message::gtube("a thousand points"), 250, "")?;
+    bench.gateway.restart(&bench.lab, &with("900"))?;
+    bench.expect(&message::gtube("a thousand points"), 550, "5.7.1 ")?;
+    Ok(())
+}

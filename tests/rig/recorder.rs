@@ -2,7 +2,7 @@
 //!
 //! It takes the strictest reading of RFC 5321: only CRLF ends a line and only CRLF.CRLF ends a
 //! message. What it holds is what a real server behind the gateway would have read. Any AUTH with an
-//! initial response succeeds. STARTTLS does, too, but it goes on in clear.
+//! initial response succeeds that it is not told to refuse. STARTTLS does, too, but it goes on in clear.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ pub struct Manners {
     pub greets: bool,
     /// EHLO keywords, each one line of its answer.
     pub keywords: Vec<String>,
-    /// Recipients that contain this are refused with 550.
+    /// MAIL, RCPT and AUTH commands that contain this are refused for good.
     pub refuses: Option<String>,
     /// Whether it reads after its 354.
     pub reads_text: bool,
@@ -185,9 +185,9 @@ impl Conversation<'_> {
                     }
                     self.say("250 2.0.0 recorded\r\n")?;
                 }
-                "RCPT" if self.manners.refuses.as_ref().is_some_and(|text| line.contains(text)) => {
-                    self.say("550 5.1.1 no such user\r\n")?;
-                }
+                "MAIL" if self.refuses(&line) => self.say("550 5.1.8 not from you\r\n")?,
+                "RCPT" if self.refuses(&line) => self.say("550 5.1.1 no such user\r\n")?,
+                "AUTH" if self.refuses(&line) => self.say("535 5.7.8 not you\r\n")?,
                 "AUTH" => self.say("235 2.7.0 welcome\r\n")?,
                 "STARTTLS" => self.say("220 2.0.0 go ahead\r\n")?,
                 "RSET" => {
@@ -201,6 +201,10 @@ impl Conversation<'_> {
                 _ => self.say("250 2.0.0 fine\r\n")?,
             }
         }
+    }
+
+    fn refuses(&self, line: &str) -> bool {
+        self.manners.refuses.as_ref().is_some_and(|text| line.contains(text))
     }
 
     fn keywords(&self) -> String {
