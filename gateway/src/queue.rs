@@ -22,7 +22,9 @@
 //! 5. Marks about a message that is not there. They mean nothing.
 //! 6. A message whose last marks are missing: what they said is done again, and a recipient gets it twice, or
 //!    its sender is warned twice. Nothing is left undone.
-//! 7. Segments of a generation whose lock is held: they belong to a process that is about to leave,
+//! 7. A message that nobody was told was taken, because it took the disk too long: it is taken back as soon as the
+//!    disk answers. After a crash before that it is there, and is delivered though its sender brings it again.
+//! 8. Segments of a generation whose lock is held: they belong to a process that is about to leave,
 //!    as during an upgrade. They are taken over when all other locks are free.
 //!
 //! Segments are removed from the oldest on, never one that has an older one beside it: what is said of
@@ -171,33 +173,29 @@ impl Queue {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Takes a message: returns its name when envelope and content are on stable storage.
+    /// Takes a message: returns its name when envelope and content are on stable storage. Cancelled before, it does
+    /// not take it.
     ///
     /// # Errors
     ///
     /// Nothing was taken.
     pub async fn accept(&self, envelope: Envelope, content: Vec<Bytes>) -> Result<QueueId, WriteError> {
-        self.inner.check_space()?;
-        let queue = self.clone();
-        // A session that ends meanwhile must not leave a message that nobody knows of.
-        let accepted = tokio::spawn(async move {
-            let inner = &queue.inner;
-            let id = inner.journal.name();
-            let size = content.iter().map(Bytes::len).sum::<usize>();
-            let entry = new_entry(&envelope, u64::try_from(size).unwrap_or(u64::MAX));
-            let record = Record::Message {
-                id,
-                envelope: Box::new(envelope),
-                standing: Standing::Ready,
-                settled: Vec::new(),
-                warned: false,
-            };
-            let written = inner.journal.message(record.write(), content);
-            let place = written.await.map_err(|_| WriteError::Closed)??;
-            inner.enter(id, Entry { place, ..entry });
-            Ok(id)
-        });
-        accepted.await.map_err(|_| WriteError::Closed)?
+        let inner = &self.inner;
+        inner.check_space()?;
+        let id = inner.journal.name();
+        let size = content.iter().map(Bytes::len).sum::<usize>();
+        let entry = new_entry(&envelope, u64::try_from(size).unwrap_or(u64::MAX));
+        let record = Record::Message {
+            id,
+            envelope: Box::new(envelope),
+            standing: Standing::Ready,
+            settled: Vec::new(),
+            warned: false,
+        };
+        let place = inner.journal.offer(id, record.write(), content).taken().await?;
+        // Nobody else delivers it before: whoever is told that it is not taken must be right.
+        inner.enter(id, Entry { place, ..entry });
+        Ok(id)
     }
 
     /// Whether a message of so many octets has room beside what is to stay free. It may be taken up until it
@@ -303,6 +301,13 @@ impl Queue {
         true
     }
 
+    /// Whether the disk fails to note what was done, so that a crash would undo whatever is done meanwhile. One that
+    /// is only full does not count: what leaves it makes room.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.inner.journal.is_behind()
+    }
+
     /// How many messages there are.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -388,7 +393,7 @@ impl Inner {
         let entry = index.get(id)?;
         let (standing, settled, warned) = (entry.standing, entry.settled.clone(), entry.warned);
         let record = Record::Message { id, envelope: Box::new(envelope), standing, settled, warned };
-        Some(self.journal.message(record.write(), content))
+        Some(self.journal.again(record.write(), content))
     }
 
     fn read(&self, id: QueueId) -> Result<Stored, ReadError> {

@@ -36,6 +36,8 @@ const READING: usize = 64;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries that follow each other so soon may share a connection.
 const BACK_TO_BACK: Duration = Duration::from_secs(1);
+/// How often it is looked whether a disk has recovered.
+const RECOVERY: Duration = Duration::from_secs(1);
 /// How often segments are looked after.
 const MAINTENANCE: Duration = Duration::from_secs(5);
 
@@ -105,8 +107,13 @@ impl Manager {
         }
     }
 
-    /// Begins whatever can begin now.
+    /// Begins whatever can begin now. While the disk cannot note what is delivered that is nothing: after a crash
+    /// all of it would be delivered again.
     fn begin(&mut self) {
+        if self.office.queue.is_behind() {
+            let why = || "deliveries wait until the disk of the queue takes notes of them again".to_owned();
+            return self.office.telemetry.trouble(Trouble::Queue, why);
+        }
         for id in self.office.queue.take(clock::wall(), self.room()) {
             self.reading = self.reading.saturating_add(1);
             let office = Arc::clone(&self.office);
@@ -128,6 +135,9 @@ impl Manager {
     /// When to look again, though nothing happens.
     fn wake(&self) -> Instant {
         let now = clock::now();
+        if self.office.queue.is_behind() {
+            return now.checked_add(RECOVERY).unwrap_or(now);
+        }
         let due =
             self.office.queue.next_due().map(|due| due.duration_since(clock::wall()).unwrap_or_default());
         // What is due and was not taken waits for room, not for time.

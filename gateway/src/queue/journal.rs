@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,11 +90,46 @@ enum Order {
 struct Message {
     record: Vec<u8>,
     content: Vec<Bytes>,
+    /// Its name, where it is only taken if somebody waits for that.
+    offered: Option<QueueId>,
     done: oneshot::Sender<Result<Place, WriteError>>,
+}
+
+impl Message {
+    /// Whoever offered it has been told that it is not taken.
+    fn is_abandoned(&self) -> bool {
+        self.offered.is_some() && self.done.is_closed()
+    }
 }
 
 /// When a message is on stable storage, and where.
 pub(super) type Written = oneshot::Receiver<Result<Place, WriteError>>;
+
+/// A message that is being taken. Dropped before that is known, it is taken back: whoever brought it was told that
+/// it is not taken, or nothing, and brings it again.
+#[derive(Debug)]
+pub(super) struct Offered {
+    id: QueueId,
+    journal: Journal,
+    written: Written,
+}
+
+impl Offered {
+    /// Where the message is, once it is on stable storage.
+    pub(super) async fn taken(mut self) -> Result<Place, WriteError> {
+        (&mut self.written).await.map_err(|_| WriteError::Closed)?
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        // From here on the thread knows; what it has said before is still to be read.
+        self.written.close();
+        if let Ok(Ok(place)) = self.written.try_recv() {
+            self.journal.mark(&Record::Gone { id: self.id }, place.segment);
+        }
+    }
+}
 
 /// The way to the thread.
 ///
@@ -107,6 +142,7 @@ pub(super) struct Journal {
     numbers: Arc<AtomicU32>,
     messages: Arc<AtomicU32>,
     current: Arc<AtomicU32>,
+    behind: Arc<AtomicBool>,
 }
 
 impl Journal {
@@ -116,6 +152,7 @@ impl Journal {
         let (orders, waiting) = mpsc::unbounded_channel();
         let numbers = Arc::new(AtomicU32::new(1));
         let published = Arc::new(AtomicU32::new(0));
+        let behind = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             storage,
             generation,
@@ -123,6 +160,7 @@ impl Journal {
             current: None,
             published: Arc::clone(&published),
             owed: Vec::new(),
+            behind: Arc::clone(&behind),
             trouble: None,
             again,
         };
@@ -130,7 +168,13 @@ impl Journal {
         thread::Builder::new()
             .name("queue".to_owned())
             .spawn(move || runtime.block_on(writer.run(waiting)))?;
-        Ok(Self { generation, orders, numbers, messages: Arc::new(AtomicU32::new(1)), current: published })
+        let messages = Arc::new(AtomicU32::new(1));
+        Ok(Self { generation, orders, numbers, messages, current: published, behind })
+    }
+
+    /// Whether marks wait because the file system fails, otherwise than for being full.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// A name for the next message.
@@ -148,11 +192,18 @@ impl Journal {
         SegmentId { generation: self.generation, number: self.numbers.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Has a message written.
-    pub(super) fn message(&self, record: Vec<u8>, content: Vec<Bytes>) -> Written {
+    /// Has a message written that is in the queue already.
+    pub(super) fn again(&self, record: Vec<u8>, content: Vec<Bytes>) -> Written {
         let (done, written) = oneshot::channel();
-        self.tell(Order::Message(Message { record, content, done }));
+        self.tell(Order::Message(Message { record, content, offered: None, done }));
         written
+    }
+
+    /// Has a new message written.
+    pub(super) fn offer(&self, id: QueueId, record: Vec<u8>, content: Vec<Bytes>) -> Offered {
+        let (done, written) = oneshot::channel();
+        self.tell(Order::Message(Message { record, content, offered: Some(id), done }));
+        Offered { id, journal: self.clone(), written }
     }
 
     /// Has written what became of a message that is in `home`.
@@ -194,6 +245,8 @@ struct Writer {
     published: Arc<AtomicU32>,
     /// Marks that could not be written yet.
     owed: Vec<(Vec<u8>, SegmentId)>,
+    /// See [`Journal::is_behind`].
+    behind: Arc<AtomicBool>,
     /// The last failure, when no success came after it.
     trouble: Option<(Instant, WriteError)>,
     /// How soon writing is tried again after it failed.
@@ -236,6 +289,7 @@ impl Writer {
         let mut settles = Vec::new();
         for order in batch {
             match order {
+                Order::Message(message) if message.is_abandoned() => {}
                 Order::Message(message) => messages.push(message),
                 Order::Mark { record, home } => marks.push((record, home)),
                 Order::Settle { done } => settles.push(done),
@@ -253,8 +307,10 @@ impl Writer {
         }
         match written {
             Ok(places) => {
-                for (message, place) in messages.into_iter().zip(places) {
-                    drop(message.done.send(Ok(place)));
+                for (Message { offered, done, .. }, place) in messages.into_iter().zip(places) {
+                    if let (Err(_), Some(id)) = (done.send(Ok(place)), offered) {
+                        self.owed.push((Record::Gone { id }.write(), place.segment));
+                    }
                 }
             }
             Err(error) => {
@@ -265,6 +321,8 @@ impl Writer {
                 }
             }
         }
+        let fails = matches!(&self.trouble, Some((_, WriteError::Io(_))));
+        self.behind.store(fails && !self.owed.is_empty(), Ordering::Relaxed);
     }
 
     /// Puts frames on stable storage, behind the segment `home`.

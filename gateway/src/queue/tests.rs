@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use nix::errno::Errno;
 use tempfile::TempDir;
@@ -492,4 +493,86 @@ async fn what_is_given_back_is_due_when_it_was_said_and_at_once_after_a_crash() 
     wait_for_locks(&path).await;
     // The one that was under way is as it was before.
     assert_eq!(queue(&path).take(at(999), 9), [back]);
+}
+
+/// A folder whose disk does not answer for a while.
+#[derive(Debug)]
+struct Hanging {
+    folder: Folder,
+    hangs: Mutex<bool>,
+    answers: Condvar,
+}
+
+impl Hanging {
+    fn set(&self, hangs: bool) {
+        *self.hangs.lock().unwrap() = hangs;
+        self.answers.notify_all();
+    }
+}
+
+impl Storage for Hanging {
+    fn create(&self, name: &str) -> io::Result<File> {
+        self.folder.create(name)
+    }
+
+    fn write(&self, file: &File, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        self.folder.write(file, at, pieces)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        drop(self.answers.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs).unwrap());
+        Storage::sync(&self.folder, file)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Storage::sync_names(&self.folder)
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        Storage::truncate(&self.folder, file, length)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Folder::remove(&self.folder, name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_did_not_wait_for_is_not_taken_when_the_disk_answers() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let folder = Folder::open(&path).unwrap();
+    let storage =
+        Arc::new(Hanging { folder: folder.clone(), hangs: Mutex::new(true), answers: Condvar::new() });
+    let first =
+        Queue::with(folder, Arc::clone(&storage) as Arc<dyn Storage>, ByteCount::new(0), AGAIN).unwrap();
+    let offer = |number| Box::pin(first.accept(envelope(1), vec![text(number).into()]));
+    let large = async {
+        let mut large = first.begin(envelope(1)).await?;
+        large.write(text(3).into()).await?;
+        large.finish().await
+    };
+    let mut large = Box::pin(large);
+    let short = Duration::from_millis(100);
+    // The disk hangs with the first of them, and the second is not even begun.
+    let (mut written, mut waiting) = (offer(1), offer(2));
+    assert!(tokio::time::timeout(short, &mut written).await.is_err());
+    assert!(tokio::time::timeout(short, &mut waiting).await.is_err());
+    assert!(tokio::time::timeout(short, &mut large).await.is_err());
+    let mut patient = offer(4);
+    assert!(tokio::time::timeout(short, &mut patient).await.is_err());
+    drop((written, waiting, large));
+    storage.set(false);
+    let kept = patient.await.unwrap();
+    // One that is on the disk, but nobody has heard of it yet.
+    let mut unheard = offer(5);
+    assert!(tokio::time::timeout(Duration::ZERO, &mut unheard).await.is_err());
+    assert!(first.settled().await);
+    drop(unheard);
+    assert!(first.settled().await);
+    let listed = |queue: &Queue| queue.list(None, 10).iter().map(|found| found.id).collect::<Vec<_>>();
+    assert_eq!(listed(&first), [kept]);
+    drop(first);
+    wait_for_locks(&path).await;
+    assert_eq!(listed(&queue(&path)), [kept]);
 }
