@@ -11,14 +11,17 @@ use anyhow::Context as _;
 use gateway::clock;
 use gateway::config::units::ByteCount;
 use gateway::queue::{Body, Envelope, Queue, QueueId, Recipient, Summary, Target};
-use gateway_tests::gateway::{Gateway, Settings, is_alive};
+use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::nsd::{Nsd, Zone};
 use gateway_tests::postfix::{self, Postfix};
 use gateway_tests::sink::Sink;
 use gateway_tests::wait;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::User;
+
+mod disk;
+mod killed;
+mod stuck;
 
 /// How long anything may take.
 const SOON: Duration = Duration::from_secs(90);
@@ -94,15 +97,30 @@ fn fill(lab: &Lab, mail: Vec<(Envelope, String)>) -> anyhow::Result<Vec<QueueId>
 
 /// What is in the queue of a gateway that does not run.
 fn left(lab: &Lab) -> anyhow::Result<Vec<Summary>> {
+    left_in(lab, &folder(lab))
+}
+
+/// The same of one elsewhere.
+fn left_in(lab: &Lab, folder: &Path) -> anyhow::Result<Vec<Summary>> {
     let copy = lab.directory().join(format!("left-{}", clock::monotonic()));
     fs::create_dir(&copy)?;
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    for entry in fs::read_dir(folder(lab))? {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
         fs::copy(entry.path(), copy.join(entry.file_name()))?;
     }
     let queue = Queue::open(&copy, ByteCount::new(0))?;
     Ok(queue.list(None, usize::MAX))
+}
+
+/// Waits until a gateway has handed everything on.
+fn wait_until_empty(gateway: &Gateway) -> anyhow::Result<()> {
+    wait::until(SOON, "an empty queue", || {
+        let (done, said) = gateway.control_command("queue list --json")?;
+        let list: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        Ok((done && list["messages"].as_array().is_some_and(Vec::is_empty)).then_some(()))
+    })
+    .with_context(|| gateway.daemon().log_tail())
 }
 
 /// Waits for a line of the gateway's log about a recipient.
@@ -397,51 +415,5 @@ fn an_idle_connection_is_closed_in_time() -> anyhow::Result<()> {
         gateway.stop()?;
         fs::remove_dir_all(folder(&lab))?;
     }
-    Ok(())
-}
-
-#[test]
-fn whenever_the_gateway_is_killed_no_mail_is_lost() -> anyhow::Result<()> {
-    const MESSAGES: usize = 400;
-    let lab = Lab::new()?;
-    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
-    let target = Target::Original(server(2_600));
-    let mail = (0..MESSAGES)
-        .map(|number| (envelope(target.clone(), &["r@b.example"]), text(&format!("k{number}@a.example"))));
-    fill(&lab, mail.collect())?;
-    let settings = settings(&lab, "", "");
-    let mut kills = 0;
-    let mut gateway = Gateway::start(&lab, &settings)?;
-    // Not before some of it was delivered, so that each round makes progress, and always in the middle of others.
-    while kills < 4 {
-        let before = sink.messages()?.len();
-        let done = wait::until(SOON, "some deliveries", || {
-            let now = sink.messages()?.len();
-            Ok((now >= (before + 20).min(MESSAGES)).then_some(now))
-        })?;
-        if done >= MESSAGES {
-            break;
-        }
-        let proxy = gateway.proxy()?;
-        gateway.signal(Signal::SIGKILL)?;
-        kill(proxy, Signal::SIGKILL).ok();
-        kills += 1;
-        drop(gateway);
-        // Its control socket answers until the last thread is gone.
-        wait::until(SOON, "end of the proxy", || Ok((!is_alive(proxy)).then_some(())))?;
-        gateway = Gateway::start(&lab, &settings)?;
-    }
-    let complete = |number: &usize| format!("the end of k{number}@a.example.");
-    wait::until(SOON, "all mail", || {
-        let messages = sink.messages()?;
-        let missing = (0..MESSAGES).map(|number| complete(&number));
-        Ok(missing.into_iter().all(|end| messages.iter().any(|message| message.contains(&end))).then_some(()))
-    })
-    .with_context(|| gateway.daemon().log_tail())?;
-    gateway.stop()?;
-    assert_eq!(left(&lab)?, []);
-    // A delivery whose end was on its way is made again: one for each of those under way at once, for each kill.
-    let doubled = sink.messages()?.len() - MESSAGES;
-    assert!(doubled <= kills * 20, "{doubled} doubled in {kills} kills");
     Ok(())
 }

@@ -283,9 +283,24 @@ impl Gateway {
     ///
     /// When there is none.
     pub fn proxy_of(datapath: Pid) -> anyhow::Result<Pid> {
-        let children = fs::read_to_string(format!("/proc/{datapath}/task/{datapath}/children"))?;
-        let child = children.split_whitespace().next().context("the gateway has no proxy process")?;
-        Ok(Pid::from_raw(child.parse()?))
+        Self::children_of(datapath)?.first().copied().context("the gateway has no proxy process")
+    }
+
+    /// All processes that a datapath process has started, those included that wait to be collected.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn children_of(datapath: Pid) -> anyhow::Result<Vec<Pid>> {
+        let mut children = Vec::new();
+        for task in fs::read_dir(format!("/proc/{datapath}/task"))? {
+            // A thread may end meanwhile.
+            let listed = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            for child in listed.split_whitespace() {
+                children.push(Pid::from_raw(child.parse()?));
+            }
+        }
+        Ok(children)
     }
 
     /// The control socket.

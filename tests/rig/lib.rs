@@ -17,6 +17,9 @@
 //! | [`nsd`] | a real name server, with the zones of a test |
 //! | [`redis`] | a real Redis |
 //! | [`postfix`] | a Postfix that offers STARTTLS and CHUNKING |
+//! | [`senders`] | clients that go on whatever happens, and remember what they were told |
+//! | [`stuck`] | an SMTP server that hangs, breaks off or drips at one step |
+//! | [`disk`] | a small disk that can fill up, hang and fail |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
 //! | [`message`] | messages |
@@ -28,6 +31,7 @@
 
 pub mod clamd;
 pub mod client;
+pub mod disk;
 pub mod gateway;
 pub mod haproxy;
 pub mod helper;
@@ -45,8 +49,10 @@ pub mod process;
 pub mod recorder;
 pub mod redis;
 pub mod rspamd;
+pub mod senders;
 pub mod sink;
 pub mod source;
 pub mod spamd;
+pub mod stuck;
 pub mod tun;
 pub mod wait;

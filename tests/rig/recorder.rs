@@ -100,6 +100,13 @@ impl Recorder {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many complete messages there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().map(|connection| connection.messages.len()).sum()
+    }
+
     /// All complete messages of all connections.
     #[must_use]
     pub fn messages(&self) -> Vec<Vec<u8>> {

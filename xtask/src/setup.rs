@@ -60,6 +60,8 @@ fn lab_packages() -> Vec<Group> {
         Group::new("a real DNS server", &["nsd"]),
         Group::new("a real Redis", &["redis-server"]),
         Group::new("real SMTP servers and a load generator", &["postfix", "haproxy"]),
+        Group::new("disks that fail, and system calls that do", &["e2fsprogs", "util-linux", "strace"]),
+        Group::new("a real IMAP server, for LMTP and SASL", &["dovecot-core", "dovecot-lmtpd"]),
         Group::new("a real SMTP client", &["swaks", "libnet-ssleay-perl", "libio-socket-inet6-perl"]),
     ]
 }
