@@ -22,7 +22,7 @@ pub mod offender;
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

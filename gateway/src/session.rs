@@ -16,6 +16,7 @@ use crate::config::file::{Config, Lane, LockAction, OnExcess};
 use crate::handoff::{Engine, Handoff};
 use crate::hooks::Hooks;
 use crate::intercept::facts::Facts;
+use crate::ipc::flow::Upstream;
 use crate::ipc::offender::Scene;
 use crate::locks::Locks;
 use crate::outcome::{Conduct, SessionEnd};
@@ -125,7 +126,7 @@ struct Ending {
     /// How its octets were moved once nobody read them.
     engine: Option<Engine>,
     /// It has not ended: the kernel carries it, in place of a connection between these ends.
-    upstream: Option<(SocketAddr, SocketAddr)>,
+    upstream: Option<Upstream>,
 }
 
 impl Ending {

@@ -121,7 +121,8 @@ fn ends_idle(settings: &Settings, set_up: fn(&Lab) -> anyhow::Result<()>) -> any
                 // The ends have said that they are gone: nobody had to lose patience.
                 ensure!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
                 ensure!(
-                    report.end == FlowEnd::Limit && report.client.socket() == direct.client.local_addr()?
+                    report.end == FlowEnd::Limit
+                        && report.ends.client.socket() == direct.client.local_addr()?
                 );
                 ensure!(report.from_client.octets >= 100_000 && report.from_server.octets >= 100_000);
                 Ok(())
@@ -219,7 +220,7 @@ fn all_flows_of_a_network_are_ended_and_no_other() -> anyhow::Result<()> {
         let (mut executioner, _rest) = Executioner::new(router)?;
         executioner.condemn(Whose::Clients("192.0.2.0/24".parse()?), Cut::Reset);
         both_are_reset(&four)?;
-        ensure!(executioner.report()?.client.socket() == four.client.local_addr()?);
+        ensure!(executioner.report()?.ends.client.socket() == four.client.local_addr()?);
         six.stream(100_000, 5)?;
         Ok(())
     })

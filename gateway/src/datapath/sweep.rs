@@ -10,8 +10,8 @@ use gateway_common::translation::{State, Translation};
 
 use super::flow_table::FlowTable;
 use super::progress::Look;
-use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport, Traffic};
+use crate::intercept::address::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr};
+use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowEnds, FlowReport, Traffic};
 
 /// How long a flow stays after both sides have closed it: the last acknowledgement may be lost,
 /// and then the last segment comes again.
@@ -94,21 +94,19 @@ fn carried(table: &FlowTable, key: &FlowKey) -> Option<(Translation, Translation
 }
 
 fn tell(key: &FlowKey, up: &Translation, down: &Translation) -> CarriedFlow {
-    let server = up.peer(key);
-    CarriedFlow {
+    CarriedFlow { ends: ends(key, up), from_client: traffic(up), from_server: traffic(down) }
+}
+
+fn ends(key: &FlowKey, up: &Translation) -> FlowEnds {
+    let out = up.out(key);
+    FlowEnds {
         client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
         destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),
         upstream: (
-            plain(socket(server.server_addr(), server.server_port())),
-            plain(socket(server.client_addr(), server.client_port())),
+            LocalAddr::new(socket(out.client_addr(), out.client_port())),
+            UpstreamAddr::new(socket(out.server_addr(), out.server_port())),
         ),
-        from_client: traffic(up),
-        from_server: traffic(down),
     }
-}
-
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 const fn traffic(entry: &Translation) -> Traffic {
@@ -203,8 +201,7 @@ pub(super) fn report(
     end: FlowEnd,
 ) -> FlowReport {
     FlowReport {
-        client: ClientAddr::new(socket(key.client_addr(), key.client_port())),
-        destination: OriginalDst::new(socket(key.server_addr(), key.server_port())),
+        ends: ends(key, up),
         from_client: traffic(up),
         from_server: down.map(traffic).unwrap_or_default(),
         end,

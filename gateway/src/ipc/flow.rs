@@ -1,10 +1,8 @@
 //! What the two processes say about sessions that the kernel carries alone.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::intercept::address::{ClientAddr, OriginalDst};
+use crate::intercept::address::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr};
 
 /// Why a session stays with its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,15 +104,28 @@ pub enum FlowEnd {
     Locked,
 }
 
-/// A flow that the kernel carries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CarriedFlow {
+/// The ends of the two connections that were.
+///
+/// No two flows are the same in all of them at the same time. A client that comes again with the same port, while the kernel still has its flow from
+/// before, is another by the gateway's own end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FlowEnds {
     /// Its client.
     pub client: ClientAddr,
     /// Where the client meant it to go.
     pub destination: OriginalDst,
-    /// The local and the remote end of the connection with the server that was.
-    pub upstream: (SocketAddr, SocketAddr),
+    /// The local and the remote end of the connection with the server.
+    pub upstream: Upstream,
+}
+
+/// The local and the remote end of a connection with a server.
+pub type Upstream = (LocalAddr, UpstreamAddr);
+
+/// A flow that the kernel carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedFlow {
+    /// Which.
+    pub ends: FlowEnds,
     /// What the client has sent since the handoff.
     pub from_client: Traffic,
     /// What the server has sent.
@@ -124,10 +135,8 @@ pub struct CarriedFlow {
 /// What became of a flow that the kernel carried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowReport {
-    /// Its client.
-    pub client: ClientAddr,
-    /// Where the client meant it to go.
-    pub destination: OriginalDst,
+    /// Which.
+    pub ends: FlowEnds,
     /// What the client sent since the handoff.
     pub from_client: Traffic,
     /// What the server sent.

@@ -1,13 +1,13 @@
 //! Sessions whose octets pass unread.
 
-use std::net::SocketAddr;
-
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::table::{OpenSession, Stage};
 use super::{Context, Ending, Settings, linger, preamble, reset, upstream};
 use crate::handoff::{Ended, Side};
+use crate::intercept::address::{LocalAddr, UpstreamAddr};
+use crate::ipc::flow::Upstream;
 use crate::outcome::{Conduct, SessionEnd};
 use crate::telemetry::Counter;
 
@@ -97,8 +97,8 @@ pub(super) async fn carry(
 }
 
 /// Both ends of a connection.
-fn ends(server: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
-    Some((server.local_addr().ok()?, server.peer_addr().ok()?))
+fn ends(server: &TcpStream) -> Option<Upstream> {
+    Some((LocalAddr::new(server.local_addr().ok()?), UpstreamAddr::new(server.peer_addr().ok()?)))
 }
 
 /// Carries a session on that has turned to TLS, and notes what the client says of itself.

@@ -4,23 +4,24 @@
 //! datapath process tells when they are over.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
 mod entry;
 mod journal;
+mod lately;
 mod parked;
 
 pub use journal::Journal;
 
 use entry::Entry;
+use lately::Lately;
 use parked::Parked;
 
 use super::table::{LiveSession, OpenSession, SessionTable};
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::flow::{CarriedFlow, FlowReport};
+use crate::ipc::flow::{CarriedFlow, FlowEnds, FlowReport, Upstream};
 use crate::outcome::Conduct;
 use crate::telemetry::Telemetry;
 
@@ -38,13 +39,14 @@ pub struct Direct {
 
 #[derive(Debug, Default)]
 struct Inner {
-    parked: HashMap<FlowName, Parked>,
+    parked: HashMap<FlowEnds, Parked>,
     /// Sessions that may be handed off at any moment, and how their flows ended if that was before
     /// they were here.
-    expected: HashMap<FlowName, Option<FlowReport>>,
-    /// Local and remote end of connections to servers that are no sockets any more: the system
-    /// would give them out again.
-    taken: HashSet<(SocketAddr, SocketAddr)>,
+    expected: HashMap<FlowEnds, Option<FlowReport>>,
+    /// Flows that are over: what was said of them before, on another way, may come behind it.
+    over: Lately<FlowEnds>,
+    /// Connections to servers that are no sockets any more: the system would give their ends out again.
+    taken: HashSet<Upstream>,
 }
 
 impl Direct {
@@ -62,32 +64,28 @@ impl Direct {
     /// Whether a connection to a server between these ends would be taken for one that the kernel
     /// carries.
     #[must_use]
-    pub fn takes(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.lock().taken.contains(&(local, remote))
+    pub fn takes(&self, upstream: Upstream) -> bool {
+        self.lock().taken.contains(&upstream)
     }
 
     /// Expects a session, and keeps the ends of its connection from being used, before it is known
     /// whether the kernel takes it. Another process may hear of the flow before this one does.
-    pub(super) fn expect(
-        &self,
-        session: &LiveSession,
-        lane: &str,
-        conduct: Conduct,
-        upstream: (SocketAddr, SocketAddr),
-    ) {
+    pub(super) fn expect(&self, session: &LiveSession, lane: &str, conduct: Conduct, upstream: Upstream) {
         if let Some(journal) = &self.journal {
-            journal.note(&Entry::of(session, lane, conduct, [0; 2]));
+            journal.note(&Entry::of(session, lane, conduct, upstream, [0; 2]));
         }
+        let ends = ends_of(session, upstream);
         let mut inner = self.lock();
+        inner.over.forget(&ends);
         inner.taken.insert(upstream);
-        inner.expected.insert(name_of(session), None);
+        inner.expected.insert(ends, None);
     }
 
     /// The session ends with its sockets.
-    pub(super) fn release(&self, session: &LiveSession, upstream: (SocketAddr, SocketAddr)) {
+    pub(super) fn release(&self, session: &LiveSession, upstream: Upstream) {
         let mut inner = self.lock();
         inner.taken.remove(&upstream);
-        inner.expected.remove(&name_of(session));
+        inner.expected.remove(&ends_of(session, upstream));
     }
 
     /// Takes in a session that was handed off.
@@ -96,10 +94,10 @@ impl Direct {
         session: OpenSession,
         lane: &str,
         conduct: Conduct,
-        upstream: (SocketAddr, SocketAddr),
+        upstream: Upstream,
         telemetry: &Telemetry,
     ) {
-        let name = name_of(&session);
+        let ends = ends_of(&session, upstream);
         session.end_by(self.ends.clone());
         let mut parked = Parked::own(session, lane, conduct, upstream);
         if let Some(journal) = &self.journal {
@@ -107,9 +105,9 @@ impl Direct {
             journal.note(&parked.entry());
         }
         let mut inner = self.lock();
-        match inner.expected.remove(&name).flatten() {
+        match inner.expected.remove(&ends).flatten() {
             None => {
-                inner.parked.insert(name, parked);
+                inner.parked.insert(ends, parked);
             }
             Some(report) => {
                 inner.taken.remove(&upstream);
@@ -124,22 +122,17 @@ impl Direct {
     pub fn ended(&self, reports: Vec<FlowReport>, table: &Arc<SessionTable>, telemetry: &Telemetry) {
         let mut looked = false;
         for report in reports {
-            let name = (report.client, report.destination);
             let mut inner = self.lock();
-            // The one before, if the same client has come again with the same port.
-            let known = inner.parked.remove(&name);
-            if known.is_none()
-                && let Some(early) = inner.expected.get_mut(&name)
-            {
+            if let Some(early) = inner.expected.get_mut(&report.ends) {
                 *early = Some(report);
                 continue;
             }
             // One that is not known was handed off by a process that drains, and never seen to move.
-            let known = known.or_else(|| self.recall(name, table, &mut looked));
+            let known = inner.parked.remove(&report.ends);
+            let known = known.or_else(|| self.recall(report.ends, table, &mut looked));
             let Some(mut parked) = known else { continue };
-            if let Some(upstream) = parked.upstream {
-                inner.taken.remove(&upstream);
-            }
+            inner.over.add(report.ends);
+            inner.taken.remove(&report.ends.upstream);
             drop(inner);
             parked.note(report.from_client, report.from_server, telemetry);
             parked.finish(report.end, telemetry);
@@ -151,34 +144,31 @@ impl Direct {
         let mut looked = false;
         let mut inner = self.lock();
         for flow in flows {
-            let name = (flow.client, flow.destination);
-            if let Some(parked) = inner.parked.get_mut(&name) {
+            if let Some(parked) = inner.parked.get_mut(&flow.ends) {
                 parked.note(flow.from_client, flow.from_server, telemetry);
                 continue;
             }
-            if inner.expected.contains_key(&name) {
+            if inner.expected.contains_key(&flow.ends) || inner.over.has(&flow.ends) {
                 continue;
             }
-            let Some(mut parked) = self.recall(name, table, &mut looked) else { continue };
+            let Some(mut parked) = self.recall(flow.ends, table, &mut looked) else { continue };
             parked.session.end_by(self.ends.clone());
             parked.resume(flow.from_client, flow.from_server);
-            parked.upstream = Some(flow.upstream);
-            inner.taken.insert(flow.upstream);
-            inner.parked.insert(name, parked);
+            inner.taken.insert(flow.ends.upstream);
+            inner.parked.insert(flow.ends, parked);
         }
     }
 
     /// A session that another process had handed off; `looked`: its notes were read just before.
-    fn recall(&self, name: FlowName, table: &Arc<SessionTable>, looked: &mut bool) -> Option<Parked> {
+    fn recall(&self, ends: FlowEnds, table: &Arc<SessionTable>, looked: &mut bool) -> Option<Parked> {
         let noted = self.journal.as_ref().and_then(|journal| {
-            // What was read earlier may be about the session before, if the same client has come
-            // again with the same port.
+            // What was read earlier may be older than what was noted last.
             if !std::mem::replace(looked, true) {
                 journal.look();
             }
-            journal.recall(&name)
+            journal.recall(&ends)
         });
-        Parked::recall(name, noted, table)
+        Parked::recall(ends, noted, table)
     }
 
     /// Keeps what is noted for the next process short. Blocks.
@@ -199,6 +189,6 @@ impl Direct {
     }
 }
 
-const fn name_of(session: &LiveSession) -> FlowName {
-    (session.flow().client, session.flow().destination)
+const fn ends_of(session: &LiveSession, upstream: Upstream) -> FlowEnds {
+    FlowEnds { client: session.flow().client, destination: session.flow().destination, upstream }
 }

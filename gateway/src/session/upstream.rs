@@ -12,7 +12,7 @@ use super::direct::Direct;
 use super::table::OpenSession;
 use super::{Context, Settings};
 use crate::config::file::{Origin, SourceAddress};
-use crate::intercept::address::LocalAddr;
+use crate::intercept::address::{LocalAddr, UpstreamAddr};
 use crate::intercept::flow::Flow;
 use crate::policy::source::{self, Source};
 use crate::smtp::refusal::Refusal;
@@ -34,13 +34,13 @@ pub(super) async fn connect(
 ) -> io::Result<TcpStream> {
     for _ in 0..PORTS_TRIED {
         let (socket, server) = begin(live.flow(), settings)?;
-        let local = socket.local_addr()?.as_socket();
-        if local.is_some_and(|local| direct.takes(local, server)) {
+        let local = socket.local_addr()?.as_socket().map(LocalAddr::new);
+        if local.is_some_and(|local| direct.takes((local, UpstreamAddr::new(server)))) {
             // Its first packet went nowhere: the kernel program keeps it from a flow it carries.
             continue;
         }
         if let Some(local) = local {
-            live.connects_from(LocalAddr::new(local));
+            live.connects_from(local);
         }
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;

@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::FlowName;
 use crate::clock;
-use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
+use crate::ipc::flow::{FlowEnds, Upstream};
 use crate::outcome::Conduct;
 use crate::session::table::LiveSession;
 use crate::tls::TlsFacts;
@@ -16,8 +15,7 @@ use crate::tls::TlsFacts;
 /// What the record of a session needs that was handed off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    pub(super) client: ClientAddr,
-    pub(super) destination: OriginalDst,
+    pub(super) ends: FlowEnds,
     pub(super) session: SessionId,
     /// When it was accepted: milliseconds since 1970.
     pub(super) opened: u64,
@@ -34,14 +32,19 @@ pub(super) struct Entry {
 
 impl Entry {
     /// What is known of a session, of which the kernel has carried so many octets from either side.
-    pub(super) fn of(session: &LiveSession, lane: &str, conduct: Conduct, carried: [u64; 2]) -> Self {
+    pub(super) fn of(
+        session: &LiveSession,
+        lane: &str,
+        conduct: Conduct,
+        upstream: Upstream,
+        carried: [u64; 2],
+    ) -> Self {
         let (from_client, from_server) = session.octets();
         let [client_carried, server_carried] = carried;
         let flow = session.flow();
         let age = clock::now().saturating_duration_since(session.opened());
         Self {
-            client: flow.client,
-            destination: flow.destination,
+            ends: FlowEnds { client: flow.client, destination: flow.destination, upstream },
             session: flow.id,
             opened: milliseconds(clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
             lane: lane.to_owned(),
@@ -58,11 +61,6 @@ impl Entry {
     /// How long ago it was accepted.
     pub(super) fn age(&self) -> Duration {
         Duration::from_millis(milliseconds(clock::wall()).saturating_sub(self.opened))
-    }
-
-    /// Who speaks to whom.
-    pub(super) const fn name(&self) -> FlowName {
-        (self.client, self.destination)
     }
 
     /// As it stands in a file.

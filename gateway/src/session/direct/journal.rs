@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::FlowName;
 use super::entry::{Entry, milliseconds};
+use super::lately::Lately;
 use crate::clock;
 use crate::folder::Folder;
+use crate::intercept::flow::SessionId;
+use crate::ipc::flow::FlowEnds;
 
 /// What the names of the files begin with.
 const PREFIX: &str = "flows-";
@@ -48,7 +50,10 @@ struct Files {
     /// How much was read of the files of others.
     read: HashMap<String, u64>,
     /// What others have written and nobody has asked for, and how often it was kept.
-    recalled: HashMap<FlowName, (Entry, u8)>,
+    recalled: HashMap<FlowEnds, (Entry, u8)>,
+    /// Sessions that were asked for. What is noted of them once more, or written anew by a process
+    /// that has not heard of it, nobody asks for again.
+    told: Lately<SessionId>,
 }
 
 #[derive(Debug)]
@@ -82,8 +87,11 @@ impl Journal {
     }
 
     /// What another process has noted of a flow, as far as that was read; it is told once.
-    pub(super) fn recall(&self, name: &FlowName) -> Option<Entry> {
-        self.lock().recalled.remove(name).map(|(entry, _)| entry)
+    pub(super) fn recall(&self, ends: &FlowEnds) -> Option<Entry> {
+        let mut files = self.lock();
+        let (entry, _) = files.recalled.remove(ends)?;
+        files.told.add(entry.session);
+        Some(entry)
     }
 
     /// Reads what others have written since the last time.
@@ -201,15 +209,20 @@ impl Files {
             }
             read += u64::try_from(octets).unwrap_or(0);
             if let Ok(entry) = serde_json::from_slice::<Entry>(&line) {
-                let known = self.recalled.get(&entry.name());
-                // Two sessions of the same client may have had the same port, one after the other.
-                if known.is_none_or(|(known, _)| known.opened <= entry.opened) {
-                    self.recalled.insert(entry.name(), (entry, 0));
-                }
+                self.remember(entry);
             }
         }
         self.read.insert(name.to_owned(), read);
         Ok(())
+    }
+
+    fn remember(&mut self, entry: Entry) {
+        let known = self.recalled.get(&entry.ends);
+        // Two sessions may have had the same ends, one after the other.
+        let is_later = known.is_none_or(|(known, _)| known.opened <= entry.opened);
+        if is_later && !self.told.has(&entry.session) {
+            self.recalled.insert(entry.ends, (entry, 0));
+        }
     }
 }
 
@@ -256,15 +269,20 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::intercept::address::{ClientAddr, OriginalDst};
-    use crate::intercept::flow::SessionId;
+    use crate::intercept::address::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr};
     use crate::outcome::Conduct;
     use crate::tls::TlsFacts;
 
     fn entry(port: u16, opened: u64) -> Entry {
-        Entry {
+        let server = SocketAddr::from(([198, 51, 100, 2], 25));
+        let local = SocketAddr::from(([203, 0, 113, 1], 40_000));
+        let ends = FlowEnds {
             client: ClientAddr::new(SocketAddr::from(([192, 0, 2, 2], port))),
-            destination: OriginalDst::new(SocketAddr::from(([198, 51, 100, 2], 25))),
+            destination: OriginalDst::new(server),
+            upstream: (LocalAddr::new(local), UpstreamAddr::new(server)),
+        };
+        Entry {
+            ends,
             session: SessionId::next(clock::wall()),
             opened,
             lane: "inspect".to_owned(),
@@ -293,14 +311,49 @@ mod tests {
         old.note(&first);
         old.note(&second);
         let new = Journal::open(folder);
-        assert_eq!(new.recall(&first.name()), Some(first.clone()));
-        assert_eq!(new.recall(&first.name()), None);
+        assert_eq!(new.recall(&first.ends), Some(first.clone()));
+        assert_eq!(new.recall(&first.ends), None);
         // The old one still drains.
         old.note(&third);
-        assert_eq!(new.recall(&third.name()), None);
+        assert_eq!(new.recall(&third.ends), None);
         new.look();
-        assert_eq!(new.recall(&third.name()), Some(third));
-        assert_eq!(new.recall(&second.name()), Some(second));
+        assert_eq!(new.recall(&third.ends), Some(third));
+        assert_eq!(new.recall(&second.ends), Some(second));
+    }
+
+    #[test]
+    fn two_sessions_of_a_client_with_the_same_port_are_told_apart() {
+        let (_root, folder) = folder();
+        let journal = Journal::open(folder.clone());
+        let (first, mut second) = (entry(1, 10), entry(1, 20));
+        second.ends.upstream.0 = LocalAddr::new(SocketAddr::from(([203, 0, 113, 1], 40_001)));
+        journal.note(&first);
+        journal.note(&second);
+        let other = Journal::open(folder);
+        assert_eq!(other.recall(&first.ends), Some(first));
+        assert_eq!(other.recall(&second.ends), Some(second));
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_however_often_it_is_noted() {
+        let (_root, folder) = folder();
+        let old = Journal::open(folder.clone());
+        let (over, open) = (entry(1, 10), entry(2, 20));
+        old.note(&over);
+        let new = Journal::open(folder.clone());
+        assert_eq!(new.recall(&over.ends), Some(over.clone()));
+        // It has gone on since it was expected; and the old process has heard of no end.
+        old.note(&over);
+        (0..=SLACK + 2).for_each(|_| old.note(&open));
+        old.tidy(1, || vec![over.clone(), open.clone()]);
+        new.look();
+        assert_eq!(new.recall(&over.ends), None);
+        assert_eq!(new.lock().recalled.len(), 1);
+        drop(old);
+        new.tidy(0, Vec::new);
+        let next = Journal::open(folder);
+        assert_eq!(next.recall(&over.ends), None);
+        assert_eq!(next.recall(&open.ends), Some(open));
     }
 
     #[test]
@@ -310,7 +363,7 @@ mod tests {
         let (early, late) = (entry(1, 10), entry(1, 20));
         journal.note(&late);
         journal.note(&early);
-        assert_eq!(Journal::open(folder).recall(&late.name()), Some(late));
+        assert_eq!(Journal::open(folder).recall(&late.ends), Some(late));
     }
 
     #[test]
@@ -325,12 +378,12 @@ mod tests {
         file.write_all(b"\n").unwrap();
         file.write_all(half).unwrap();
         let journal = Journal::open(folder);
-        assert_eq!(journal.recall(&second.name()), None);
+        assert_eq!(journal.recall(&second.ends), None);
         file.write_all(rest).unwrap();
         file.write_all(b"\n").unwrap();
         journal.look();
-        assert_eq!(journal.recall(&second.name()), Some(second));
-        assert_eq!(journal.recall(&first.name()), Some(first));
+        assert_eq!(journal.recall(&second.ends), Some(second));
+        assert_eq!(journal.recall(&first.ends), Some(first));
     }
 
     #[test]
@@ -347,8 +400,8 @@ mod tests {
         assert_eq!(folder.names().unwrap().len(), 2, "one of the one that lives, and the new one");
         drop(new);
         let next = Journal::open(folder.clone());
-        assert_eq!(next.recall(&first.name()), Some(first));
-        assert_eq!(next.recall(&second.name()), Some(second));
+        assert_eq!(next.recall(&first.ends), Some(first));
+        assert_eq!(next.recall(&second.ends), Some(second));
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! One session that the kernel carries alone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::FlowName;
 use super::entry::Entry;
 use crate::clock;
 use crate::handoff::Engine;
 use crate::intercept::flow::{Flow, SessionId};
-use crate::ipc::flow::{FlowEnd, Traffic};
+use crate::ipc::flow::{FlowEnd, FlowEnds, Traffic, Upstream};
 use crate::outcome::{Conduct, HandedOff, SessionEnd};
 use crate::session::record;
 use crate::session::table::{Ceilings, OpenSession, SessionTable, Stage};
@@ -18,10 +16,10 @@ use crate::telemetry::{Counter, Telemetry};
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) session: OpenSession,
-    pub(super) lane: String,
-    pub(super) conduct: Conduct,
+    lane: String,
+    conduct: Conduct,
     /// Local and remote end of what was the connection to the server.
-    pub(super) upstream: Option<(SocketAddr, SocketAddr)>,
+    upstream: Upstream,
     /// Whether an earlier proxy process had handed it off.
     taken_over: bool,
     /// What is known of its traffic since the handoff, from the client and from the server.
@@ -31,20 +29,15 @@ pub(super) struct Parked {
 
 impl Parked {
     /// One that this process has handed off.
-    pub(super) fn own(
-        session: OpenSession,
-        lane: &str,
-        conduct: Conduct,
-        upstream: (SocketAddr, SocketAddr),
-    ) -> Self {
+    pub(super) fn own(session: OpenSession, lane: &str, conduct: Conduct, upstream: Upstream) -> Self {
         let (from_client, from_server) = (Traffic::default(), Traffic::default());
-        let (lane, upstream) = (lane.to_owned(), Some(upstream));
+        let lane = lane.to_owned();
         Self { session, lane, conduct, upstream, taken_over: false, from_client, from_server }
     }
 
     /// One that another process had handed off, by what that one noted, if it did.
-    pub(super) fn recall(name: FlowName, noted: Option<Entry>, table: &Arc<SessionTable>) -> Option<Self> {
-        let (client, destination) = name;
+    pub(super) fn recall(ends: FlowEnds, noted: Option<Entry>, table: &Arc<SessionTable>) -> Option<Self> {
+        let FlowEnds { client, destination, upstream } = ends;
         let id = noted.as_ref().map_or_else(|| SessionId::next(clock::wall()), |entry| entry.session);
         let now = clock::now();
         // As far as this machine's other clock goes back.
@@ -67,7 +60,7 @@ impl Parked {
             (lane, conduct) = (entry.lane, entry.conduct);
         }
         let (from_client, from_server) = (Traffic::default(), Traffic::default());
-        Some(Self { session, lane, conduct, upstream: None, taken_over: true, from_client, from_server })
+        Some(Self { session, lane, conduct, upstream, taken_over: true, from_client, from_server })
     }
 
     /// Takes in what has passed while other processes counted.
@@ -91,7 +84,7 @@ impl Parked {
     /// What the next process needs to know.
     pub(super) fn entry(&self) -> Entry {
         let carried = [self.from_client.octets, self.from_server.octets];
-        Entry::of(&self.session, &self.lane, self.conduct, carried)
+        Entry::of(&self.session, &self.lane, self.conduct, self.upstream, carried)
     }
 
     /// Writes the record.
