@@ -11,12 +11,11 @@ use tokio::task::JoinSet;
 use super::settings;
 use crate::config::Config;
 use crate::delivery::manager;
-use crate::delivery::office::{Office, Reports};
-use crate::delivery::settings::{Disk, Host, Settings};
+use crate::delivery::office::Office;
+use crate::delivery::settings::{Disk, Host};
 use crate::delivery::transport::Setup;
 use crate::dns::Resolver;
 use crate::queue::Queue;
-use crate::smtp::client::Protocol;
 use crate::telemetry::Telemetry;
 
 /// What empties the queue; nothing where there is none.
@@ -65,31 +64,8 @@ impl Deliveries {
 
 /// What deliveries are made with.
 pub(super) fn setup(config: &Config) -> anyhow::Result<Setup> {
-    let name = settings::name(config);
-    let section = &config.delivery;
-    let addresses = addresses()?;
-    let host = Host { name: &name, addresses: &addresses };
-    let smtp = own_settings(config, Protocol::Smtp, host)?;
-    Ok(Setup {
-        lmtp: own_settings(config, Protocol::Lmtp, host)?,
-        retry: smtp.retry,
-        reports: Reports {
-            size_limit: section.schedule.bounce_size_limit,
-            classes: section.trouble_shooting.notify_classes.clone(),
-            postmaster: section.trouble_shooting.error_notice_recipient.clone(),
-        },
-        digits: smtp.digits,
-        smtp,
-        name,
-    })
-}
-
-fn own_settings(config: &Config, protocol: Protocol, host: Host<'_>) -> anyhow::Result<Settings> {
-    let dns = &config.dns;
-    let attempts = u32::try_from(dns.attempts).unwrap_or(u32::MAX).max(1);
-    // One look-up asks each server as often as it is allowed to.
-    let deadline = dns.timeout.duration().saturating_mul(attempts).saturating_mul(2);
-    Settings::new(&config.delivery, protocol, host, deadline, &Disk).context("mail cannot be delivered")
+    let host = Host { name: &settings::name(config), addresses: &addresses()? };
+    Setup::new(config, host, &Disk).context("mail cannot be delivered")
 }
 
 /// The addresses of this host's interfaces.

@@ -1,7 +1,8 @@
 //! All that deliveries are made with, resolved from the configuration.
 
 use super::office::Reports;
-use super::settings::Settings;
+use super::settings::{Files, Host, Settings, SettingsError};
+use crate::config::Config;
 use crate::queue::schedule::Retry;
 use crate::smtp::client::Protocol;
 
@@ -26,6 +27,32 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// What the configuration says, for this host.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or does not hold what it should.
+    pub fn new(config: &Config, host: Host<'_>, files: &impl Files) -> Result<Self, SettingsError> {
+        let (section, dns) = (&config.delivery, &config.dns);
+        let attempts = u32::try_from(dns.attempts).unwrap_or(u32::MAX).max(1);
+        // One look-up asks each server as often as it is allowed to.
+        let deadline = dns.timeout.duration().saturating_mul(attempts).saturating_mul(2);
+        let own = |protocol| Settings::new(section, protocol, host, deadline, files);
+        let smtp = own(Protocol::Smtp)?;
+        Ok(Self {
+            name: host.name.to_owned(),
+            lmtp: own(Protocol::Lmtp)?,
+            retry: smtp.retry,
+            reports: Reports {
+                size_limit: section.schedule.bounce_size_limit,
+                classes: section.trouble_shooting.notify_classes.clone(),
+                postmaster: section.trouble_shooting.error_notice_recipient.clone(),
+            },
+            digits: smtp.digits,
+            smtp,
+        })
+    }
+
     /// What holds for that protocol.
     #[must_use]
     pub const fn transport(&self, protocol: Protocol) -> &Settings {
