@@ -1,6 +1,12 @@
 //! main.cf of Postfix, converted.
 
+use anyhow::Context as _;
 use gateway::import::main_cf::{import, table};
+
+use super::parity::{rows, there, with_tests};
+
+/// Parameter, test.
+const TESTS: &str = "config/postfix.tsv";
 
 /// Every parameter that the manuals of smtp(8) document.
 const PARAMETERS: &str = "\
@@ -62,8 +68,25 @@ fn every_parameter_of_the_manuals_has_a_row() {
 }
 
 #[test]
-fn the_shipped_table_is_the_one_of_the_program() -> anyhow::Result<()> {
-    super::shipped::generated("POSTFIX.md", &table())
+fn the_shipped_table_is_the_one_of_the_program_and_its_tests() -> anyhow::Result<()> {
+    super::shipped::generated("POSTFIX.md", &with_tests(&table(), &rows(TESTS)?))
+}
+
+#[test]
+fn every_parameter_has_a_test_that_shows_its_effect() -> anyhow::Result<()> {
+    let (table, tests) = (table(), rows::<2>(TESTS)?);
+    // Those of the manuals, and those of the program.
+    let own = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let all = PARAMETERS.split_whitespace().chain(MENTIONED.split_whitespace()).chain(own);
+    let without: Vec<_> = all.filter(|name| !tests.iter().any(|[own, _]| own == name)).collect();
+    assert!(without.is_empty(), "parameters without a test: {without:?}");
+    for [name, test] in &tests {
+        assert!(table.contains(&format!("| `{name}` |")), "there is no parameter {name}");
+        let text = there(test).with_context(|| format!("for {name}"))?;
+        let is_played = !test.starts_with("tests/it/parameters/") || text.contains(&format!("{name} ="));
+        assert!(is_played, "{name} is not in {test}");
+    }
+    Ok(())
 }
 
 /// Each with a value that Postfix takes; those that cannot be kept are refused, and by their names.

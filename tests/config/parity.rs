@@ -16,7 +16,7 @@ const FAULTS: &str = "config/smtp-gated-faults.tsv";
 
 #[test]
 fn every_option_with_a_key_has_a_test_that_shows_its_effect() -> anyhow::Result<()> {
-    let listed = rows(OPTIONS)?;
+    let listed = rows::<3>(OPTIONS)?;
     let mut without = Vec::new();
     for (option, keys) in options() {
         let mut own = listed.iter().filter(|[name, ..]| *name == option).peekable();
@@ -49,7 +49,7 @@ fn every_option_of_the_list_is_known_and_its_key_and_test_are_there() -> anyhow:
 
 #[test]
 fn every_fault_has_a_test_that_shows_it_is_not_here() -> anyhow::Result<()> {
-    let faults = rows(FAULTS)?;
+    let faults = rows::<3>(FAULTS)?;
     assert!(faults.len() >= 20);
     for [fault, here, test] in faults {
         assert!(!fault.is_empty() && !here.is_empty(), "{fault}: {here}");
@@ -75,46 +75,52 @@ fn options() -> BTreeMap<String, Vec<String>> {
 }
 
 /// The rows of a list beside this file, without its first line.
-fn rows(list: &str) -> anyhow::Result<Vec<[String; 3]>> {
+pub(crate) fn rows<const COLUMNS: usize>(list: &str) -> anyhow::Result<Vec<[String; COLUMNS]>> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(list))?;
     let row = |line: &str| {
         let columns: Vec<_> = line.split('\t').map(str::to_owned).collect();
-        columns.try_into().map_err(|_| anyhow::anyhow!("{list}: not three columns: {line}"))
+        columns.try_into().map_err(|_| anyhow::anyhow!("{list}: not {COLUMNS} columns: {line}"))
     };
     text.lines().skip(1).map(row).collect()
 }
 
-/// A test is a dialogue, a file of tests, or `file::name`.
-fn there(test: &str) -> anyhow::Result<()> {
+/// The file of a test, which is a dialogue, a file of tests, or `file::name`.
+pub(crate) fn there(test: &str) -> anyhow::Result<String> {
     let (file, name) = test.split_once("::").map_or((test, None), |(file, name)| (file, Some(name)));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let text = fs::read_to_string(&path).with_context(|| format!("no file {file}"))?;
     let is_there = name.is_none_or(|name| text.contains(&format!("fn {name}()")));
     anyhow::ensure!(is_there, "no test {test}");
-    Ok(())
+    Ok(text)
 }
 
 /// What is shipped: the program's table with the tests, and the faults.
 fn document() -> anyhow::Result<String> {
-    let tests = rows(OPTIONS)?;
-    let mut text = String::new();
-    for line in table().lines() {
-        let more = match line.split('`').nth(1).filter(|_| line.starts_with("| `")) {
-            Some(option) => {
-                let own: Vec<_> = tests.iter().filter(|[name, ..]| name == option).collect();
-                let own: Vec<_> = own.iter().map(|[_, _, test]| format!("`{test}`")).collect();
-                format!(" {} |", own.join(", "))
-            }
-            None if line.starts_with("| ---") => " --- |".to_owned(),
-            None if line.starts_with('|') => " shown by |".to_owned(),
-            None => String::new(),
-        };
-        writeln!(text, "{line}{more}")?;
-    }
+    let tests = rows(OPTIONS)?.into_iter().map(|[option, _, test]| [option, test]).collect::<Vec<_>>();
+    let mut text = with_tests(&table(), &tests);
     writeln!(text, "\n## Faults of smtp-gated 1.4.21 that are not here\n")?;
     writeln!(text, "| smtp-gated | the gateway | shown by |\n| --- | --- | --- |")?;
     for [fault, here, test] in rows(FAULTS)? {
         writeln!(text, "| {fault} | {here} | `{test}` |")?;
     }
     Ok(text)
+}
+
+/// A table of the program with a further column: the tests of what the first one names.
+pub(crate) fn with_tests(table: &str, tests: &[[String; 2]]) -> String {
+    let mut text = String::new();
+    for line in table.lines() {
+        let more = match line.split('`').nth(1).filter(|_| line.starts_with("| `")) {
+            Some(named) => {
+                let own = tests.iter().filter(|[name, _]| name == named);
+                let own: Vec<_> = own.map(|[_, test]| format!("`{test}`")).collect();
+                format!(" {} |", own.join(", "))
+            }
+            None if line.starts_with("| ---") => " --- |".to_owned(),
+            None if line.starts_with('|') => " shown by |".to_owned(),
+            None => String::new(),
+        };
+        writeln!(text, "{line}{more}").unwrap_or_default();
+    }
+    text
 }

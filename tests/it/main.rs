@@ -32,6 +32,7 @@ mod odd_packets;
 mod on_lock;
 mod packet;
 mod packets;
+mod parameters;
 mod preflight;
 mod process;
 mod proxy_protocol;
@@ -41,6 +42,7 @@ mod quotas;
 mod relay;
 mod reload;
 mod router;
+mod routes;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
 mod scan;

@@ -1,0 +1,102 @@
+//! What operators and senders are told.
+
+use std::time::Duration;
+
+use super::names::Name;
+use super::scene::{Scene, limited, play};
+use super::server::Script;
+
+/// Mail that is refused, and its report, which is not.
+fn refused(main: &'static str) -> Scene {
+    let replies = &[("RCPT TO:<r@b.test>", "550 5.1.1 no such user")];
+    Scene {
+        main,
+        servers: vec![Script { replies, ..Script::default() }],
+        // The refusal, the report, and the copy of it.
+        records: 3,
+        ..Scene::default()
+    }
+}
+
+#[test]
+fn the_postmaster_hears_of_what_he_wants_to() -> anyhow::Result<()> {
+    let (usual, other) = ("RCPT TO:<postmaster@gw.test>", "RCPT TO:<boss@x.test>");
+    limited(vec![("notify_classes = bounce", refused(""), "", usual)])?;
+    play(vec![
+        ("error_notice_recipient = boss@x.test", refused("notify_classes = bounce"), usual, other),
+        (
+            "internal_mail_filter_classes = bounce",
+            Scene::default(),
+            "",
+            "mail that the gateway makes itself is not scanned",
+        ),
+        ("non_smtpd_milters = inet:127.0.0.1:1", Scene::default(), "", "there are no milters here"),
+    ])
+}
+
+#[test]
+fn a_session_that_is_listed_is_told_in_detail() -> anyhow::Result<()> {
+    let step = "step of a delivery";
+    let listed = Scene { main: "debug_peer_list = 127.0.0.0/8", ..Scene::default() };
+    play(vec![
+        ("debug_peer_list = 127.0.0.0/8", Scene::default(), "", step),
+        ("debug_peer_level = 1", listed, step, ""),
+    ])
+}
+
+#[test]
+fn delays_have_as_many_digits_as_the_operator_wants() -> anyhow::Result<()> {
+    let old = Scene { age: Duration::from_millis(1_500), ..Scene::default() };
+    let told = old.told("delay_logging_resolution_limit = 0")?;
+    let delays = told.split_once(" delays=").and_then(|(_, rest)| rest.split(' ').next());
+    assert!(delays.is_some_and(|delays| !delays.contains('.')), "{told}");
+    Ok(())
+}
+
+#[test]
+fn an_lmtp_server_may_count_as_the_last_one() -> anyhow::Result<()> {
+    const SENDER: &[Name] = &[("a.test", "MX", "10 mx1.test"), ("mx1.test", "A", "127.0.0.1")];
+    let scene = Scene {
+        main: "smtp_tcp_port = PORT",
+        relay: "lmtp:[127.0.0.1]:PORT",
+        names: SENDER,
+        asks_for_success: true,
+        records: 2,
+        ..Scene::default()
+    };
+    play(vec![("lmtp_assume_final = yes", scene, "Action: relayed", "Action: delivered")])
+}
+
+#[test]
+fn mail_is_tried_for_as_long_as_the_operator_says() -> anyhow::Result<()> {
+    const BUSY: Script =
+        Script { greeting: "421 4.3.2 no", keywords: &[], replies: &[], tls: None, full: false };
+    let busy = |main| Scene { main, servers: vec![BUSY], ..Scene::default() };
+    let nobody = Scene { sender: "", ..busy("") };
+    let old = Scene { age: Duration::from_secs(7_200), ..busy("") };
+    let large = Scene { records: 2, ..refused("") };
+    play(vec![
+        ("maximal_queue_lifetime = 0", busy(""), "", "kind=failure"),
+        ("bounce_queue_lifetime = 0", nobody, "", "a report that nobody takes is thrown away"),
+        ("delay_warning_time = 1h", old, "", "kind=delay"),
+        (
+            "bounce_size_limit = 10",
+            large,
+            "Content-Type: message/rfc822",
+            "Content-Type: text/rfc822-headers",
+        ),
+    ])?;
+    let again = |main| Scene { records: 3, ..busy(main) };
+    limited(vec![
+        ("minimal_backoff_time = 1s", again("maximal_backoff_time = 1s"), "", "status=deferred"),
+        ("maximal_backoff_time = 1s", again("minimal_backoff_time = 1s"), "", "status=deferred"),
+    ])
+}
+
+#[test]
+fn where_documentation_lies_does_not_matter() -> anyhow::Result<()> {
+    play(vec![
+        ("html_directory = /x", Scene::default(), "", "it names documentation"),
+        ("readme_directory = /x", Scene::default(), "", "it names documentation"),
+    ])
+}
