@@ -137,10 +137,8 @@ impl Locks {
     #[must_use]
     pub fn by_action(&self) -> [(LockAction, u64); 3] {
         let table = self.lock();
-        [LockAction::Drop, LockAction::Reset, LockAction::Reject].map(|action| {
-            let count = table.all().filter(|lock| lock.action == action).count();
-            (action, u64::try_from(count).unwrap_or(u64::MAX))
-        })
+        [LockAction::Drop, LockAction::Reset, LockAction::Reject]
+            .map(|action| (action, u64::try_from(table.count(action)).unwrap_or(u64::MAX)))
     }
 
     /// The first `most` locks, what the kernel has counted of each, and how many there are.

@@ -1,12 +1,13 @@
 //! All locks, and the networks that none of them touches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{Cause, DETAIL_LENGTH, Lock, Offence, Who};
-use crate::config::file::{Locks, Repeat};
+use crate::config::file::{LockAction, Locks, Repeat};
 use crate::intercept::flow::Flow;
 use crate::intercept::identity::Identity;
 
@@ -52,8 +53,53 @@ pub enum Outcome {
 pub struct LockTable {
     locks: BTreeMap<Who, Lock>,
     ends: BTreeSet<(u64, Who)>,
+    tally: Tally,
     rules: Locks,
     exempt: BTreeSet<IpNet>,
+}
+
+/// What is told of all locks without a look at each.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    by_action: HashMap<LockAction, usize>,
+    /// Networks of each family and prefix length: lengths that no lock has are not looked up.
+    lengths: BTreeMap<(bool, u8), usize>,
+}
+
+impl Tally {
+    fn add(&mut self, lock: &Lock) {
+        let of = self.by_action.entry(lock.action).or_default();
+        *of = of.saturating_add(1);
+        if let Who::Net(net) = lock.who {
+            let of = self.lengths.entry(length(net)).or_default();
+            *of = of.saturating_add(1);
+        }
+    }
+
+    fn remove(&mut self, lock: &Lock) {
+        if let Some(of) = self.by_action.get_mut(&lock.action) {
+            *of = of.saturating_sub(1);
+        }
+        if let Who::Net(net) = lock.who
+            && let Entry::Occupied(mut of) = self.lengths.entry(length(net))
+        {
+            match of.get().saturating_sub(1) {
+                0 => drop(of.remove()),
+                left => *of.get_mut() = left,
+            }
+        }
+    }
+
+    /// The networks around `client` of which one may be locked, the smallest first.
+    fn around(&self, client: IpAddr) -> impl Iterator<Item = IpNet> {
+        let family = client.is_ipv6();
+        let lengths = self.lengths.range((family, 0)..=(family, u8::MAX)).rev();
+        lengths.filter_map(move |((_, length), _)| Some(IpNet::new(client, *length).ok()?.trunc()))
+    }
+}
+
+fn length(net: IpNet) -> (bool, u8) {
+    (matches!(net, IpNet::V6(_)), net.prefix_len())
 }
 
 impl LockTable {
@@ -111,7 +157,9 @@ impl LockTable {
         if let Some(until) = lock.until {
             self.ends.insert((until, who.clone()));
         }
-        self.locks.insert(who.clone(), Lock { who, ..lock });
+        let lock = Lock { who: who.clone(), ..lock };
+        self.tally.add(&lock);
+        self.locks.insert(who, lock);
         Ok(())
     }
 
@@ -167,12 +215,14 @@ impl LockTable {
         if let Some(until) = lock.until {
             self.ends.remove(&(until, lock.who.clone()));
         }
+        self.tally.remove(&lock);
         Some(lock)
     }
 
     /// Removes all locks; returns whose they were.
     pub fn clear(&mut self) -> Vec<Who> {
         self.ends.clear();
+        self.tally = Tally::default();
         std::mem::take(&mut self.locks).into_keys().collect()
     }
 
@@ -205,8 +255,7 @@ impl LockTable {
             return None;
         }
         let known = identity.map(|identity| Who::Identity(client, identity.clone()));
-        let around = std::iter::successors(Some(IpNet::from(client)), IpNet::supernet);
-        let nets = around.map(|net| Who::Net(net.trunc()));
+        let nets = self.tally.around(client).map(Who::Net);
         known.into_iter().chain(nets).find(|who| self.locks.get(who).is_some_and(|lock| lock.holds(now)))
     }
 
@@ -219,6 +268,12 @@ impl LockTable {
     /// All of them: networks in their order, then identities.
     pub fn all(&self) -> impl Iterator<Item = &Lock> {
         self.locks.values()
+    }
+
+    /// How many there are of an action.
+    #[must_use]
+    pub fn count(&self, action: LockAction) -> usize {
+        self.tally.by_action.get(&action).copied().unwrap_or(0)
     }
 
     /// How many there are.
@@ -238,7 +293,7 @@ impl LockTable {
 mod tests {
     use super::super::tests::flow;
     use super::*;
-    use crate::config::file::{CauseRule, LockAction, LockSpan, Network};
+    use crate::config::file::{CauseRule, LockSpan, Network};
     use crate::config::units::Span;
 
     fn who(text: &str) -> Who {
@@ -292,6 +347,32 @@ mod tests {
         assert_eq!(table.expire(200, 1).len(), 1);
         assert_eq!(table.expire(200, 9), [who("10.1.2.3")]);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_look_up_asks_for_lengths_that_locks_have_and_not_for_each_lock() {
+        let mut table = LockTable::default();
+        for number in 0..100_000_u32 {
+            let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+            table.add(Lock { who: Who::Net(address.into()), ..lock("10.0.0.0", None) }, 0).unwrap();
+        }
+        table.add(lock("10.0.0.0/8", None), 0).unwrap();
+        table.add(lock("2001:db8::/64", Some(5)), 0).unwrap();
+        let asked = |table: &LockTable, client: &str| table.tally.around(client.parse().unwrap()).count();
+        assert_eq!((asked(&table, "10.0.0.7"), asked(&table, "2001:db8::7")), (2, 1));
+        assert_eq!(found(&table, "10.0.0.7", 0).as_deref(), Some("10.0.0.7"));
+        assert_eq!(found(&table, "10.9.9.9", 0).as_deref(), Some("10.0.0.0/8"));
+        assert_eq!((table.count(LockAction::Drop), table.count(LockAction::Reset)), (100_002, 0));
+
+        // One that takes another's place counts once.
+        let reset = Lock { action: LockAction::Reset, ..lock("10.0.0.0/8", None) };
+        table.add(reset, 0).unwrap();
+        assert_eq!((table.count(LockAction::Drop), table.count(LockAction::Reset)), (100_001, 1));
+        table.remove(&who("10.0.0.0/8"));
+        assert_eq!(table.expire(5, 9).len(), 1);
+        assert_eq!((asked(&table, "10.0.0.7"), asked(&table, "2001:db8::7")), (1, 0));
+        assert_eq!(table.clear().len(), 100_000);
+        assert_eq!((asked(&table, "10.0.0.7"), table.count(LockAction::Drop)), (0, 0));
     }
 
     #[test]
