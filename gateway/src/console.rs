@@ -14,12 +14,17 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::control::Client;
 use crate::control::client::Error;
-use crate::ipc::client::{ClientList, ClientSort, LISTED};
-use model::{Model, Tab};
+use crate::control::request::queue::QueueList;
+use crate::ipc::client::{ClientSort, LISTED};
+use crate::queue::QueueId;
+use deed::Deed;
+use list::queue::Queued;
+use model::{Model, QueueStanding, Tab};
 use terminal::{Keys, Screen};
 use theme::Theme;
-use update::{Answer, Effect, Event, update};
+use update::{Answer, Effect, Event, Page, update};
 
+mod deed;
 mod input;
 mod list;
 mod model;
@@ -70,7 +75,8 @@ pub async fn run(client: Client, colours: bool) -> io::Result<()> {
         };
         match update(&mut model, event) {
             Some(Effect::Quit) => return Ok(()),
-            Some(Effect::Kill(id)) => asker.kill(id),
+            Some(Effect::Do(deed)) => asker.carry_out(deed),
+            Some(Effect::Read(id)) => asker.read(id),
             Some(Effect::Ask) => asker.ask(&model),
             None if asker.again && !asker.under_way => asker.ask(&model),
             None => {}
@@ -113,11 +119,20 @@ impl Asker {
         });
     }
 
-    fn kill(&self, id: crate::intercept::flow::SessionId) {
+    fn carry_out(&self, deed: Deed) {
         let (client, sender) = (self.client.clone(), self.sender.clone());
         tokio::spawn(async move {
-            let killed = client.kill(id).await.map(|_| id).map_err(|error| error.to_string());
-            sender.send(Event::Killed(killed)).await.unwrap_or_default();
+            let done = deed.carry_out(&client).await.map(|()| deed);
+            sender.send(Event::Done(done)).await.unwrap_or_default();
+        });
+    }
+
+    fn read(&self, id: QueueId) {
+        let (client, sender) = (self.client.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let message = client.queued(&id.to_string()).await;
+            let message = message.map(Box::new).map_err(|error| error.to_string());
+            sender.send(Event::Message(id, message)).await.unwrap_or_default();
         });
     }
 
@@ -138,17 +153,31 @@ impl Asker {
 /// Asks for what every page shows, and for the list on the page.
 async fn question(client: &Client, since: u64, tab: Tab, sort: ClientSort) -> Result<Answer, Error> {
     let status = client.status().await?;
-    let sessions = if tab == Tab::Sessions { Some(client.sessions().await?) } else { None };
-    let clients = if tab == Tab::Clients { Some(clients(client, sort).await?) } else { None };
+    let page = match tab {
+        Tab::Overview | Tab::Log => Page::None,
+        Tab::Sessions => Page::Sessions(client.sessions().await?),
+        Tab::Clients => Page::Clients(or_why(client.clients(sort, LISTED).await)?),
+        Tab::Locks => Page::Locks(client.locks().await?),
+        Tab::Queue => Page::Queue(or_why(client.queue(None).await.map(listed))?),
+    };
     let log = client.log(since).await?;
-    Ok(Answer { status, sessions, clients, log })
+    Ok(Answer { status, page, log })
 }
 
-/// Clients, or why none are counted.
-async fn clients(client: &Client, sort: ClientSort) -> Result<Result<ClientList, String>, Error> {
-    match client.clients(sort, LISTED).await {
+/// What was answered, or why there is nothing to be listed.
+fn or_why<T>(answer: Result<T, Error>) -> Result<Result<T, String>, Error> {
+    match answer {
         Ok(list) => Ok(Ok(list)),
         Err(Error::Refused(problem)) => Ok(Err(problem.to_string())),
         Err(error) => Err(error),
     }
+}
+
+/// The queue as of now: the oldest messages come first.
+fn listed(list: QueueList) -> (QueueStanding, Vec<Queued>) {
+    let now = clock::wall();
+    let QueueList { ready, deferred, held, messages, more: _ } = list;
+    let messages: Vec<_> = messages.iter().filter_map(|entry| Queued::new(entry, now)).collect();
+    let oldest = messages.first().map(|message| message.age);
+    (QueueStanding { ready, deferred, held, oldest }, messages)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 
@@ -155,8 +155,8 @@ fn head(list: &QueueList) -> String {
 fn table(messages: &[QueueEntry], now: SystemTime) -> String {
     let mut out = String::new();
     for entry in messages {
-        let age = span(between(entry.arrived, now));
-        let (size, standing) = (size(entry.size), standing(entry.standing, now));
+        let age = span(entry.age(now));
+        let (size, standing) = (size(entry.size), standing(entry, now));
         // Writing to a `String` cannot fail.
         writeln!(out, "{:<13}  {age:>8}  {size:>9}  {:>10}  {standing}", entry.id, entry.recipients)
             .unwrap_or_default();
@@ -164,22 +164,12 @@ fn table(messages: &[QueueEntry], now: SystemTime) -> String {
     out
 }
 
-fn standing(standing: Standing, now: SystemTime) -> String {
-    match standing {
+fn standing(entry: &QueueEntry, now: SystemTime) -> String {
+    match entry.standing {
         Standing::Ready => "ready".to_owned(),
         Standing::Held => "held".to_owned(),
-        Standing::Deferred(due) => {
-            let due = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(due));
-            let left = due.and_then(|due| due.duration_since(now).ok()).unwrap_or_default();
-            format!("deferred for {}", span(left))
-        }
+        Standing::Deferred(_) => format!("deferred for {}", span(entry.due(now).unwrap_or_default())),
     }
-}
-
-/// Time from `millis` since 1970 until `now`.
-fn between(millis: u64, now: SystemTime) -> Duration {
-    let then = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
-    then.and_then(|then| now.duration_since(then).ok()).unwrap_or_default()
 }
 
 fn described(message: &QueuedMessage, now: SystemTime) -> String {
@@ -192,9 +182,9 @@ fn described(message: &QueuedMessage, now: SystemTime) -> String {
     let mut out = format!(
         "id         {}\nage        {}\nsize       {}\nstanding   {}\nsender     <{}>\ntarget     {target}\n",
         entry.id,
-        span(between(entry.arrived, now)),
+        span(entry.age(now)),
         size(entry.size),
-        standing(entry.standing, now),
+        standing(entry, now),
         safe(&envelope.sender),
     );
     if let Some(submitter) = &envelope.submitter {
@@ -225,6 +215,8 @@ fn told(changed: &QueueChanged) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::queue::{Body, Envelope, Recipient};
 

@@ -5,6 +5,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::deed::Handling;
 use super::model::{Mode, Model, Tab};
 
 /// Something the operator wants.
@@ -48,7 +49,11 @@ pub(super) enum Wish {
     Detail,
     /// Ask whether the selected session is to end.
     Kill,
-    /// Yes, it is to end.
+    /// Ask whether the selected lock is to be removed.
+    Unlock,
+    /// Ask whether this is to be done with the selected message.
+    Handle(Handling),
+    /// Yes, it is to be done.
     Confirm,
 }
 
@@ -57,7 +62,7 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
     (
         "everywhere",
         &[
-            ("1 2 3 4, Tab", "overview, sessions, clients, log"),
+            ("1 to 6, Tab", "the pages"),
             ("?", "these keys"),
             ("Esc", "close, or drop the filter"),
             ("q, Ctrl-C", "leave"),
@@ -74,7 +79,8 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("r", "reverse the order"),
         ],
     ),
-    ("sessions", &[("K, Del", "end the session")]),
+    ("sessions, locks", &[("K, U, Del", "end the session; unlock")]),
+    ("queue", &[("H U", "hold, release"), ("T D", "try now; delete")]),
     ("log", &[("f", "follow the end"), ("< >", "scroll sideways")]),
 ];
 
@@ -102,10 +108,9 @@ pub(super) fn wish(model: &Model, key: KeyEvent) -> Option<Wish> {
             KeyCode::Char('?' | 'q') | KeyCode::Esc | KeyCode::Enter | KeyCode::F(1) => Some(Wish::Back),
             _ => None,
         },
-        Mode::Detail(_) => match key.code {
-            KeyCode::Char('K') | KeyCode::Delete => Some(Wish::Kill),
+        Mode::Detail(_) | Mode::Lock(_) | Mode::Message(_) => match key.code {
             KeyCode::Char('q') | KeyCode::Esc | KeyCode::Enter => Some(Wish::Back),
-            _ => None,
+            code => deed(model.tab, code),
         },
         Mode::Normal => in_page(model.tab, key.code, control),
     }
@@ -128,7 +133,9 @@ fn in_page(tab: Tab, code: KeyCode, control: bool) -> Option<Wish> {
         KeyCode::Char('1') => Some(Wish::Show(Tab::Overview)),
         KeyCode::Char('2') => Some(Wish::Show(Tab::Sessions)),
         KeyCode::Char('3') => Some(Wish::Show(Tab::Clients)),
-        KeyCode::Char('4') => Some(Wish::Show(Tab::Log)),
+        KeyCode::Char('4') => Some(Wish::Show(Tab::Locks)),
+        KeyCode::Char('5') => Some(Wish::Show(Tab::Queue)),
+        KeyCode::Char('6') => Some(Wish::Show(Tab::Log)),
         KeyCode::Tab => Some(Wish::Show(tab.next())),
         KeyCode::BackTab => Some(Wish::Show(tab.previous())),
         KeyCode::Char('?') | KeyCode::F(1) => Some(Wish::Help),
@@ -151,11 +158,24 @@ fn in_page(tab: Tab, code: KeyCode, control: bool) -> Option<Wish> {
         KeyCode::Left | KeyCode::Char('<' | 'h') => Some(Wish::Left),
         _ => None,
     };
-    list.or(match (tab, code) {
-        (Tab::Sessions | Tab::Clients, KeyCode::Char('r')) => Some(Wish::Reverse),
-        (Tab::Sessions | Tab::Clients, KeyCode::Enter) => Some(Wish::Detail),
-        (Tab::Sessions, KeyCode::Char('K') | KeyCode::Delete) => Some(Wish::Kill),
+    list.or_else(|| deed(tab, code)).or(match (tab, code) {
         (Tab::Log, KeyCode::Char('f')) => Some(Wish::Follow),
+        (Tab::Log, _) => None,
+        (_, KeyCode::Char('r')) => Some(Wish::Reverse),
+        (_, KeyCode::Enter) => Some(Wish::Detail),
         _ => None,
     })
+}
+
+/// What can be done with what a page lists.
+fn deed(tab: Tab, code: KeyCode) -> Option<Wish> {
+    match (tab, code) {
+        (Tab::Sessions, KeyCode::Char('K') | KeyCode::Delete) => Some(Wish::Kill),
+        (Tab::Locks, KeyCode::Char('U') | KeyCode::Delete) => Some(Wish::Unlock),
+        (Tab::Queue, KeyCode::Char('H')) => Some(Wish::Handle(Handling::Hold)),
+        (Tab::Queue, KeyCode::Char('U')) => Some(Wish::Handle(Handling::Release)),
+        (Tab::Queue, KeyCode::Char('T')) => Some(Wish::Handle(Handling::Retry)),
+        (Tab::Queue, KeyCode::Char('D') | KeyCode::Delete) => Some(Wish::Handle(Handling::Delete)),
+        _ => None,
+    }
 }

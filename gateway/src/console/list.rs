@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use super::text::safe;
 
 pub(super) mod clients;
+pub(super) mod locks;
+pub(super) mod queue;
 pub(super) mod sessions;
 
 /// A column that a list can be sorted by.
@@ -33,7 +35,7 @@ pub(super) trait Column: Copy + Default + PartialEq + 'static {
 /// What stands in one row of a list.
 pub(super) trait Listed: Clone {
     /// What a row is about; no two rows have the same.
-    type Key: Copy + Ord;
+    type Key: Clone + Ord;
     /// What the list is sorted by.
     type Column: Column;
 
@@ -115,8 +117,8 @@ impl<T: Listed> List<T> {
     }
 
     /// The row about `key`, whatever the filter.
-    pub(super) fn find(&self, key: T::Key) -> Option<&T> {
-        self.all.iter().find(|row| row.key() == key)
+    pub(super) fn find(&self, key: &T::Key) -> Option<&T> {
+        self.all.iter().find(|row| row.key() == *key)
     }
 
     /// Selects the row at this place, or the last one.
@@ -158,7 +160,8 @@ impl<T: Listed> List<T> {
             if descends { order.reverse() } else { order }.then_with(|| a.key().cmp(&b.key()))
         });
         self.shown = shown;
-        let row = self.selected.and_then(|key| self.shown.iter().position(|row| row.key() == key));
+        let selected = self.selected.as_ref();
+        let row = selected.and_then(|key| self.shown.iter().position(|row| row.key() == *key));
         self.select(row.unwrap_or(self.row));
     }
 }

@@ -8,10 +8,17 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+use super::deed::Deed;
 use super::list::List;
+use super::list::queue::Queued;
+use crate::config::file::Network;
 use crate::control::Status;
+use crate::control::request::queue::QueuedMessage;
+use crate::control::request::{LockList, LockView};
 use crate::intercept::flow::SessionId;
 use crate::ipc::client::{ClientList, ClientView};
+use crate::policy::lock::Who;
+use crate::queue::QueueId;
 use crate::session::table::SessionView;
 use crate::telemetry::Line;
 
@@ -30,18 +37,25 @@ pub(super) enum Tab {
     Sessions,
     /// What the kernel counts of each client.
     Clients,
+    /// Clients that are held off.
+    Locks,
+    /// Mail that waits.
+    Queue,
     /// The log's last lines.
     Log,
 }
 
 impl Tab {
-    pub(super) const ALL: [Self; 4] = [Self::Overview, Self::Sessions, Self::Clients, Self::Log];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Overview, Self::Sessions, Self::Clients, Self::Locks, Self::Queue, Self::Log];
 
     pub(super) const fn title(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Sessions => "Sessions",
             Self::Clients => "Clients",
+            Self::Locks => "Locks",
+            Self::Queue => "Queue",
             Self::Log => "Log",
         }
     }
@@ -50,7 +64,9 @@ impl Tab {
         match self {
             Self::Overview => Self::Sessions,
             Self::Sessions => Self::Clients,
-            Self::Clients => Self::Log,
+            Self::Clients => Self::Locks,
+            Self::Locks => Self::Queue,
+            Self::Queue => Self::Log,
             Self::Log => Self::Overview,
         }
     }
@@ -60,7 +76,9 @@ impl Tab {
             Self::Overview => Self::Log,
             Self::Sessions => Self::Overview,
             Self::Clients => Self::Sessions,
-            Self::Log => Self::Clients,
+            Self::Locks => Self::Clients,
+            Self::Queue => Self::Locks,
+            Self::Log => Self::Queue,
         }
     }
 }
@@ -81,8 +99,12 @@ pub(super) enum Mode {
     Detail(SessionId),
     /// They close the details of a client.
     Client(IpNet),
-    /// They answer whether a session is to end.
-    Confirm(SessionId),
+    /// They close the details of a lock.
+    Lock(Who),
+    /// They close the details of a message.
+    Message(QueueId),
+    /// They answer whether something is to be done.
+    Confirm(Deed),
 }
 
 /// Whether the gateway answers.
@@ -99,6 +121,16 @@ pub(super) enum Link {
         /// Why, and what to do.
         why: String,
     },
+}
+
+/// How much mail waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QueueStanding {
+    pub(super) ready: usize,
+    pub(super) deferred: usize,
+    pub(super) held: usize,
+    /// The age of the oldest message.
+    pub(super) oldest: Option<Duration>,
 }
 
 /// A sentence at the foot of the screen for a while.
@@ -171,6 +203,15 @@ pub(super) struct Model {
     pub(super) uncounted: Option<String>,
     /// How long clients are counted in one go.
     pub(super) period: Duration,
+    pub(super) locks: List<LockView>,
+    /// Networks that no lock touches.
+    pub(super) exempt: Vec<Network>,
+    pub(super) queue: List<Queued>,
+    pub(super) standing: QueueStanding,
+    /// Why there is no queue to be shown, when that is so.
+    pub(super) queueless: Option<String>,
+    /// The message that was asked for, or why it is not shown.
+    pub(super) message: Option<(QueueId, Result<Box<QueuedMessage>, String>)>,
     pub(super) log: LogPane,
     pub(super) notice: Option<Notice>,
     pub(super) now: Instant,
@@ -191,6 +232,12 @@ impl Model {
             clients: List::default(),
             uncounted: None,
             period: Duration::ZERO,
+            locks: List::default(),
+            exempt: Vec::new(),
+            queue: List::default(),
+            standing: QueueStanding::default(),
+            queueless: None,
+            message: None,
             log: LogPane::default(),
             notice: None,
             now,
@@ -217,6 +264,25 @@ impl Model {
                 self.clients.take(list.known, list.clients);
             }
             Err(why) => self.uncounted = Some(why),
+        }
+    }
+
+    /// Takes the locks in.
+    pub(super) fn take_locks(&mut self, list: LockList) {
+        self.exempt = list.exempt;
+        self.locks.take(list.held, list.locks);
+    }
+
+    /// Takes the queue in, or why there is none.
+    pub(super) fn take_queue(&mut self, queue: Result<(QueueStanding, Vec<Queued>), String>) {
+        match queue {
+            Ok((standing, messages)) => {
+                self.queueless = None;
+                self.standing = standing;
+                let QueueStanding { ready, deferred, held, .. } = standing;
+                self.queue.take(ready.saturating_add(deferred).saturating_add(held), messages);
+            }
+            Err(why) => self.queueless = Some(why),
         }
     }
 
@@ -259,6 +325,8 @@ impl Model {
             Tab::Overview => None,
             Tab::Sessions => Some(&mut self.sessions.filter),
             Tab::Clients => Some(&mut self.clients.filter),
+            Tab::Locks => Some(&mut self.locks.filter),
+            Tab::Queue => Some(&mut self.queue.filter),
             Tab::Log => Some(&mut self.log.filter),
         }
     }
@@ -269,6 +337,8 @@ impl Model {
             Tab::Overview => "",
             Tab::Sessions => &self.sessions.filter,
             Tab::Clients => &self.clients.filter,
+            Tab::Locks => &self.locks.filter,
+            Tab::Queue => &self.queue.filter,
             Tab::Log => &self.log.filter,
         }
     }

@@ -1,6 +1,6 @@
 //! What is on the screen, and what keys do, without a terminal.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 use ratatui::Terminal;
@@ -8,19 +8,24 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Color;
 
+use super::deed::{Deed, Handling};
 use super::list::clients;
+use super::list::queue::Queued;
 use super::list::sessions::Sort;
-use super::model::{Link, Mode, Model, Tab};
+use super::model::{Link, Mode, Model, QueueStanding, Tab};
 use super::theme::Theme;
-use super::update::{Answer, Effect, Event, update};
+use super::update::{Answer, Effect, Event, Page, update};
 use super::view;
 use crate::clock;
+use crate::config::file::{LockAction, LockCause};
+use crate::control::request::queue::{QueueEntry, QueuedMessage};
 use crate::control::request::{
-    Circuit, Log, ScannerHealth, ScannerState, Sessions, StateHealth, Status, Version,
+    Circuit, LockList, LockView, Log, ScannerHealth, ScannerState, Sessions, StateHealth, Status, Version,
 };
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{ClientList, ClientSort, ClientView, PeriodView};
+use crate::queue::{Body, Envelope, QueueId, Recipient, Standing, Target};
 use crate::session::table::{AuthState, SessionView, Stage};
 use crate::telemetry::{Line, Rates, Sample, Snapshot};
 
@@ -179,6 +184,70 @@ fn clients() -> ClientList {
     ClientList { known: 4_321, period: Duration::from_secs(600), clients }
 }
 
+fn locks() -> LockList {
+    let lock = |who: &str, cause, detail: &str, age, left, hits| LockView {
+        who: who.to_owned().try_into().unwrap(),
+        action: LockAction::Reset,
+        cause,
+        detail: detail.to_owned(),
+        session: (cause != LockCause::Operator).then(|| id(3)),
+        age,
+        left,
+        offences: 2,
+        hits,
+        last: (hits != 0).then_some(12),
+    };
+    let locks = vec![
+        lock("192.0.2.7", LockCause::Virus, "Win.Test.EICAR_HDB-1", 90, Some(3_510), 12_345),
+        lock("192.0.2.128/25", LockCause::Operator, "caught twice", 90_000, None, 17),
+        lock("2001:db8:aaaa:bbbb::/64", LockCause::Spam, HOSTILE, 5, Some(55), 0),
+        lock("192.0.2.9-10.0.0.5", LockCause::EarlyTalk, "", 600, Some(3_000), 3),
+    ];
+    let exempt = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.to_owned().try_into().unwrap());
+    LockList { held: 4, locks, exempt: exempt.to_vec() }
+}
+
+/// The last time in this test, in milliseconds since 1970.
+const NOW: u64 = 1_800_000_000_000;
+
+fn entry(number: u64, age: u64, standing: Standing) -> QueueEntry {
+    let id = format!("0PHFJ4{number:07}");
+    QueueEntry { id, arrived: NOW - age * 1_000, size: 4_096 << number, recipients: 2, standing }
+}
+
+fn queue() -> (QueueStanding, Vec<Queued>) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW);
+    let entries = [
+        entry(1, 400_000, Standing::Held),
+        entry(2, 7_200, Standing::Deferred(NOW + 300_000)),
+        entry(3, 2, Standing::Ready),
+    ];
+    let messages: Vec<_> = entries.iter().map(|entry| Queued::new(entry, now).unwrap()).collect();
+    let oldest = messages.first().map(|message| message.age);
+    (QueueStanding { ready: 1, deferred: 1, held: 1, oldest }, messages)
+}
+
+fn message(id: QueueId) -> QueuedMessage {
+    let recipient = |address: &str| Recipient { address: address.to_owned(), original: None, notify: None };
+    let envelope = Envelope {
+        arrived: 0,
+        sender: format!("s{HOSTILE}@client.example"),
+        recipients: (0..9).map(|place| recipient(&format!("r{place}{HOSTILE}@example.com"))).collect(),
+        target: Target::Relay("[mail.example.com]:587".to_owned()),
+        submitter: None,
+        body: Body::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    };
+    let entry = QueueEntry { id: id.to_string(), ..entry(1, 400_000, Standing::Held) };
+    QueuedMessage { entry, envelope, settled: vec![0], warned: true }
+}
+
+/// Keys that show each page, what is in front of it, and each question once.
+const EVERYTHING: [&str; 14] =
+    ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "\n", "U", "n5", "\n", "D", "n6", "?"];
+
 fn log() -> Log {
     let line = |number: u64, level: &str, text: &str| Line {
         number,
@@ -198,10 +267,26 @@ fn log() -> Log {
 
 fn model() -> Model {
     let mut model = Model::new(clock::now(), 24, TimeZone::UTC);
-    let answer =
-        Answer { status: status(), sessions: Some(sessions()), clients: Some(Ok(clients())), log: log() };
-    assert_eq!(update(&mut model, Event::Answer(Box::new(answer))), None);
+    let pages = [
+        Page::Sessions(sessions()),
+        Page::Clients(Ok(clients())),
+        Page::Locks(locks()),
+        Page::Queue(Ok(queue())),
+    ];
+    for page in pages {
+        assert_eq!(update(&mut model, answer(page)), None);
+    }
+    update(&mut model, answer_with(Page::None, log()));
     model
+}
+
+/// What the gateway answers for a page.
+fn answer(page: Page) -> Event {
+    answer_with(page, Log::default())
+}
+
+fn answer_with(page: Page, log: Log) -> Event {
+    Event::Answer(Box::new(Answer { status: status(), page, log }))
 }
 
 fn press(model: &mut Model, keys: &str) -> Option<Effect> {
@@ -241,10 +326,18 @@ fn every_page_at_80_by_24_and_120_by_40() {
             ("K", "confirm"),
             ("n3", "clients"),
             ("\n", "client"),
-            ("\x1b4", "log"),
+            ("\x1b4", "locks"),
+            ("\n", "lock"),
+            ("U", "unlock"),
+            ("n5", "queue"),
+            ("\n", "message"),
+            ("D", "delete"),
+            ("n6", "log"),
             ("?", "help"),
         ] {
-            press(&mut model, keys);
+            if let Some(Effect::Read(id)) = press(&mut model, keys) {
+                update(&mut model, Event::Message(id, Ok(Box::new(message(id)))));
+            }
             insta::assert_snapshot!(format!("{name}-{width}x{height}"), screen(&model, width, height));
         }
     }
@@ -279,10 +372,10 @@ fn hostile_names_from_everywhere_reach_the_screen_as_hex() {
         session.destination.clone_from(&hostile);
         session.facts.as_mut().unwrap().interface.clone_from(&hostile);
     }
-    let answer = Answer { status, sessions: Some(list), clients: None, log: Log::default() };
-    update(&mut model, Event::Answer(Box::new(answer)));
-    update(&mut model, Event::Killed(Err(hostile.clone())));
-    for keys in ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "?"] {
+    let answered = Answer { status, page: Page::Sessions(list), log: Log::default() };
+    update(&mut model, Event::Answer(Box::new(answered)));
+    update(&mut model, Event::Done(Err(hostile.clone())));
+    for keys in EVERYTHING {
         press(&mut model, keys);
         for (width, height) in [(80, 24), (200, 60), (40, 10)] {
             screen(&model, width, height);
@@ -295,23 +388,24 @@ fn hostile_names_from_everywhere_reach_the_screen_as_hex() {
 #[test]
 fn no_size_of_the_screen_is_too_small() {
     let mut model = model();
-    for keys in ["1", "2", "\n", "K", "n/x", "\x1b3", "\n", "\x1b4", "?"] {
+    for keys in ["1", "2", "\n", "K", "n/x"].into_iter().chain(EVERYTHING) {
         press(&mut model, keys);
         for (width, height) in [(1, 1), (2, 2), (5, 3), (20, 6), (40, 10), (79, 23), (300, 5), (10, 200)] {
             update(&mut model, Event::Resized { height });
             screen(&model, width, height);
         }
     }
-    press(&mut model, "\x1b\x1b1");
-    insta::assert_snapshot!("overview-40x10", screen(&model, 40, 10));
-    press(&mut model, "2");
-    insta::assert_snapshot!("sessions-40x10", screen(&model, 40, 10));
+    press(&mut model, "\x1b\x1b");
+    for (key, name) in [("1", "overview"), ("2", "sessions"), ("4", "locks"), ("5", "queue")] {
+        press(&mut model, key);
+        insta::assert_snapshot!(format!("{name}-40x10"), screen(&model, 40, 10));
+    }
 }
 
 #[test]
 fn without_colours_no_cell_has_one() {
     let mut model = model();
-    for keys in ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "?"] {
+    for keys in EVERYTHING {
         press(&mut model, keys);
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| view::draw(frame, &model, Theme::new(false))).unwrap();
@@ -333,7 +427,7 @@ fn a_gateway_that_is_away_is_waited_for_and_comes_back() {
     press(&mut model, "2");
     assert!(screen(&model, 80, 24).contains("waiting for the list"), "not that no session is open");
     press(&mut model, "1");
-    let answer = || Box::new(Answer { status: status(), sessions: None, clients: None, log: log() });
+    let answer = || Box::new(Answer { status: status(), page: Page::None, log: log() });
     update(&mut model, Event::Answer(answer()));
     assert_eq!((&model.link, model.log.last()), (&Link::Up, 4));
     assert!(!screen(&model, 80, 24).contains("no answer"));
@@ -353,7 +447,7 @@ fn the_pages_turn() {
     let mut model = model();
     assert_eq!(press(&mut model, "\t"), Some(Effect::Ask));
     assert_eq!(model.tab, Tab::Sessions);
-    press(&mut model, "\t\t\t");
+    press(&mut model, "\t\t\t\t\t");
     assert_eq!(model.tab, Tab::Overview);
     press(&mut model, "?");
     assert_eq!(press(&mut model, "2"), None, "the page of keys is in front");
@@ -367,14 +461,14 @@ fn a_session_ends_only_after_a_yes() {
     press(&mut model, "2");
     let selected = model.sessions.selected().unwrap().id;
     press(&mut model, "K");
-    assert_eq!(model.mode, Mode::Confirm(selected));
+    assert_eq!(model.mode, Mode::Confirm(Deed::End(selected)));
     for no in ["n", "\x1b", "\n", "q"] {
         press(&mut model, "K");
         assert_eq!((press(&mut model, no), &model.mode), (None, &Mode::Normal));
     }
     press(&mut model, "\nK");
-    assert_eq!(press(&mut model, "y"), Some(Effect::Kill(selected)));
-    update(&mut model, Event::Killed(Ok(selected)));
+    assert_eq!(press(&mut model, "y"), Some(Effect::Do(Deed::End(selected))));
+    update(&mut model, Event::Done(Ok(Deed::End(selected))));
     assert!(screen(&model, 80, 24).contains(&format!("session {selected} is told to end")));
 }
 
@@ -386,10 +480,9 @@ fn the_question_is_about_the_session_that_was_chosen_whatever_moves() {
     press(&mut model, "K");
     let mut list = sessions();
     list.sessions.retain(|session| session.id != selected);
-    let answer = Answer { status: status(), sessions: Some(list), clients: None, log: Log::default() };
-    update(&mut model, Event::Answer(Box::new(answer)));
+    update(&mut model, answer(Page::Sessions(list)));
     assert_ne!(model.sessions.selected().unwrap().id, selected);
-    assert_eq!(press(&mut model, "y"), Some(Effect::Kill(selected)));
+    assert_eq!(press(&mut model, "y"), Some(Effect::Do(Deed::End(selected))));
 }
 
 #[test]
@@ -441,16 +534,77 @@ fn clients_are_sorted_by_the_gateway_and_again_here() {
 fn that_nothing_is_counted_of_clients_is_said_and_why() {
     let mut model = model();
     press(&mut model, "3\n");
-    let answer = |clients| {
-        Event::Answer(Box::new(Answer { status: status(), sessions: None, clients, log: Log::default() }))
-    };
-    update(&mut model, answer(Some(Err("clients are counted with `origin: assign` only".to_owned()))));
+    update(
+        &mut model,
+        answer(Page::Clients(Err("clients are counted with `origin: assign` only".to_owned()))),
+    );
     press(&mut model, "\x1b");
     assert!(screen(&model, 80, 24).contains("counted with `origin: assign` only"));
-    update(&mut model, answer(Some(Ok(ClientList::default()))));
+    update(&mut model, answer(Page::Clients(Ok(ClientList::default()))));
     assert!(screen(&model, 80, 24).contains("no client is known"));
     press(&mut model, "\n");
     assert_eq!(model.mode, Mode::Normal, "there is no row to look into");
+}
+
+#[test]
+fn a_lock_is_removed_only_after_a_yes() {
+    let mut model = model();
+    press(&mut model, "4/virus\n");
+    let who = model.locks.selected().unwrap().who.clone();
+    assert_eq!((who.to_string().as_str(), model.locks.shown().len()), ("192.0.2.7", 1));
+    for no in ["n", "\x1b", "\n", "q"] {
+        press(&mut model, "U");
+        assert_eq!(model.mode, Mode::Confirm(Deed::Unlock(who.clone())));
+        assert_eq!((press(&mut model, no), &model.mode), (None, &Mode::Normal));
+    }
+    press(&mut model, "\nU");
+    let deed = Deed::Unlock(who);
+    assert_eq!(press(&mut model, "y"), Some(Effect::Do(deed.clone())));
+    assert_eq!(update(&mut model, Event::Done(Ok(deed))), Some(Effect::Ask), "the list is another one");
+    assert!(screen(&model, 80, 24).contains("192.0.2.7 is unlocked"));
+    update(&mut model, answer(Page::Locks(LockList::default())));
+    assert!(screen(&model, 80, 24).contains("no lock passes the filter"));
+    press(&mut model, "U\n");
+    assert_eq!(model.mode, Mode::Normal, "there is no row");
+}
+
+#[test]
+fn each_handling_of_a_message_is_asked_for_and_is_about_the_one_that_was_chosen() {
+    let mut model = model();
+    press(&mut model, "5");
+    let selected = model.queue.selected().unwrap().id;
+    assert_eq!(selected.to_string(), "0PHFJ40000001", "the oldest");
+    for (key, handling) in
+        [("H", Handling::Hold), ("U", Handling::Release), ("T", Handling::Retry), ("D", Handling::Delete)]
+    {
+        press(&mut model, key);
+        let deed = Deed::Message(handling, selected);
+        assert_eq!(model.mode, Mode::Confirm(deed.clone()));
+        assert_eq!((press(&mut model, "n"), &model.mode), (None, &Mode::Normal));
+        press(&mut model, key);
+        let (standing, mut messages) = queue();
+        messages.retain(|message| message.id != selected);
+        update(&mut model, answer(Page::Queue(Ok((standing, messages)))));
+        assert_eq!(press(&mut model, "y"), Some(Effect::Do(deed)));
+        update(&mut model, answer(Page::Queue(Ok(queue()))));
+        press(&mut model, "g");
+    }
+    assert_eq!(press(&mut model, "\n"), Some(Effect::Read(selected)));
+    assert!(screen(&model, 80, 24).contains("waiting for its envelope"));
+    update(&mut model, Event::Message(selected, Err("no permission".to_owned())));
+    assert!(screen(&model, 80, 24).contains("no permission"));
+    press(&mut model, "D");
+    assert_eq!(model.mode, Mode::Confirm(Deed::Message(Handling::Delete, selected)));
+}
+
+#[test]
+fn that_there_is_no_queue_is_said_and_why() {
+    let mut model = model();
+    update(&mut model, answer(Page::Queue(Err("this gateway has no queue".to_owned()))));
+    press(&mut model, "5");
+    assert!(screen(&model, 80, 24).contains("this gateway has no queue"));
+    update(&mut model, answer(Page::Queue(Ok((QueueStanding::default(), Vec::new())))));
+    assert!(screen(&model, 80, 24).contains("no message is in the queue"));
 }
 
 #[test]
@@ -478,9 +632,9 @@ fn a_scrolled_log_stays_and_a_following_one_moves_on() {
         let line =
             |number| Line { number, millis: 0, level: "info".to_owned(), text: format!("line {number}") };
         let log = Log { lines: numbers.map(line).collect() };
-        Event::Answer(Box::new(Answer { status: status(), sessions: None, clients: None, log }))
+        answer_with(Page::None, log)
     };
-    press(&mut model, "4");
+    press(&mut model, "6");
     update(&mut model, lines(5..105));
     assert!(screen(&model, 80, 24).contains("line 104"));
     press(&mut model, "kk");

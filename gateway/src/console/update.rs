@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use ratatui::crossterm::event::KeyEvent;
 
+use super::deed::{Deed, Handling};
 use super::input::{Wish, wish};
-use super::model::{Mode, Model, Tab};
+use super::list::queue::Queued;
+use super::model::{Mode, Model, QueueStanding, Tab};
 use crate::control::Status;
-use crate::control::request::{Log, Sessions};
-use crate::intercept::flow::SessionId;
+use crate::control::request::queue::QueuedMessage;
+use crate::control::request::{LockList, Log, Sessions};
 use crate::ipc::client::ClientList;
+use crate::queue::QueueId;
 
 /// Longest filter.
 const FILTER_LENGTH: usize = 64;
@@ -35,27 +38,44 @@ pub(super) enum Event {
     Answer(Box<Answer>),
     /// The gateway did not answer; why, and what to do.
     Away(String),
-    /// A session was told to end, or why not.
-    Killed(Result<SessionId, String>),
+    /// Something was done, or why not.
+    Done(Result<Deed, String>),
+    /// A message in the queue, or why it is not shown.
+    Message(QueueId, Result<Box<QueuedMessage>, String>),
 }
 
 /// What the gateway answered to one round of questions.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: Status,
-    pub(super) sessions: Option<Sessions>,
-    /// The clients, or why none are counted.
-    pub(super) clients: Option<Result<ClientList, String>>,
+    pub(super) page: Page,
     pub(super) log: Log,
 }
 
+/// What a page lists.
+#[derive(Debug)]
+pub(super) enum Page {
+    /// It lists nothing that is asked for.
+    None,
+    /// The open sessions.
+    Sessions(Sessions),
+    /// The clients, or why none are counted.
+    Clients(Result<ClientList, String>),
+    /// The locks.
+    Locks(LockList),
+    /// The queue, or why there is none.
+    Queue(Result<(QueueStanding, Vec<Queued>), String>),
+}
+
 /// Something to do outside the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Leave the console.
     Quit,
-    /// Tell a session to end.
-    Kill(SessionId),
+    /// Have it done.
+    Do(Deed),
+    /// Ask for a message in the queue.
+    Read(QueueId),
     /// Ask the gateway at once, for a page that has no answer yet.
     Ask,
 }
@@ -67,21 +87,26 @@ pub(super) fn update(model: &mut Model, event: Event) -> Option<Effect> {
         Event::Resized { height } => model.height = height,
         Event::Tick(now) => model.tick(now),
         Event::Answer(answer) => {
-            let Answer { status, sessions, clients, log } = *answer;
+            let Answer { status, page, log } = *answer;
             // Lines of another process than the one before are asked for from the beginning.
             if model.take_status(status) {
                 model.log.take(log.lines);
             }
-            if let Some(sessions) = sessions {
-                model.sessions.take(sessions.open, sessions.sessions);
-            }
-            if let Some(clients) = clients {
-                model.take_clients(clients);
+            match page {
+                Page::None => {}
+                Page::Sessions(sessions) => model.sessions.take(sessions.open, sessions.sessions),
+                Page::Clients(clients) => model.take_clients(clients),
+                Page::Locks(locks) => model.take_locks(locks),
+                Page::Queue(queue) => model.take_queue(queue),
             }
         }
         Event::Away(why) => model.lose(why),
-        Event::Killed(Ok(id)) => model.notify(format!("session {id} is told to end"), false),
-        Event::Killed(Err(why)) => model.notify(why, true),
+        Event::Done(Ok(deed)) => {
+            model.notify(deed.done(), false);
+            return Some(Effect::Ask);
+        }
+        Event::Done(Err(why)) => model.notify(why, true),
+        Event::Message(id, message) => model.message = Some((id, message)),
     }
     None
 }
@@ -116,27 +141,49 @@ fn grant(model: &mut Model, wish: Wish) -> Option<Effect> {
         Wish::Right | Wish::Left => return sideways(model, wish == Wish::Right),
         Wish::Reverse => reverse(model),
         Wish::Follow => model.log.behind = 0,
-        Wish::Detail => detail(model),
+        Wish::Detail => return detail(model),
         Wish::Kill => {
             let selected = model.sessions.selected().map(|session| session.id);
-            if let Some(id) = if let Mode::Detail(id) = model.mode { Some(id) } else { selected } {
-                model.mode = Mode::Confirm(id);
-            }
+            ask(model, if let Mode::Detail(id) = model.mode { Some(id) } else { selected }.map(Deed::End));
         }
+        Wish::Unlock => {
+            let selected = model.locks.selected().map(|lock| lock.who.clone());
+            let who = if let Mode::Lock(who) = &model.mode { Some(who.clone()) } else { selected };
+            ask(model, who.map(Deed::Unlock));
+        }
+        Wish::Handle(handling) => handle(model, handling),
         Wish::Confirm => {
-            if let Mode::Confirm(id) = std::mem::replace(&mut model.mode, Mode::Normal) {
-                return Some(Effect::Kill(id));
+            if let Mode::Confirm(deed) = std::mem::replace(&mut model.mode, Mode::Normal) {
+                return Some(Effect::Do(deed));
             }
         }
     }
     None
 }
 
+/// Asks whether it is to be done.
+fn ask(model: &mut Model, deed: Option<Deed>) {
+    if let Some(deed) = deed {
+        model.mode = Mode::Confirm(deed);
+    }
+}
+
+fn handle(model: &mut Model, handling: Handling) {
+    let selected = model.queue.selected().map(|message| message.id);
+    let id = if let Mode::Message(id) = model.mode { Some(id) } else { selected };
+    ask(model, id.map(|id| Deed::Message(handling, id)));
+}
+
 fn back(model: &mut Model) {
     match std::mem::replace(&mut model.mode, Mode::Normal) {
         Mode::Filter { before } => edit(model, |filter| *filter = before),
         Mode::Normal => edit(model, String::clear),
-        Mode::Help | Mode::Detail(_) | Mode::Client(_) | Mode::Confirm(_) => {}
+        Mode::Help
+        | Mode::Detail(_)
+        | Mode::Client(_)
+        | Mode::Lock(_)
+        | Mode::Message(_)
+        | Mode::Confirm(_) => {}
     }
 }
 
@@ -146,6 +193,8 @@ fn edit(model: &mut Model, change: impl FnOnce(&mut String)) {
     model.log.behind = 0;
     model.sessions.arrange();
     model.clients.arrange();
+    model.locks.arrange();
+    model.queue.arrange();
 }
 
 fn move_by(model: &mut Model, rows: isize) {
@@ -153,6 +202,8 @@ fn move_by(model: &mut Model, rows: isize) {
         Tab::Overview => {}
         Tab::Sessions => model.sessions.move_by(rows),
         Tab::Clients => model.clients.move_by(rows),
+        Tab::Locks => model.locks.move_by(rows),
+        Tab::Queue => model.queue.move_by(rows),
         Tab::Log => {
             let most = model.log.matching().count().saturating_sub(model.page());
             let behind = match rows.checked_neg() {
@@ -164,15 +215,17 @@ fn move_by(model: &mut Model, rows: isize) {
     }
 }
 
-fn detail(model: &mut Model) {
+fn detail(model: &mut Model) -> Option<Effect> {
     let mode = match model.tab {
         Tab::Sessions => model.sessions.selected().map(|session| Mode::Detail(session.id)),
         Tab::Clients => model.clients.selected().map(|client| Mode::Client(client.client)),
+        Tab::Locks => model.locks.selected().map(|lock| Mode::Lock(lock.who.clone())),
+        Tab::Queue => model.queue.selected().map(|message| Mode::Message(message.id)),
         Tab::Overview | Tab::Log => None,
     };
-    if let Some(mode) = mode {
-        model.mode = mode;
-    }
+    model.mode = mode?;
+    // The list does not have its envelope.
+    if let Mode::Message(id) = model.mode { Some(Effect::Read(id)) } else { None }
 }
 
 fn reverse(model: &mut Model) {
@@ -180,6 +233,8 @@ fn reverse(model: &mut Model) {
         Tab::Overview | Tab::Log => {}
         Tab::Sessions => model.sessions.reverse(),
         Tab::Clients => model.clients.reverse(),
+        Tab::Locks => model.locks.reverse(),
+        Tab::Queue => model.queue.reverse(),
     }
 }
 
@@ -187,6 +242,8 @@ fn sideways(model: &mut Model, right: bool) -> Option<Effect> {
     match model.tab {
         Tab::Overview => {}
         Tab::Sessions => model.sessions.sort_by_neighbour(right),
+        Tab::Locks => model.locks.sort_by_neighbour(right),
+        Tab::Queue => model.queue.sort_by_neighbour(right),
         Tab::Clients => {
             model.clients.sort_by_neighbour(right);
             // The gateway lists the first ones only, so another order may bring others.

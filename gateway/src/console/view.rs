@@ -15,11 +15,14 @@ use super::text::{safe, span};
 use super::theme::Theme;
 
 mod clients;
+mod confirm;
 mod detail;
 mod help;
 mod list;
+mod locks;
 mod log;
 mod overview;
+mod queue;
 mod sessions;
 
 /// Draws the whole screen.
@@ -39,6 +42,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Tab::Overview => overview::draw(frame, page, model, theme),
         Tab::Sessions => sessions::draw(frame, page, model, theme),
         Tab::Clients => clients::draw(frame, page, model, theme),
+        Tab::Locks => locks::draw(frame, page, model, theme),
+        Tab::Queue => queue::draw(frame, page, model, theme),
         Tab::Log => log::draw(frame, page, model, theme),
     }
     draw_foot(frame, foot, model, theme);
@@ -47,17 +52,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Mode::Help => help::draw(frame, page, theme),
         Mode::Detail(id) => detail::draw(frame, page, model, *id, theme),
         Mode::Client(whose) => clients::draw_detail(frame, page, model, *whose, theme),
-        Mode::Confirm(id) => detail::draw_confirm(frame, page, model, *id, theme),
+        Mode::Lock(who) => locks::draw_detail(frame, page, model, who, theme),
+        Mode::Message(id) => queue::draw_detail(frame, page, model, *id, theme),
+        Mode::Confirm(deed) => confirm::draw(frame, page, model, deed, theme),
     }
 }
 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
-    let mut tabs = vec![Span::raw(" ")];
-    for (number, tab) in Tab::ALL.into_iter().enumerate() {
-        let style = if tab == model.tab { theme.selected() } else { theme.label() };
-        tabs.push(Span::styled(format!(" {} {} ", number + 1, tab.title()), style));
-        tabs.push(Span::raw(" "));
-    }
+    let tabs = |short: bool| {
+        let mut tabs = vec![Span::raw(" ")];
+        for (number, tab) in (1..).zip(Tab::ALL) {
+            let (chosen, title) = (tab == model.tab, tab.title());
+            let style = if chosen { theme.selected() } else { theme.label() };
+            let text = if short && !chosen { format!(" {number} ") } else { format!(" {number} {title} ") };
+            tabs.extend([Span::styled(text, style), Span::raw(" ")]);
+        }
+        Line::from(tabs)
+    };
     let name = match &model.status {
         None => "gateway ".to_owned(),
         Some(status) => {
@@ -65,7 +76,8 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
             format!("{} {} up {up} ", safe(&status.name), safe(&status.version.gateway))
         }
     };
-    let tabs = Line::from(tabs);
+    let tabs =
+        Some(tabs(false)).filter(|line| line.width() <= area.width.into()).unwrap_or_else(|| tabs(true));
     let room = usize::from(area.width).saturating_sub(tabs.width());
     frame.render_widget(tabs, area);
     if name.len() <= room {
@@ -92,7 +104,7 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         return;
     }
     let keys: &[(&str, &str)] = match model.tab {
-        Tab::Overview => &[("1-4 Tab", "page"), ("?", "keys"), ("q", "leave")],
+        Tab::Overview => &[("1-6 Tab", "page"), ("?", "keys"), ("q", "leave")],
         Tab::Sessions => &[
             ("Enter", "detail"),
             ("K", "end"),
@@ -104,6 +116,23 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         Tab::Clients => {
             &[("Enter", "detail"), ("/", "filter"), ("< >", "sort"), ("r", "reverse"), ("?", "keys")]
         }
+        Tab::Locks => &[
+            ("Enter", "detail"),
+            ("U", "unlock"),
+            ("/", "filter"),
+            ("< >", "sort"),
+            ("r", "reverse"),
+            ("?", "keys"),
+        ],
+        Tab::Queue => &[
+            ("Enter", "detail"),
+            ("H", "hold"),
+            ("U", "release"),
+            ("T", "try now"),
+            ("D", "delete"),
+            ("/", "filter"),
+            ("?", "keys"),
+        ],
         Tab::Log => {
             &[("f", "follow"), ("/", "filter"), ("g G", "begin, end"), ("< >", "sideways"), ("?", "keys")]
         }

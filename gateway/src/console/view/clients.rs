@@ -77,7 +77,7 @@ fn amount(sort: ClientSort, width: u16, cell: fn(&ClientView, usize) -> String) 
 
 /// One client in front of the list.
 pub(super) fn draw_detail(frame: &mut Frame<'_>, area: Rect, model: &Model, whose: IpNet, theme: Theme) {
-    let (title, rows) = match model.clients.find(whose) {
+    let (title, rows) = match model.clients.find(&whose) {
         Some(client) => (client.name(), rows(client)),
         None => (whose.to_string(), vec![("", "nothing is known of it any more".to_owned())]),
     };

@@ -1,11 +1,9 @@
-//! One session in front of the list, and the question whether it is to end.
+//! One session in front of the list.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
 
-use super::{draw_rows, front};
+use super::draw_rows;
 use crate::console::list::sessions::lane;
 use crate::console::model::Model;
 use crate::console::text::{number, safe, size, span};
@@ -15,7 +13,7 @@ use crate::session::table::SessionView;
 use crate::telemetry::redact::mac;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, id: SessionId, theme: Theme) {
-    let rows = match model.sessions.find(id) {
+    let rows = match model.sessions.find(&id) {
         Some(session) => rows(session),
         None => vec![("", "it has ended".to_owned())],
     };
@@ -70,23 +68,4 @@ fn kernel(facts: &FlowFacts) -> [(&'static str, String); 6] {
         ("SYN window", facts.window.to_string()),
         ("SYN options", if options.is_empty() { "none".to_owned() } else { options.join(", ") }),
     ]
-}
-
-pub(super) fn draw_confirm(frame: &mut Frame<'_>, area: Rect, model: &Model, id: SessionId, theme: Theme) {
-    let whose = match model.sessions.find(id) {
-        Some(session) => format!("{} to {}", safe(&session.client), safe(&session.destination)),
-        None => "a session that has ended".to_owned(),
-    };
-    let lines = vec![
-        Line::from(whose),
-        Line::default(),
-        Line::from(vec![
-            Span::styled("y", theme.key()),
-            Span::raw(" end it   "),
-            Span::styled("n", theme.key()),
-            Span::raw(" let it go on"),
-        ]),
-    ];
-    let inside = front(frame, area, (54, 3), format!("end session {id}?"), theme);
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }), inside);
 }

@@ -1,5 +1,7 @@
 //! Requests about mail in the queue.
 
+use std::time::{Duration, SystemTime};
+
 use serde::{Deserialize, Serialize};
 
 use crate::queue::{Counts, Envelope, Standing, Summary, Target};
@@ -49,6 +51,28 @@ pub struct QueueEntry {
     pub recipients: u32,
     /// When it is delivered: `ready`, `held`, or `deferred` until a time in milliseconds since 1970.
     pub standing: Standing,
+}
+
+impl QueueEntry {
+    /// How long ago it was taken.
+    #[must_use]
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(time(self.arrived)).unwrap_or_default()
+    }
+
+    /// How long it is until it is tried again, where it waits for that.
+    #[must_use]
+    pub fn due(&self, now: SystemTime) -> Option<Duration> {
+        match self.standing {
+            Standing::Ready | Standing::Held => None,
+            Standing::Deferred(due) => Some(time(due).duration_since(now).unwrap_or_default()),
+        }
+    }
+}
+
+/// So many milliseconds behind 1970.
+fn time(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 impl From<Summary> for QueueEntry {
