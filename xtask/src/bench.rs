@@ -8,6 +8,7 @@ mod chart;
 mod crowd;
 mod delivery;
 mod growth;
+mod held;
 mod idle;
 mod inspect;
 mod instant;
@@ -45,7 +46,8 @@ pub(crate) enum Family {
     Delivery,
     /// New sessions, and the SYNs of a client that is locked.
     Syn,
-    /// What a session costs with more lane rules, more sessions, longer messages.
+    /// What a session costs with more lane rules, more sessions, longer messages, more locks, more mail that
+    /// waits.
     Growth,
     /// Everything.
     All,
@@ -99,6 +101,7 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
     }
     if wanted(Family::Growth) {
         reports.extend(growth::run(&binary, quick, &interrupt)?);
+        reports.extend(held::run(&binary, quick, &interrupt)?);
     }
     for report in &reports {
         for line in report.table() {
