@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -44,6 +45,9 @@ pub enum Error {
     /// The secret does not fit the format.
     #[error("`lookup.secret` is no secret for `lookup.format`; `gateway check` says what is")]
     Secret,
+    /// A change that a running one cannot take.
+    #[error("`{0}` takes effect at start only: restart the helper for it; nothing has changed")]
+    NeedsRestart(&'static str),
     /// A socket.
     #[error("cannot answer at {address}")]
     Socket {
@@ -94,11 +98,26 @@ impl Sockets {
     }
 }
 
-/// What all questions share.
+/// What the configuration says of questions.
 #[derive(Debug)]
-struct Helper {
+struct Rules {
     wire: Wire,
     allow: Vec<Network>,
+}
+
+impl Rules {
+    fn of(config: &Config) -> Result<Self, Error> {
+        let wire = Wire::of(&config.lookup).ok_or(Error::Secret)?;
+        Ok(Self { wire, allow: config.helper.allow.clone() })
+    }
+}
+
+/// Answers gateways.
+#[derive(Debug)]
+pub struct Helper {
+    rules: ArcSwap<Rules>,
+    /// What it was started with and a running one keeps.
+    fixed: Fixed,
     recent: Mutex<Recent>,
     conntrack: Mutex<Conntrack>,
     telemetry: Arc<Telemetry>,
@@ -122,39 +141,90 @@ enum Silence {
     Late,
 }
 
-/// Answers until the task is dropped.
-///
-/// # Errors
-///
-/// [`Error`], at the start.
-pub async fn run(config: &Config, sockets: Sockets, telemetry: Arc<Telemetry>) -> Result<(), Error> {
-    let mut conntrack = Conntrack::open().map_err(Error::Conntrack)?;
-    // A gateway's question must not be the first that the kernel refuses.
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    conntrack.find(Question { client: nobody, gateway: nobody }).map_err(Error::Conntrack)?;
-    let helper = Arc::new(Helper {
-        wire: Wire::of(&config.lookup).ok_or(Error::Secret)?,
-        allow: config.helper.allow.clone(),
-        recent: Mutex::new(Recent::new(clock::now())),
-        conntrack: Mutex::new(conntrack),
-        telemetry,
-        connections: Semaphore::new(CONNECTIONS),
-    });
-    let mut serving = JoinSet::new();
-    for (socket, address) in sockets.datagrams.into_iter().zip(&config.helper.listen) {
-        let socket =
-            UdpSocket::from_std(socket).map_err(|source| Error::Socket { address: *address, source })?;
-        serving.spawn(datagrams(socket, Arc::clone(&helper)));
+/// What sockets and the account were made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fixed {
+    listen: Vec<SocketAddr>,
+    ident: bool,
+    user: String,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        let crate::config::file::Helper { listen, allow: _, ident } = &config.helper;
+        Self { listen: listen.clone(), ident: *ident, user: config.user.clone() }
     }
-    for (listener, address) in sockets.lines.into_iter().zip(&config.helper.listen) {
-        let listener =
-            TcpListener::from_std(listener).map_err(|source| Error::Socket { address: *address, source })?;
-        serving.spawn(lines(listener, Arc::clone(&helper)));
+
+    /// The first key in which `new` differs.
+    fn change(&self, new: &Self) -> Option<&'static str> {
+        let Self { listen, ident, user } = self;
+        let changes = [
+            ("helper.listen", *listen != new.listen),
+            ("helper.ident", *ident != new.ident),
+            ("user", *user != new.user),
+        ];
+        changes.into_iter().find(|(_, changed)| *changed).map(|(key, _)| key)
     }
-    let at: Vec<_> = config.helper.listen.iter().map(ToString::to_string).collect();
-    tracing::info!(at = at.join(" "), ident = config.helper.ident, "answering");
-    serving.join_all().await;
-    Ok(())
+}
+
+impl Helper {
+    /// One that answers as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Secret`], [`Error::Conntrack`].
+    pub fn new(config: &Config, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
+        let mut conntrack = Conntrack::open().map_err(Error::Conntrack)?;
+        // A gateway's question must not be the first that the kernel refuses.
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        conntrack.find(Question { client: nobody, gateway: nobody }).map_err(Error::Conntrack)?;
+        Ok(Self {
+            rules: ArcSwap::from_pointee(Rules::of(config)?),
+            fixed: Fixed::of(config),
+            recent: Mutex::new(Recent::new(clock::now())),
+            conntrack: Mutex::new(conntrack),
+            telemetry,
+            connections: Semaphore::new(CONNECTIONS),
+        })
+    }
+
+    /// From here on `config` holds. What was answered before is not answered again: recordings are
+    /// remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsRestart`], [`Error::Secret`]: then all is as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        if let Some(key) = self.fixed.change(&Fixed::of(config)) {
+            return Err(Error::NeedsRestart(key));
+        }
+        self.rules.store(Arc::new(Rules::of(config)?));
+        Ok(())
+    }
+
+    /// Answers until the task is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`], at the start.
+    pub async fn serve(self: Arc<Self>, sockets: Sockets) -> Result<(), Error> {
+        let mut serving = JoinSet::new();
+        let listen = &self.fixed.listen;
+        for (socket, address) in sockets.datagrams.into_iter().zip(listen) {
+            let socket =
+                UdpSocket::from_std(socket).map_err(|source| Error::Socket { address: *address, source })?;
+            serving.spawn(datagrams(socket, Arc::clone(&self)));
+        }
+        for (listener, address) in sockets.lines.into_iter().zip(listen) {
+            let listener = TcpListener::from_std(listener)
+                .map_err(|source| Error::Socket { address: *address, source })?;
+            serving.spawn(lines(listener, Arc::clone(&self)));
+        }
+        let at: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        tracing::info!(at = at.join(" "), ident = self.fixed.ident, "answering");
+        serving.join_all().await;
+        Ok(())
+    }
 }
 
 async fn datagrams(socket: UdpSocket, helper: Arc<Helper>) {
@@ -200,7 +270,7 @@ async fn lines(listener: TcpListener, helper: Arc<Helper>) {
 impl Helper {
     fn admit(&self, asker: IpAddr) -> Result<(), Silence> {
         let asker = asker.to_canonical();
-        let allowed = self.allow.iter().any(|network| network.0.contains(&asker));
+        let allowed = self.rules.load().allow.iter().any(|network| network.0.contains(&asker));
         if allowed { Ok(()) } else { Err(Silence::Stranger) }
     }
 
@@ -211,14 +281,15 @@ impl Helper {
     /// The datagram that answers `datagram`.
     fn datagram(&self, asker: IpAddr, datagram: &[u8]) -> Result<Vec<u8>, Silence> {
         self.admit(asker)?;
-        let asked = self.wire.asked(datagram)?;
+        let rules = self.rules.load();
+        let asked = rules.wire.asked(datagram)?;
         let wall = clock::wall_millis();
         if let Some(sent) = asked.sent {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             recent.take(asked.nonce, sent, wall, clock::now())?;
         }
         let answer = answer(asker, asked.question, self.find(asked.question)?);
-        Ok(self.wire.answer(&asked, &answer, wall)?)
+        Ok(rules.wire.answer(&asked, &answer, wall)?)
     }
 
     /// Answers the line on a connection: the addresses asked about are its own.

@@ -83,11 +83,15 @@ impl Way {
     }
 
     fn helper_for(&self, lab: &Lab, allowed: &str) -> anyhow::Result<Helper> {
-        let sections = format!(
+        Helper::start(lab, &self.sections(allowed))
+    }
+
+    /// What the helper is told.
+    fn sections(&self, allowed: &str) -> String {
+        format!(
             "lookup: {{ {} }}\nhelper: {{ listen: ['{}'], allow: [{allowed}], ident: true }}\n",
             self.common, self.helper
-        );
-        Helper::start(lab, &sections)
+        )
     }
 }
 
@@ -345,5 +349,37 @@ fn the_helper_answers_a_recorded_question_once_and_has_one_capability() -> anyho
         assert!(status.contains(set), "{status}");
     }
     assert!(!status.contains("Uid:\t0"), "{status}");
+    Ok(())
+}
+
+#[test]
+fn the_helper_reads_its_configuration_again_and_keeps_the_old_one_when_the_new_one_is_bad()
+-> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let way = sealed();
+    let helper = way.helper_for(&lab, "192.0.2.77")?;
+    let wire = Wire::Sealed(sealed::Key::new(SECRET).ok_or_else(|| anyhow::anyhow!("no key"))?);
+    let question = Question { client: "198.51.100.1:40000".parse()?, gateway: GATEWAY.parse()? };
+    let socket = lab.server().enter(|| UdpSocket::bind("198.51.100.2:0"))??;
+    socket.connect(HELPER.parse::<SocketAddr>()?)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let answered = |number: u8| {
+        let nonce = Nonce([number; 16]);
+        socket.send(&wire.ask(question, nonce, gateway::clock::wall_millis())?)?;
+        let mut room = [0; 512];
+        let length = socket.recv(&mut room)?;
+        anyhow::Ok(wire.answered(&room[..length], question, &[nonce])?)
+    };
+    socket.send(&wire.ask(question, Nonce([1; 16]), gateway::clock::wall_millis())?)?;
+    helper.daemon().wait_for_log(Duration::from_secs(20), "not in helper.allow")?;
+
+    let good = way.sections("198.51.100.2");
+    helper.reload(&good, "the configuration is in force")?;
+    answered(2)?;
+    helper.reload("helper: { allow: [nonsense] }\n", "the new configuration is refused")?;
+    helper.daemon().wait_for_log(Duration::from_secs(20), "nonsense")?;
+    answered(3)?;
+    helper.reload(&good.replace(HELPER, "198.51.100.1:115"), "`helper.listen` takes effect at start only")?;
+    answered(4)?;
     Ok(())
 }
