@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
 pub use space::Space;
@@ -48,6 +48,23 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+}
+
+/// Free space of the folder at `path`, as [`Folder::free`] tells it.
+///
+/// # Errors
+///
+/// When the file system does not say.
+pub fn free(path: &Path) -> io::Result<u64> {
+    Ok(available(&statvfs(path)?))
+}
+
+fn available(stat: &Statvfs) -> u64 {
+    // File systems without a fixed number of inodes report none at all.
+    if stat.files() > 0 && stat.files_available() == 0 {
+        return 0;
+    }
+    stat.blocks_available().saturating_mul(stat.fragment_size())
 }
 
 /// An open folder; cheap to clone.
@@ -144,12 +161,7 @@ impl Folder {
     ///
     /// When the file system does not say.
     pub fn free(&self) -> io::Result<u64> {
-        let stat = fstatvfs(&*self.fd)?;
-        // File systems without a fixed number of inodes report none at all.
-        if stat.files() > 0 && stat.files_available() == 0 {
-            return Ok(0);
-        }
-        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+        Ok(available(&fstatvfs(&*self.fd)?))
     }
 
     /// Puts the names of its files on stable storage. Blocks.

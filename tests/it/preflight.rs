@@ -24,8 +24,9 @@ fn gateway_in(netns: &Netns, arguments: &[&str], config: &Path) -> anyhow::Resul
 fn config(lab: &Lab, yaml: &str) -> anyhow::Result<PathBuf> {
     let path = lab.directory().join("preflight.yaml");
     let home = lab.directory().display();
-    let common =
-        format!("spool: {{ directory: {home}/spool }}\ncontrol: {{ socket: {home}/preflight.sock }}\n");
+    let common = format!(
+        "spool: {{ directory: {home}/spool }}\nstate-directory: {home}/state\ncontrol: {{ socket: {home}/preflight.sock }}\n"
+    );
     fs::write(&path, format!("user: nobody\n{common}{yaml}"))?;
     Ok(path)
 }
@@ -54,8 +55,14 @@ fn a_router_that_has_all_is_told_so() -> anyhow::Result<()> {
 #[test]
 fn a_router_that_lacks_something_is_told_what_and_what_to_do() -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let config = config(&lab, &format!("intercept: {{ interfaces: [{LAN}, nosuch0] }}\n"))?;
+    let queue = lab.directory().join("queue");
+    let sections = format!(
+        "intercept: {{ interfaces: [{LAN}, nosuch0] }}\nqueue: {{ directory: {} }}\n",
+        queue.display()
+    );
+    let config = config(&lab, &sections)?;
     fs::create_dir(lab.directory().join("spool"))?;
+    fs::create_dir(&queue)?;
     lab.router().sysctl("ipv4/ip_forward", "0")?;
     lab.router().sysctl(&format!("ipv4/conf/{LAN}/src_valid_mark"), "1")?;
     let (good, said) = check(&lab, &config)?;
@@ -67,6 +74,7 @@ fn a_router_that_lacks_something_is_told_what_and_what_to_do() -> anyhow::Result
         "missing net.ipv4.conf.lan0.src_valid_mark is on",
         "belongs to user 0",
         "run `chown nobody ",
+        &format!("missing the queue folder {} belongs to user 0", queue.display()),
     ] {
         assert!(said.contains(line), "no `{line}` in\n{said}");
     }

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
@@ -20,14 +19,13 @@ use serde::Serialize;
 use crate::config::file::{Attach, Config, Origin};
 use crate::privilege::{Account, capabilities, user};
 
+mod folders;
 pub mod sysctl;
 
 /// First Linux with TCX links.
 const TCX: (u32, u32) = (6, 6);
 /// First Linux where `CAP_NET_RAW` suffices for `SO_MARK`, and maps need no capability to be used.
 const OLDEST: (u32, u32) = (5, 19);
-/// Mode bits of the spool folder that let others in.
-const OTHERS: u32 = 0o077;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -100,7 +98,7 @@ pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
         findings.extend(settings(&links, config));
     }
     findings.extend(account(config));
-    findings.extend(spool(&config.spool.directory, &config.user));
+    findings.extend(folders::examine(config));
     Ok(findings)
 }
 
@@ -295,38 +293,6 @@ fn account(config: &Config) -> Option<Finding> {
     })
 }
 
-fn spool(folder: &Path, account: &str) -> Option<Finding> {
-    use std::os::unix::fs::MetadataExt as _;
-    let shown = folder.display();
-    let owner =
-        if user::is_root() { Account::find(account).ok()?.uid() } else { nix::unistd::getuid().as_raw() };
-    let finding = match std::fs::metadata(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && user::is_root() => {
-            Finding::fine(format!("the spool folder {shown} will be made"))
-        }
-        Err(error) => Finding::look(
-            format!("the spool folder {shown}: {error}"),
-            format!(
-                "run `install -d -m 0700 -o {account} {shown}`; copies of messages cannot be kept elsewhere but in \
-                 the temporary folder, and that only in place of the default one"
-            ),
-        ),
-        Ok(found) if !found.is_dir() => {
-            Finding::missing(format!("{shown} is no folder"), "name another one in `spool.directory`")
-        }
-        Ok(found) if found.uid() != owner => Finding::missing(
-            format!("the spool folder {shown} belongs to user {}, not {owner}", found.uid()),
-            format!("run `chown {account} {shown}`"),
-        ),
-        Ok(found) if found.mode() & OTHERS != 0 => Finding::missing(
-            format!("the spool folder {shown} is open to others (mode {:04o})", found.mode() & 0o7777),
-            format!("run `chmod 0700 {shown}`"),
-        ),
-        Ok(_) => Finding::fine(format!("the spool folder {shown}")),
-    };
-    Some(finding)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,23 +316,5 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.state != State::Missing));
         let findings = interface_findings(&[], &config);
         assert!(findings.iter().any(|finding| finding.what.contains("`lo` is down")));
-    }
-
-    #[test]
-    fn a_spool_folder_of_another_or_open_to_others_is_missing() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let mode =
-            |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        mode(0o700);
-        let account = if user::is_root() { "nobody" } else { "" };
-        if user::is_root() {
-            assert_eq!(spool(folder.path(), account).unwrap().state, State::Missing);
-            let nobody = Account::find("nobody").unwrap().uid();
-            std::os::unix::fs::chown(folder.path(), Some(nobody), None).unwrap();
-        }
-        assert_eq!(spool(folder.path(), account).unwrap().state, State::Fine);
-        mode(0o750);
-        assert_eq!(spool(folder.path(), account).unwrap().state, State::Missing);
     }
 }
