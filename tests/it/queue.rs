@@ -19,6 +19,7 @@ use gateway_tests::sink::Sink;
 use gateway_tests::wait;
 use nix::unistd::User;
 
+mod differential;
 mod disk;
 mod killed;
 mod stuck;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -16,6 +16,9 @@ use gateway_tests::{message, postfix, process, wait};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::chown;
+
+mod destinations;
+mod wire;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -140,7 +143,7 @@ fn a_virus_is_refused_before_the_queue_and_a_scan_is_told_on_top() -> anyhow::Re
 fn starttls_shows_the_configured_certificate_and_a_new_one_after_a_reload() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let (chain, key) = (lab.directory().join("chain.pem"), lab.directory().join("key.pem"));
-    certify(&chain, &key)?;
+    certify("gateway.example", &chain, &key)?;
     let tls = format!(
         "  tls:\n    required: true\n    certificates:\n      - {{chain: {}, key: {}}}\n",
         chain.display(),
@@ -148,15 +151,16 @@ fn starttls_shows_the_configured_certificate_and_a_new_one_after_a_reload() -> a
     );
     let settings = settings(&lab, &tls);
     let mut gateway = Gateway::start(&lab, &settings)?;
-    assert_eq!(shown(&lab)?, postfix::fingerprint(&chain)?);
+    let shown = |lab: &Lab| wire::shown(lab, Some("unknown.example"))?.context("no certificate was shown");
     let old = shown(&lab)?;
+    assert_eq!(old, postfix::fingerprint(&chain)?);
 
     let (accepted, said) = swaks(&lab, &[])?;
     ensure!(!accepted && said.contains("530 5.7.0"), "{said}");
     let (accepted, said) = swaks(&lab, &["--tls", "--header", "Subject: under TLS"])?;
     ensure!(accepted, "{said}");
 
-    certify(&chain, &key)?;
+    certify("gateway.example", &chain, &key)?;
     let (reloaded, said) = gateway.control_command("reload")?;
     ensure!(reloaded, "{said}");
     let new = shown(&lab)?;
@@ -176,34 +180,17 @@ fn starttls_shows_the_configured_certificate_and_a_new_one_after_a_reload() -> a
     Ok(())
 }
 
-/// A certificate of its own, whose key the proxy can read.
-fn certify(chain: &Path, key: &Path) -> anyhow::Result<()> {
+/// A certificate of its own for a name, whose key the proxy can read.
+fn certify(name: &str, chain: &Path, key: &Path) -> anyhow::Result<()> {
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-    openssl.args([
-        "-days",
-        "2",
-        "-subj",
-        "/CN=gateway.example",
-        "-addext",
-        "subjectAltName=DNS:gateway.example",
-    ]);
+    openssl.args(["-days", "2", "-subj", &format!("/CN={name}")]);
+    openssl.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
     process::done(openssl.arg("-keyout").arg(key).arg("-out").arg(chain))?;
     for file in [chain, key] {
         chown(file, Some(nix::unistd::User::from_name("nobody")?.context("no account")?.uid), None)?;
     }
     Ok(())
-}
-
-/// The fingerprint of the certificate that a client is shown.
-fn shown(lab: &Lab) -> anyhow::Result<String> {
-    let mut openssl = lab.client().command("timeout");
-    openssl.args(["30", "openssl", "s_client", "-starttls", "smtp", "-servername", "unknown.example"]);
-    openssl.args(["-connect", &Family::V4.smtp().to_string()]);
-    let shown = openssl.stdin(Stdio::null()).output()?.stdout;
-    let file = lab.directory().join("shown.pem");
-    fs::write(&file, shown)?;
-    postfix::fingerprint(&file)
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{User, chown};
 
@@ -60,7 +62,19 @@ impl Disk {
     ///
     /// When the disk fails otherwise than for being full.
     pub fn fill(&self) -> anyhow::Result<()> {
-        take_all(&self.place)
+        // Blocks are only taken, not written: the memory behind them is less than what the disk claims to have.
+        let filler = fs::File::create(self.place.join(FILLER))?;
+        let mut taken = 0;
+        for step in [1 << 20, 1 << 12] {
+            loop {
+                match fallocate(&filler, FallocateFlags::empty(), taken, step) {
+                    Ok(()) => taken += step,
+                    Err(Errno::ENOSPC) => break,
+                    Err(error) => return Err(error).context("fallocate(2)"),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Gives the space back.
@@ -134,9 +148,15 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// When somebody has, or it cannot be repaired.
+    /// When it cannot be repaired.
     pub fn repair(&self) -> anyhow::Result<()> {
-        umount2(&self.place, MntFlags::empty()).context("umount(2)")?;
+        umount2(&self.place, MntFlags::MNT_DETACH).context("umount(2)")?;
+        // Daemons of other tests have mounts of their own of all that is mounted when they start, and would keep
+        // the broken file system alive: its disk goes into another machine, so to speak.
+        let moved = self.memory.join("moved");
+        let mut copy = Command::new("cp");
+        process::done(copy.arg("--sparse=always").arg(self.image()).arg(&moved))?;
+        fs::rename(&moved, self.image())?;
         let checked = Command::new("e2fsck").args(["-f", "-y"]).arg(self.image()).output()?;
         // 1: errors were corrected.
         ensure!(checked.status.code().is_some_and(|code| code <= 1), "e2fsck: {checked:?}");

@@ -20,6 +20,8 @@
 //! | [`senders`] | clients that go on whatever happens, and remember what they were told |
 //! | [`stuck`] | an SMTP server that hangs, breaks off or drips at one step |
 //! | [`disk`] | a small disk that can fill up, hang and fail |
+//! | [`scripted`] | an SMTP server that says what a script tells it to |
+//! | [`dovecot`] | a Dovecot: mailboxes behind LMTP, and passwords for a Postfix |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
 //! | [`message`] | messages |
@@ -32,6 +34,7 @@
 pub mod clamd;
 pub mod client;
 pub mod disk;
+pub mod dovecot;
 pub mod gateway;
 pub mod haproxy;
 pub mod helper;
@@ -49,6 +52,7 @@ pub mod process;
 pub mod recorder;
 pub mod redis;
 pub mod rspamd;
+pub mod scripted;
 pub mod senders;
 pub mod sink;
 pub mod source;

@@ -50,8 +50,9 @@ impl Wire {
         self.known(reply, now)
     }
 
+    /// A server that refuses a name for good refuses its mail, unlike one that only greets so: as Postfix has it.
     fn turned_away(&mut self, reply: &Reply, now: Instant) -> State {
-        let report = self.unwelcome(reply).softened();
+        let report = self.unwelcome(reply);
         self.part(FailureKind::Refused, report, now)
     }
 
