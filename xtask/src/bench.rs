@@ -68,11 +68,14 @@ pub(crate) struct Options {
     /// Measure this binary of the gateway, and build none: to compare versions.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Of the messages of `inspect`, this load alone, such as `kept-64`.
+    #[arg(long, value_name = "LOAD")]
+    only: Option<String>,
 }
 
 /// Measures `family`, prints a table and writes what else is wanted.
 pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
-    let Options { quick, json, charts, binary } = options;
+    let Options { quick, json, charts, binary, only } = options;
     let quick = *quick;
     let binary = prepare(binary.as_deref())?;
     setup::peers()?;
@@ -80,8 +83,10 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
     let mut reports: Vec<Report> = Vec::new();
     let wanted = |one| family == one || family == Family::All;
     if wanted(Family::Inspect) {
-        reports.push(inspect::run(&binary, quick, &interrupt)?);
-        reports.extend(latency::run(&binary, quick, &interrupt)?);
+        reports.push(inspect::run(&binary, quick, only.as_deref(), &interrupt)?);
+        if only.is_none() {
+            reports.extend(latency::run(&binary, quick, &interrupt)?);
+        }
     }
     if wanted(Family::Splice) {
         reports.push(splice::run(&binary, quick, &interrupt)?);

@@ -18,8 +18,8 @@ use super::usage;
 use crate::interrupt::Interrupt;
 use crate::say;
 
-/// Of all processors, for all that a message needs: its sender and its recipient as well.
-const MACHINE: Fact = Fact { heading: "CPU us/message", key: "cpu_microseconds_per_message" };
+/// Of all processes that a message needs: its sender and its recipient as well.
+const ALL_SIDES: Fact = Fact { heading: "CPU us/message", key: "cpu_microseconds_per_message" };
 /// Of the processes alone that stand between client and server.
 const PROCESSES: Fact = Fact { heading: "of processes", key: "process_cpu_microseconds_per_message" };
 
@@ -110,11 +110,22 @@ pub(super) fn limits() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Measures every load, round by round, one peer after the other.
-pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
+///
+/// # Errors
+///
+/// Also when there is no load of the name that is asked for.
+pub(super) fn run(
+    binary: &Path,
+    quick: bool,
+    only: Option<&str>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Report> {
     let (rounds, span, loads) =
         if quick { (3, Duration::from_secs(1), QUICK) } else { (5, Duration::from_secs(3), ALL) };
+    let wanted: Vec<_> = loads.iter().filter(|load| only.is_none_or(|only| load.group == only)).collect();
+    ensure!(!wanted.is_empty(), "no such load; there are {}", names(loads));
     let mut rows = Vec::new();
-    for load in loads {
+    for load in wanted {
         let mut group: Vec<_> = load.peers.iter().map(|peer| Row::within(load.group, peer.name())).collect();
         for round in 1..=rounds {
             for (peer, row) in load.peers.iter().zip(&mut group) {
@@ -128,6 +139,10 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
         rows.append(&mut group);
     }
     Ok(Report { family: "inspect", unit: "messages/s", yardstick: Peer::Haproxy.name(), rows })
+}
+
+fn names(loads: &[Load]) -> String {
+    loads.iter().map(|load| load.group).collect::<Vec<_>>().join(", ")
 }
 
 /// One peer on a network of its own, under one load; the gateway with these settings.
@@ -153,16 +168,17 @@ pub(super) fn measure(
     let took = send(&lab, load, warm)?;
     wait_for(&drain, warm)?;
     let messages = enough(warm, took, span, load);
-    let before = (usage::machine()?, usage::processes(&peer::processes(&lab)?)?);
+    let ends = || Ok::<_, anyhow::Error>(usage::children()? + usage::processes(&[drain.pid()])?);
+    let own = || usage::processes(&peer::processes(&lab)?);
+    let before = (ends()?, own()?);
     let began = wait::now();
     send(&lab, load, messages)?;
     wait_for(&drain, warm + messages)?;
     let took = began.elapsed();
-    let machine = usage::machine()?.saturating_sub(before.0);
-    let own = usage::processes(&peer::processes(&lab)?)?.saturating_sub(before.1);
+    let (ends, own) = (ends()?.saturating_sub(before.0), own()?.saturating_sub(before.1));
     let count = number(messages)?;
     row.values.push(count / took.as_secs_f64());
-    row.add(MACHINE, machine.as_secs_f64() * 1e6 / count);
+    row.add(ALL_SIDES, (ends + own).as_secs_f64() * 1e6 / count);
     row.add(PROCESSES, own.as_secs_f64() * 1e6 / count);
     Ok(())
 }

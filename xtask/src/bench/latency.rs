@@ -17,6 +17,7 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::netns::Netns;
 use gateway_tests::{message, wait};
 
+use super::instant::Instant as Instantly;
 use super::peer::{Means, Peer};
 use super::report::{Fact, Report, Row, median};
 use crate::interrupt::Interrupt;
@@ -24,13 +25,14 @@ use crate::say;
 
 /// One in a hundred takes longer.
 const P99: Fact = Fact { heading: "p99", key: "p99" };
-/// The row of the scanner by itself.
-const SCANNER: &str = "clamd";
+/// The rows of scanners by themselves.
+const SCANNER: &str = "scanner";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Octets of a message's text.
 const LENGTH: usize = 16 * 1024;
 
-/// Commands, and the way of the final dot to the server, without a scanner and with clamd.
+/// Commands, and the way of the final dot to the server: without a scanner, with one that answers at once, and
+/// with clamd.
 pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Vec<Report>> {
     let (rounds, messages) = if quick { (3, 100) } else { (7, 400) };
     let (mut rows, mut scanned): (Vec<Row>, Vec<Row>) = Default::default();
@@ -44,16 +46,34 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
             add(&mut rows, "dot", peer.name(), &times.dots);
         }
         interrupt.check()?;
+        say::line(&format!("delays, round {round} of {rounds}: with an instant scanner"));
+        let lab = Lab::new()?;
+        let instant = Instantly::start(lab.directory())?;
+        scan(&mut scanned, "dot-instant", &lab, binary, instant.address(), messages)?;
+        interrupt.check()?;
         say::line(&format!("delays, round {round} of {rounds}: with clamd"));
         let lab = Lab::new()?;
         let clamd = Clamd::start(&lab)?;
-        let times = through(Peer::Gateway, &lab, binary, Some(&clamd), messages)?;
-        let alone = (0..messages).map(|_| ask(&clamd)).collect::<anyhow::Result<Vec<_>>>()?;
-        add(&mut scanned, "dot-scanned", SCANNER, &alone);
-        add(&mut scanned, "dot-scanned", Peer::Gateway.name(), &times.dots);
+        scan(&mut scanned, "dot-clamd", &lab, binary, clamd.address(), messages)?;
     }
     let report = |yardstick, rows| Report { family: "delay", unit: "microseconds", yardstick, rows };
     Ok(vec![report(Peer::Forwarding.name(), rows), report(SCANNER, scanned)])
+}
+
+/// The way of the final dot past a scanner, beside the time that the scanner takes by itself.
+fn scan(
+    rows: &mut Vec<Row>,
+    group: &str,
+    lab: &Lab,
+    binary: &Path,
+    scanner: String,
+    messages: usize,
+) -> anyhow::Result<()> {
+    let alone = (0..messages).map(|_| ask(&scanner)).collect::<anyhow::Result<Vec<_>>>()?;
+    let times = through(Peer::Gateway, lab, binary, Some(scanner), messages)?;
+    add(rows, group, SCANNER, &alone);
+    add(rows, group, Peer::Gateway.name(), &times.dots);
+    Ok(())
 }
 
 /// Adds the median of one round.
@@ -86,12 +106,12 @@ fn through(
     peer: Peer,
     lab: &Lab,
     binary: &Path,
-    clamd: Option<&Clamd>,
+    clamd: Option<String>,
     messages: usize,
 ) -> anyhow::Result<Times> {
     let (arrived, arrivals) = mpsc::channel();
     serve(lab.server(), Family::V4.smtp(), arrived)?;
-    let settings = Settings { clamd: clamd.map(Clamd::address), ..Settings::default() };
+    let settings = Settings { clamd, ..Settings::default() };
     let _running = peer.start(lab, &Means { binary, settings: &settings, clamd_conf: None })?;
     let mut session = Session::open(lab.client(), Family::V4.smtp())?;
     let mut times = Times::default();
@@ -214,10 +234,9 @@ fn answer(mut to: &TcpStream, arrived: &Sender<Instant>) -> anyhow::Result<()> {
     }
 }
 
-/// How long clamd needs for the message, from its end to the answer.
-fn ask(clamd: &Clamd) -> anyhow::Result<f64> {
-    let address = clamd.address();
-    let mut stream = UnixStream::connect(address.strip_prefix("unix:").unwrap_or(&address))?;
+/// How long a scanner needs for the message, from its end to the answer.
+fn ask(scanner: &str) -> anyhow::Result<f64> {
+    let mut stream = UnixStream::connect(scanner.strip_prefix("unix:").unwrap_or(scanner))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"zINSTREAM\0")?;
     let text = text();

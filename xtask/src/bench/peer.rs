@@ -231,6 +231,11 @@ impl Drain {
         Ok(Self(daemon))
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> Pid {
+        self.0.pid()
+    }
+
     /// Messages that have come.
     pub(super) fn messages(&self) -> usize {
         let log = self.0.log();

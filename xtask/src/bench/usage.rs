@@ -4,6 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use nix::unistd::Pid;
 
 /// A tick is a hundredth of a second for user space, whatever the kernel's own (`USER_HZ`).
@@ -33,6 +35,16 @@ pub(super) fn processes(pids: &[Pid]) -> anyhow::Result<Duration> {
         // third.
         Ok(sum + ticks(&rest.split_whitespace().collect::<Vec<_>>(), &[11, 12, 13, 14]))
     })
+}
+
+/// Time that ended children of this process have spent, and theirs (`getrusage(2)`).
+pub(super) fn children() -> anyhow::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let spent = |time: TimeVal| {
+        let microseconds = u64::try_from(time.num_microseconds()).unwrap_or_default();
+        Duration::from_micros(microseconds)
+    };
+    Ok(spent(usage.user_time()) + spent(usage.system_time()))
 }
 
 /// Octets of memory that these processes have to themselves, or their share (`proc_pid_smaps(5)`).
