@@ -1,18 +1,17 @@
 //! The inspect lane: carries out what the exchange asks for.
 
 use std::io;
-use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 
 use super::carry::{self, Past};
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::wait::{Begun, judged, opt, until};
+use super::wait::{Alarm, Begun, judged, opt, told_to_end};
 use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
 use crate::config::file::StartTls;
@@ -116,20 +115,18 @@ enum Event {
     Facts(Option<FlowFacts>),
     Ruled(Ruled),
     Deadline,
-    Operator,
-    Stop,
+    /// By an operator, or because the gateway stops.
+    Told(SessionEnd),
 }
 
 impl Driver<'_> {
     /// Runs until the session has ended, or `None` when it goes on in the splice lane.
     async fn drive(&mut self) -> Option<SessionEnd> {
-        // Asked for once, not at every step: each has a queue of its own to stand in.
-        let (live, mut stop) = (self.live, self.context.stop.clone());
-        let mut operator = pin!(live.ended_by_operator().fuse());
-        let mut stopped = pin!(stop.wait_for(|stop| *stop).map(drop).fuse());
+        let mut told = told_to_end(self.live, self.context);
+        let mut alarm = Alarm::default();
+        let mut now = clock::now();
         loop {
-            self.settle().await;
-            let now = clock::now();
+            now = self.settle(now).await;
             let written = self.exchange.to_client().is_empty() && self.exchange.to_server().is_empty();
             if self.splice.is_some() && written {
                 return None;
@@ -158,16 +155,15 @@ impl Driver<'_> {
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 facts = opt(self.asking.as_mut()) => Event::Facts(facts),
-                () = until(deadline) => Event::Deadline,
-                () = &mut operator => Event::Operator,
-                () = &mut stopped => Event::Stop,
+                () = alarm.at(deadline) => Event::Deadline,
+                Some(end) = told.next() => Event::Told(end),
             };
-            self.take(event);
+            now = clock::now();
+            self.take(event, now);
         }
     }
 
-    fn take(&mut self, event: Event) {
-        let now = clock::now();
+    fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Client(read) => self.client_read(read, now),
             Event::Server(read) => self.server_read(read, now),
@@ -194,8 +190,7 @@ impl Driver<'_> {
                 self.exchange.answered(ruling, now);
             }
             Event::Deadline => self.exchange.timeout(now),
-            Event::Operator => self.exchange.end(SessionEnd::Operator, now),
-            Event::Stop => self.exchange.end(SessionEnd::Shutdown, now),
+            Event::Told(end) => self.exchange.end(end, now),
         }
     }
 
@@ -213,20 +208,22 @@ impl Driver<'_> {
         }
     }
 
-    /// Carries out everything that can be done at once: actions, copies, writes.
-    async fn settle(&mut self) {
+    /// Carries out everything that can be done at once: actions, copies, writes. Returns the time, which
+    /// goes on while a copy is waited for.
+    async fn settle(&mut self, mut now: Instant) -> Instant {
         loop {
             let mut again = false;
-            while let Some(action) = self.exchange.poll_action(clock::now()) {
+            while let Some(action) = self.exchange.poll_action(now) {
                 again = true;
-                self.carry_out(action).await;
+                self.carry_out(action, now).await;
+                now = clock::now();
             }
-            again |= self.write_server();
-            again |= self.write_client();
+            again |= self.write_server(now);
+            again |= self.write_client(now);
             if !again {
                 record::tally(&self.context.telemetry, &self.exchange.take_tally());
                 self.live.set_helo(self.exchange.hello());
-                return;
+                return now;
             }
         }
     }
@@ -242,8 +239,7 @@ impl Driver<'_> {
         }
     }
 
-    async fn carry_out(&mut self, action: Action) {
-        let now = clock::now();
+    async fn carry_out(&mut self, action: Action, now: Instant) {
         match action {
             Action::Ask(question) => self.ask(question),
             Action::BeginMessage => {

@@ -2,17 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::wait::{Begun, judged, opt, until};
+use super::wait::{Alarm, Begun, judged, opt, told_to_end};
 use super::{Context, Ending, Settings, linger, offence, record};
 use crate::clock;
 use crate::config::file::RelayTarget;
@@ -125,16 +124,15 @@ enum Event {
     Facts(Option<FlowFacts>),
     Ruled(Ruled),
     Deadline,
-    Operator,
-    Stop,
+    /// By an operator, or because the gateway stops.
+    Told(SessionEnd),
 }
 
 impl Driver<'_> {
     /// Runs until the session has ended.
     async fn drive(&mut self) -> SessionEnd {
-        let (live, mut stop) = (self.live, self.context.stop.clone());
-        let mut operator = pin!(live.ended_by_operator().fuse());
-        let mut stopped = pin!(stop.wait_for(|stop| *stop).map(drop).fuse());
+        let mut told = told_to_end(self.live, self.context);
+        let mut alarm = Alarm::default();
         loop {
             self.settle().await;
             let now = clock::now();
@@ -158,9 +156,8 @@ impl Driver<'_> {
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 stored = opt(self.storing.as_mut()) => Event::Stored(stored),
                 facts = opt(self.asking.as_mut()) => Event::Facts(facts),
-                () = until(deadline) => Event::Deadline,
-                () = &mut operator => Event::Operator,
-                () = &mut stopped => Event::Stop,
+                () = alarm.at(deadline) => Event::Deadline,
+                Some(end) = told.next() => Event::Told(end),
             };
             self.take(event);
         }
@@ -193,8 +190,7 @@ impl Driver<'_> {
                 self.server.answered(ruling, now);
             }
             Event::Deadline => self.server.timeout(now),
-            Event::Operator => self.server.end(SessionEnd::Operator, now),
-            Event::Stop => self.server.end(SessionEnd::Shutdown, now),
+            Event::Told(end) => self.server.end(end, now),
         }
     }
 

@@ -11,7 +11,6 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Driver;
-use crate::clock;
 use crate::session::table::Stage;
 use crate::telemetry::Counter;
 
@@ -49,29 +48,28 @@ impl Driver<'_> {
         }
     }
 
-    pub(super) fn write_client(&mut self) -> bool {
+    pub(super) fn write_client(&mut self, now: Instant) -> bool {
         if self.exchange.to_client().is_empty() {
             return false;
         }
         match self.client.try_write(self.exchange.to_client()) {
-            Ok(octets) => self.exchange.client_sent(octets, clock::now()),
+            Ok(octets) => self.exchange.client_sent(octets, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(_) => self.exchange.client_lost(clock::now()),
+            Err(_) => self.exchange.client_lost(now),
         }
         true
     }
 
-    pub(super) fn write_server(&mut self) -> bool {
+    pub(super) fn write_server(&mut self, now: Instant) -> bool {
         let Some(server) = &self.server else { return false };
         if self.exchange.to_server().is_empty() {
             return false;
         }
         match server.try_write(self.exchange.to_server()) {
-            Ok(octets) => self.exchange.server_sent(octets, clock::now()),
+            Ok(octets) => self.exchange.server_sent(octets, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(_) => {
                 // It may have said why before it closed.
-                let now = clock::now();
                 let buffer = self.exchange.server_buffer();
                 buffer.reserve(READ);
                 if let Ok(octets @ 1..) = server.try_read_buf(buffer) {
