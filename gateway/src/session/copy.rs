@@ -80,13 +80,23 @@ impl MessageCopy {
         }
     }
 
+    /// Whether there is a copy, which somebody looks at or keeps.
+    pub(super) const fn is_copied(&self) -> bool {
+        self.parts.is_some()
+    }
+
     /// The message is complete.
+    pub(super) const fn end(&mut self, now: Instant) {
+        self.ended = Some(now);
+    }
+
+    /// The message is complete, and so is its copy.
     ///
     /// # Errors
     ///
     /// As [`Self::append`].
     pub(super) async fn finish(&mut self, envelope: Envelope, now: Instant) -> Result<(), spool::Error> {
-        self.ended = Some(now);
+        self.end(now);
         if let Some(parts) = &mut self.parts {
             parts.copy.finish().await?;
             parts.job.complete(envelope, now);

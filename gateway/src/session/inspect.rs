@@ -256,16 +256,7 @@ impl Driver<'_> {
                 }
             }
             Action::Content(octets) => self.copy(&octets).await,
-            Action::EndMessage => {
-                let envelope = self.envelope();
-                let ended = match &mut self.message {
-                    Some(message) => message.finish(envelope, now).await,
-                    None => Err(spool::Error::Closed),
-                };
-                if let Err(error) = ended {
-                    self.spool_failed(&error);
-                }
-            }
+            Action::EndMessage => self.end_message(now).await,
             Action::AbortMessage => {
                 if let Some(message) = &mut self.message {
                     message.abort();
@@ -286,6 +277,23 @@ impl Driver<'_> {
                 offence::noted(self.context, self.live.flow(), note, || self.scene());
                 record::note(&self.context.telemetry, self.live.flow(), note);
             }
+        }
+    }
+
+    async fn end_message(&mut self, now: Instant) {
+        let Some(mut message) = self.message.take() else {
+            return self.spool_failed(&spool::Error::Closed);
+        };
+        if !message.is_copied() {
+            // Nobody looks at it: its end goes to the server in one segment with its text.
+            message.end(now);
+            self.message = Some(message);
+            return self.judged(&Judged::Done, now);
+        }
+        let ended = message.finish(self.envelope(), now).await;
+        self.message = Some(message);
+        if let Err(error) = ended {
+            self.spool_failed(&error);
         }
     }
 
