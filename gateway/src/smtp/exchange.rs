@@ -424,6 +424,7 @@ impl Exchange {
 
     /// Sends a command line to the server.
     fn forward(&mut self, line: &str, expected: Expected, last_in_group: bool, now: Instant) {
+        self.to_server.reserve(line.len().saturating_add(2));
         self.send_server(line.as_bytes(), now);
         self.send_server(b"\r\n", now);
         self.queue.push(expected, last_in_group, now);

@@ -1,6 +1,8 @@
 //! Replies: the server's, taken apart and put together again, and the gateway's own
 //! (RFC 5321 section 4.2).
 
+use std::fmt::Write as _;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::line::is_illegal;
@@ -12,6 +14,9 @@ const MAX_LINE: usize = 998;
 const MAX_UNFINISHED: usize = 64 * 1024;
 /// Lines of one reply.
 const MAX_LINES: usize = 256;
+
+/// Octets around the text of a line: three digits, a space or hyphen, CRLF.
+const AROUND: usize = 6;
 
 /// A complete reply of one or more lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +72,11 @@ impl Reply {
     /// Appends the reply as it goes over the wire.
     pub fn encode(&self, out: &mut BytesMut) {
         let last = self.lines.len().saturating_sub(1);
+        let length = |sum: usize, line: &Bytes| sum.saturating_add(AROUND).saturating_add(line.len());
+        out.reserve(self.lines.iter().fold(0, length));
         for (number, line) in self.lines.iter().enumerate() {
-            out.extend_from_slice(self.code.to_string().as_bytes());
-            out.extend_from_slice(if number == last { b" " } else { b"-" });
+            // Writing to memory cannot fail.
+            write!(out, "{:03}{}", self.code, if number == last { ' ' } else { '-' }).unwrap_or_default();
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
         }

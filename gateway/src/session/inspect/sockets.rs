@@ -14,8 +14,9 @@ use super::Driver;
 use crate::session::table::Stage;
 use crate::telemetry::Counter;
 
-/// Octets read at once: commands and replies are short, and most sessions have no more.
-pub(super) const READ: usize = 2 * 1024;
+/// Octets read at once: commands and replies are short, and most sessions have no more. What is no longer
+/// than this, the allocator of the C library keeps for each thread (`glibc.malloc.tcache_max`).
+pub(super) const READ: usize = 1024;
 /// Octets read at once from a client that sends a message.
 const READ_TEXT: usize = 32 * 1024;
 

@@ -67,6 +67,9 @@ impl Exchange {
         }
         let before = (self.content.len(), self.to_server.len());
         let stretch = self.client_in.get(..super::HIGH_WATER).unwrap_or(&self.client_in);
+        // Most texts pass as they are, and their end with them.
+        self.content.reserve(stretch.len());
+        self.to_server.reserve(stretch.len());
         let progress = text.decoder.decode(stretch, &mut self.content, &mut self.to_server);
         bytes::Buf::advance(&mut self.client_in, progress.consumed);
         let found = text.decoder.oddities();
