@@ -3,12 +3,13 @@
 //! Owns the bounds on one event: whatever a stranger sends, a line ends. Also owns the order of
 //! a line: time, level, target, message, spans, fields.
 
+use std::cell::OnceCell;
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use tracing::Level;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
 
 use super::logfmt::VALUE_LENGTH;
 use super::metrics::millis;
@@ -36,45 +37,97 @@ pub(super) fn scans(verdict: &Verdict) -> String {
 }
 
 /// A field's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value<'a> {
     /// A text, which may come from a stranger.
-    Text(String),
+    Text(&'a str),
     /// A number or a truth value.
-    Bare(String),
+    Bare(&'a str),
 }
 
 /// The fields of one event or span, in the order in which they were recorded.
+///
+/// A message's record has some twenty of them: all values stand in one string, so that each costs no memory of
+/// its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     /// The event's fixed message.
-    pub(super) message: String,
-    /// The other fields.
-    pub(super) pairs: Vec<(&'static str, Value)>,
-    /// Octets of the texts among them.
-    pub(super) octets: usize,
+    message: String,
+    values: String,
+    pairs: Vec<Pair>,
+    /// Octets of the texts among the values.
+    octets: usize,
+}
+
+/// A field: its value ends there in the string of all, and begins where the one before ends.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    key: &'static str,
+    is_text: bool,
+    end: usize,
 }
 
 impl Fields {
-    fn text(&mut self, field: &Field, value: String) {
+    /// Those of an event, which has more than a span.
+    pub(super) fn of_event(event: &Event<'_>) -> Self {
+        let mut fields = Self {
+            message: String::new(),
+            values: String::with_capacity(512),
+            pairs: Vec::with_capacity(32),
+            octets: 0,
+        };
+        event.record(&mut fields);
+        fields
+    }
+
+    #[cfg(test)]
+    pub(super) fn new(message: &str, pairs: &[(&'static str, Value<'_>)]) -> Self {
+        let mut fields = Self { message: message.to_owned(), ..Self::default() };
+        for (key, value) in pairs {
+            let (Value::Text(text) | Value::Bare(text)) = value;
+            fields.values.push_str(text);
+            let is_text = matches!(value, Value::Text(_));
+            fields.pairs.push(Pair { key, is_text, end: fields.values.len() });
+        }
+        fields
+    }
+
+    /// Every field but the message.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+        let starts = std::iter::once(0).chain(self.pairs.iter().map(|pair| pair.end));
+        starts.zip(&self.pairs).map(|(start, pair)| {
+            let value = self.values.get(start..pair.end).unwrap_or_default();
+            (pair.key, if pair.is_text { Value::Text(value) } else { Value::Bare(value) })
+        })
+    }
+
+    fn text(&mut self, field: &Field, write: impl FnOnce(&mut Bounded<'_>) -> fmt::Result) {
         if field.name() == "message" {
-            self.message = value;
+            self.message.clear();
+            // The bound ends the writing with an error; what came before it is what is shown.
+            write(&mut Bounded::new(&mut self.message)).unwrap_or_default();
         } else if self.octets < EVENT_LENGTH {
-            self.octets += value.len();
-            self.pairs.push((field.name(), Value::Text(value)));
+            let start = self.values.len();
+            write(&mut Bounded::new(&mut self.values)).unwrap_or_default();
+            self.octets += self.values.len() - start;
+            self.push(field, true);
         }
     }
 
     fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        self.pairs.push((field.name(), Value::Bare(value.to_string())));
+        // Writing to a `String` cannot fail.
+        write!(self.values, "{value}").unwrap_or_default();
+        self.push(field, false);
+    }
+
+    fn push(&mut self, field: &Field, is_text: bool) {
+        self.pairs.push(Pair { key: field.name(), is_text, end: self.values.len() });
     }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let mut text = Bounded::default();
-        text.write_str(value).unwrap_or_default();
-        self.text(field, text.0);
+        self.text(field, |text| text.write_str(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -90,22 +143,27 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = Bounded::default();
-        // The bound ends the writing with an error; what came before it is what is shown.
-        write!(text, "{value:?}").unwrap_or_default();
-        self.text(field, text.0);
+        self.text(field, |text| write!(text, "{value:?}"));
     }
 }
 
-/// A string that takes a little more than a value shows, and no more.
-#[derive(Default)]
-struct Bounded(String);
+/// Appends a little more than a value shows to a string, and no more.
+struct Bounded<'a> {
+    to: &'a mut String,
+    room: usize,
+}
 
-impl fmt::Write for Bounded {
+impl<'a> Bounded<'a> {
+    const fn new(to: &'a mut String) -> Self {
+        Self { to, room: VALUE_LENGTH + 4 }
+    }
+}
+
+impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        let room = (VALUE_LENGTH + 4).saturating_sub(self.0.len());
-        let end = piece.floor_char_boundary(room);
-        self.0.push_str(piece.get(..end).unwrap_or_default());
+        let end = piece.floor_char_boundary(self.room);
+        self.to.push_str(piece.get(..end).unwrap_or_default());
+        self.room = self.room.saturating_sub(end);
         if end == piece.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
@@ -118,43 +176,58 @@ pub(super) struct Entry {
     /// The module, without the name of the crate.
     pub(super) target: &'static str,
     pub(super) fields: Fields,
-    /// The fields of the spans around it, the innermost first.
-    pub(super) spans: Vec<(&'static str, Value)>,
+    /// Those of the spans around it, the innermost first.
+    pub(super) spans: Vec<Fields>,
+    /// All fields in the `key=value` form, which both the line and the console have.
+    pub(super) logfmt: OnceCell<String>,
 }
 
 impl Entry {
     /// The whole line in the given form, without its end.
     pub(super) fn line(&self, format: LogFormat) -> String {
-        let mut line = String::with_capacity(256);
+        let mut line = String::with_capacity(1024);
         if let Ok(time) = Timestamp::try_from(self.wall) {
-            push(format, &mut line, "ts", &Value::Text(format!("{time:.3}")));
+            push(format, &mut line, "ts", Value::Text(&format!("{time:.3}")));
         }
         for (key, value) in
             [("level", self.level_name()), ("target", self.target), ("msg", &self.fields.message)]
         {
-            push(format, &mut line, key, &Value::Text(value.to_owned()));
-        }
-        for (key, value) in self.pairs() {
-            push(format, &mut line, key, value);
+            push(format, &mut line, key, Value::Text(value));
         }
         match format {
-            LogFormat::Logfmt => line,
-            LogFormat::Json => format!("{{{line}}}"),
+            LogFormat::Logfmt => self.push_logfmt(&mut line),
+            LogFormat::Json => {
+                self.pairs().for_each(|(key, value)| push(format, &mut line, key, value));
+                line.insert(0, '{');
+                line.push('}');
+            }
         }
+        line
     }
 
     /// The message and the fields, for readers that have time and level elsewhere.
     pub(super) fn text(&self) -> String {
         let mut text = logfmt::escape(&self.fields.message);
-        for (key, value) in self.pairs() {
-            push(LogFormat::Logfmt, &mut text, key, value);
-        }
+        self.push_logfmt(&mut text);
         text
     }
 
+    fn push_logfmt(&self, out: &mut String) {
+        let fields = self.logfmt.get_or_init(|| {
+            let mut fields = String::with_capacity(1024);
+            self.pairs().for_each(|(key, value)| push(LogFormat::Logfmt, &mut fields, key, value));
+            fields
+        });
+        out.reserve(fields.len().saturating_add(1));
+        if !fields.is_empty() && !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(fields);
+    }
+
     /// All fields.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = &(&'static str, Value)> {
-        self.spans.iter().chain(&self.fields.pairs)
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+        self.spans.iter().chain([&self.fields]).flat_map(Fields::pairs)
     }
 
     /// The level as records spell it.
@@ -179,7 +252,7 @@ impl Entry {
     }
 }
 
-fn push(format: LogFormat, out: &mut String, key: &str, value: &Value) {
+fn push(format: LogFormat, out: &mut String, key: &str, value: Value<'_>) {
     match (format, value) {
         (LogFormat::Logfmt, Value::Text(text)) => logfmt::push_text(out, key, text),
         (LogFormat::Logfmt, Value::Bare(bare)) => logfmt::push_bare(out, key, bare),

@@ -67,6 +67,7 @@ fn datagram(entry: &Entry, facility: Facility) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::OnceCell;
     use std::time::SystemTime;
 
     use tracing::Level;
@@ -76,14 +77,14 @@ mod tests {
 
     #[test]
     fn an_entry_reads_well_and_no_value_makes_a_field_of_its_own() {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let pairs = vec![("helo", text("x\nPRIORITY=0\x1b[2J")), ("scan.ms", Value::Bare("7".to_owned()))];
+        let pairs = [("helo", Value::Text("x\nPRIORITY=0\x1b[2J")), ("scan.ms", Value::Bare("7"))];
         let entry = Entry {
             wall: SystemTime::UNIX_EPOCH,
             level: Level::INFO,
             target: "outcome",
-            fields: Fields { message: "message".to_owned(), pairs, ..Fields::default() },
-            spans: vec![("id", text("0ABC"))],
+            fields: Fields::new("message", &pairs),
+            spans: vec![Fields::new("session", &[("id", Value::Text("0ABC"))])],
+            logfmt: OnceCell::new(),
         };
         insta::assert_snapshot!(datagram(&entry, Facility::Mail), @r#"
         PRIORITY=6

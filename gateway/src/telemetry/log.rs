@@ -4,6 +4,7 @@
 //! standard error through a thread of its own, to syslog and the journal through sockets that do
 //! not wait, and what cannot be written is counted.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,7 +162,7 @@ impl Lines {
         }
         if entry.level <= Level::INFO {
             let since = entry.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            telemetry.recent().push(millis(since), entry.level_name(), &entry.text());
+            telemetry.recent().push(millis(since), entry.level_name(), entry.text());
         }
     }
 }
@@ -184,18 +185,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let mut spans = Vec::new();
-        for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(of_span) = span.extensions().get::<Fields>() {
-                spans.extend(of_span.pairs.iter().cloned());
-            }
-        }
+        let fields = Fields::of_event(event);
+        let around = context.event_scope(event).into_iter().flatten();
+        let spans = around.filter_map(|span| span.extensions().get::<Fields>().cloned()).collect();
         let metadata = event.metadata();
         let target = metadata.target();
         let target = target.strip_prefix("gateway::").unwrap_or(target);
-        self.write(&Entry { wall: clock::wall(), level: *metadata.level(), target, fields, spans });
+        let level = *metadata.level();
+        self.write(&Entry { wall: clock::wall(), level, target, fields, spans, logfmt: OnceCell::new() });
     }
 }
 

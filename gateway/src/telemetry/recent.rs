@@ -40,9 +40,9 @@ struct Inner {
 
 impl Recent {
     /// Keeps one line; `text` must be escaped.
-    pub fn push(&self, millis: u64, level: &'static str, text: &str) {
-        let end = text.floor_char_boundary(LINE_LENGTH);
-        let text = text.get(..end).unwrap_or_default().to_owned();
+    pub fn push(&self, millis: u64, level: &'static str, mut text: String) {
+        text.truncate(text.floor_char_boundary(LINE_LENGTH));
+        text.shrink_to_fit();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.lines.len() == LINES {
             inner.lines.pop_front();
@@ -69,7 +69,7 @@ mod tests {
     fn old_lines_leave_and_numbers_go_on() {
         let recent = Recent::default();
         for number in 0..LINES + 5 {
-            recent.push(0, "info", &format!("line {number}"));
+            recent.push(0, "info", format!("line {number}"));
         }
         let all = recent.since(0, usize::MAX);
         assert_eq!(all.len(), LINES);
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         let recent = Recent::default();
-        recent.push(0, "info", &"x".repeat(10_000));
+        recent.push(0, "info", "x".repeat(10_000));
         assert_eq!(recent.since(0, 1).first().map(|line| line.text.len()), Some(LINE_LENGTH));
     }
 }

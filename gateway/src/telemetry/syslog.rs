@@ -59,6 +59,7 @@ fn datagram(now: &Zoned, entry: &Entry, format: LogFormat, facility: Facility) -
 
 #[cfg(test)]
 mod tests {
+    use std::cell::OnceCell;
     use std::time::SystemTime;
 
     use tracing::Level;
@@ -73,8 +74,9 @@ mod tests {
             wall: SystemTime::UNIX_EPOCH,
             level: Level::WARN,
             target: "trouble",
-            fields: Fields { message: "trouble".to_owned(), ..Fields::default() },
+            fields: Fields::new("trouble", &[]),
             spans: vec![],
+            logfmt: OnceCell::new(),
         };
         let line = "ts=1970-01-01T00:00:00.000Z level=warn target=trouble msg=trouble";
         let expected = format!("<132>Jan  2 03:04:05 gateway[{}]: {line}", std::process::id());
