@@ -5,6 +5,7 @@
 
 mod bulk;
 mod chart;
+mod console;
 mod crowd;
 mod delivery;
 mod growth;
@@ -28,6 +29,7 @@ use anyhow::{Context as _, bail};
 use crate::interrupt::Interrupt;
 use crate::{ebpf, machine, say, setup, step};
 
+use delivery::Until;
 use report::Report;
 
 /// What is measured.
@@ -42,10 +44,14 @@ pub(crate) enum Family {
     Idle,
     /// The kernel program: nanoseconds by the packet, instructions of the verifier, memory of entries.
     Packet,
+    /// Mail that is taken and queued, beside Postfix.
+    Relay,
     /// Mail that is taken, queued and delivered, beside Postfix.
     Delivery,
     /// New sessions, and the SYNs of a client that is locked.
     Syn,
+    /// What `gateway top` costs, and the gateway behind it, with more and more sessions.
+    Console,
     /// What a session costs with more lane rules, more sessions, longer messages, more locks, more mail that
     /// waits.
     Growth,
@@ -98,11 +104,17 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
     if wanted(Family::Packet) {
         reports.extend(packet::run(quick)?);
     }
+    if wanted(Family::Relay) {
+        reports.push(delivery::run(Until::Accepted, &binary, quick, &interrupt)?);
+    }
     if wanted(Family::Delivery) {
-        reports.push(delivery::run(&binary, quick, &interrupt)?);
+        reports.push(delivery::run(Until::Delivered, &binary, quick, &interrupt)?);
     }
     if wanted(Family::Syn) {
         reports.extend(syn::run(&binary, quick, &interrupt)?);
+    }
+    if wanted(Family::Console) {
+        reports.push(console::run(&binary, quick, &interrupt)?);
     }
     if wanted(Family::Growth) {
         reports.extend(growth::run(&binary, quick, &interrupt)?);

@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use anyhow::Context as _;
 use gateway_tests::gateway::{self, Gateway};
 use gateway_tests::lab::Lab;
 use gateway_tests::process::{best_effort, done};
+use nix::unistd::Pid;
 
 use crate::interrupt::Interrupt;
 
@@ -43,6 +45,17 @@ impl Tmux {
     pub(crate) fn attach(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
         let mut client = self.command(&["attach-session", "-t", "lab"]).spawn()?;
         interrupt.wait(&mut client, None).map(|_| ())
+    }
+
+    /// Presses a key in the first window.
+    pub(crate) fn press(&self, key: &str) -> anyhow::Result<()> {
+        done(&mut self.command(&["send-keys", "-t", "lab", key])).map(drop)
+    }
+
+    /// The process in the first window.
+    pub(crate) fn process(&self) -> anyhow::Result<Pid> {
+        let pid = done(&mut self.command(&["list-panes", "-t", "lab", "-F", "#{pane_pid}"]))?;
+        Ok(Pid::from_raw(pid.trim().parse().with_context(|| format!("no process number: {pid:?}"))?))
     }
 
     /// How somebody else looks at it.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use gateway_tests::gateway::Settings;
+use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -56,15 +56,28 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
     Ok(Report { family: "idle", unit, yardstick: Peer::Haproxy.name(), rows })
 }
 
+/// A gateway in which so many sessions are silent, and their clients' ends.
+pub(super) fn gather(lab: &Lab, binary: &Path, sessions: usize) -> anyhow::Result<(Gateway, Vec<TcpStream>)> {
+    ensure!(sessions <= room()?, "this system lets a process open too few files");
+    serve(lab)?;
+    let gateway = Gateway::start_binary(binary, lab, &settings(), &[])?;
+    let opened = open(lab, 0, sessions)?;
+    Ok((gateway, opened))
+}
+
+fn settings() -> Settings {
+    let limits = vec![("sessions", "60000"), ("sessions-per-client", "60000")];
+    let timeouts = vec![("command", "1h"), ("session", "1h")];
+    Settings { limits, timeouts, ..Settings::default() }
+}
+
 fn measure(peer: Peer, binary: &Path, sessions: usize) -> anyhow::Result<f64> {
     let lab = Lab::new()?;
     for number in 1..=sessions / OF_AN_ADDRESS {
         lab.client().ip(&format!("address add {}/24 dev eth0", client(number)?))?;
     }
     serve(&lab)?;
-    let limits = vec![("sessions", "60000"), ("sessions-per-client", "60000")];
-    let timeouts = vec![("command", "1h"), ("session", "1h")];
-    let settings = Settings { limits, timeouts, ..Settings::default() };
+    let settings = settings();
     let means = Means { binary, settings: &settings, clamd_conf: None };
     let _running = peer.start(&lab, &means)?;
     let _first = open(&lab, 0, BEFORE)?;

@@ -1,5 +1,8 @@
 //! Mail that is taken and brought: how much a second is on stable storage, and how much is delivered,
 //! beside Postfix on the same disk.
+//!
+//! The family `relay` is the first half alone: nobody is there who would take the mail, and it stays in the
+//! queue.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +26,17 @@ const PROCESSES: Fact = Fact { heading: "CPU us/message", key: "process_cpu_micr
 const PEERS: [Peer; 2] = [Peer::Postfix, Peer::Gateway];
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How far mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Into the queue.
+    Accepted,
+    /// To its server.
+    Delivered,
+}
+
 /// Measures every load, round by round, Postfix and the gateway in turn.
-pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
+pub(super) fn run(until: Until, binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
     let (rounds, messages) = if quick { (3, 1_000) } else { (5, 5_000) };
     let new = Load::profiled(false);
     let loads = [
@@ -39,33 +51,50 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
             for (peer, row) in PEERS.iter().zip(&mut group_rows) {
                 interrupt.check()?;
                 say::line(&format!("{group}, round {round} of {rounds}: {}", peer.name()));
-                measure(load, *peer, binary, messages, row)
+                measure(until, load, *peer, binary, messages, row)
                     .with_context(|| format!("{group}, {} in round {round}", peer.name()))?;
             }
         }
         rows.extend(group_rows);
     }
-    Ok(Report { family: "delivery", unit: "messages delivered/s", yardstick: Peer::Postfix.name(), rows })
+    let (family, unit) = match until {
+        Until::Accepted => ("relay", "messages accepted/s"),
+        Until::Delivered => ("delivery", "messages delivered/s"),
+    };
+    Ok(Report { family, unit, yardstick: Peer::Postfix.name(), rows })
 }
 
-fn measure(load: Load, peer: Peer, binary: &Path, messages: usize, row: &mut Row) -> anyhow::Result<()> {
+fn measure(
+    until: Until,
+    load: Load,
+    peer: Peer,
+    binary: &Path,
+    messages: usize,
+    row: &mut Row,
+) -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let drain = Drain::start(&lab)?;
+    let drain = (until == Until::Delivered).then(|| Drain::start(&lab)).transpose()?;
+    let arrival = |count: usize, what: &str| match &drain {
+        Some(drain) => wait::until(PATIENCE, what, || Ok((drain.messages() >= count).then_some(()))),
+        None => Ok(()),
+    };
     let settings = settings(&lab);
     let _running = peer.start(&lab, &Means { binary, settings: &settings, clamd_conf: None })?;
     // The first message of all starts processes and makes files.
     inspect::send(&lab, load, 1)?;
-    wait::until(PATIENCE, "delivery of the first message", || Ok((drain.messages() == 1).then_some(())))?;
+    arrival(1, "delivery of the first message")?;
     let before = usage::processes(&peer::processes(&lab)?)?;
     let began = wait::now();
     inspect::send(&lab, load, messages)?;
     let accepted = began.elapsed();
-    wait::until(PATIENCE, "delivery of all messages", || Ok((drain.messages() > messages).then_some(())))?;
+    arrival(1 + messages, "delivery of all messages")?;
     let delivered = began.elapsed();
     let own = usage::processes(&peer::processes(&lab)?)?.saturating_sub(before);
     let count = number(messages)?;
     row.values.push(count / delivered.as_secs_f64());
-    row.add(ACCEPTED, count / accepted.as_secs_f64());
+    if until == Until::Delivered {
+        row.add(ACCEPTED, count / accepted.as_secs_f64());
+    }
     row.add(PROCESSES, own.as_secs_f64() * 1e6 / count);
     Ok(())
 }
