@@ -33,6 +33,7 @@ mod on_lock;
 mod packet;
 mod packets;
 mod parameters;
+mod ports;
 mod preflight;
 mod process;
 mod proxy_protocol;

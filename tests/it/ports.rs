@@ -1,0 +1,53 @@
+//! Clients that come again with the same port, before anybody has forgotten the connection it had.
+
+use std::io::Read as _;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+
+use crate::direct::{echo, greeted, ping, start_tls, wait_until_direct};
+use crate::router::connect_again;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn from(lab: &Lab, family: Family, port: u16) -> anyhow::Result<TcpStream> {
+    let stream = connect_again(lab.client(), SocketAddr::new(family.client(), port), family.smtp())?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Waits until the other side has closed.
+fn wait_for_end(mut stream: &TcpStream) -> anyhow::Result<()> {
+    ensure!(stream.read(&mut [0; 512])? == 0, "octets behind the end");
+    Ok(())
+}
+
+#[test]
+fn a_port_of_a_flow_that_the_kernel_carried_gets_a_new_session() -> anyhow::Result<()> {
+    for source_address in ["preserve", "gateway"] {
+        let lab = Lab::new()?;
+        // The client itself remembers its connections; after a second it uses their ports again, as
+        // one does that has many.
+        lab.client().sysctl("ipv4/tcp_tw_reuse", "1")?;
+        let _gateway = Gateway::start(&lab, &Settings { source_address, ..Settings::default() })?;
+        for family in [Family::V4, Family::V6] {
+            echo(&lab, family.smtp())?;
+            let mut port = 0;
+            for time in 1..=3 {
+                let stream = from(&lab, family, port)
+                    .and_then(|stream| greeted(&stream).map(|()| stream))
+                    .with_context(|| format!("{source_address} {family:?} {time}"))?;
+                port = stream.local_addr()?.port();
+                start_tls(&stream)?;
+                wait_until_direct(&lab, &stream)?;
+                ping(&stream, 3)?;
+                stream.shutdown(Shutdown::Write)?;
+                wait_for_end(&stream)?;
+            }
+        }
+    }
+    Ok(())
+}
