@@ -102,9 +102,10 @@ fn the_same_is_possible_without_the_sandbox() -> anyhow::Result<()> {
 }
 
 #[test]
-fn every_thread_of_the_proxy_is_in_it() -> anyhow::Result<()> {
+fn without_a_word_about_it_every_thread_of_the_proxy_is_in_it() -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let gateway = Gateway::start(&lab, &settings("require"))?;
+    let gateway = Gateway::start(&lab, &Settings::default())?;
+    gateway.wait_for_log("enforced=fully")?;
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.proxy()?))?;
     let tasks = tasks.map(|task| fs::read_to_string(task?.path().join("status")));
     let tasks = tasks.collect::<Result<Vec<_>, _>>()?;

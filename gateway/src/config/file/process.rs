@@ -12,8 +12,8 @@ use crate::config::units::ByteCount;
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Process {
     /// Whether the process that reads the mail is kept from all files but its own (Landlock) and
-    /// from system calls that it does not need (seccomp). Changes only with a restart or
-    /// `gateway upgrade`.
+    /// from system calls that it does not need (seccomp). What a reload adds must not need folders that
+    /// are new since the start. Changes only with a restart or `gateway upgrade`.
     pub sandbox: Sandbox,
     /// File that holds the process number of the gateway while it runs. Its folder is made where it is
     /// missing, below one that is there. Empty (`''`): none.
@@ -37,10 +37,10 @@ pub struct Process {
 #[serde(rename_all = "kebab-case")]
 pub enum Sandbox {
     /// As far as the kernel can; the log says how far.
+    #[default]
     BestEffort,
     /// Altogether, or the gateway does not start. Needs Linux 6.12 with Landlock.
     Require,
     /// No.
-    #[default]
     Off,
 }
