@@ -25,6 +25,7 @@ mod socket;
 mod status;
 mod stop;
 mod system;
+mod table;
 mod top;
 mod upgrade;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::socket::{SocketArg, block_on, say, say_json};
+use super::socket::{Ask, block_on};
+use super::table::aligned;
 use crate::console::text::{number, size, span};
 use crate::ipc::client::{ClientList, ClientSort, ClientView, LISTED};
 
@@ -16,19 +17,16 @@ pub(super) struct Args {
     /// How many clients are listed, up to 200.
     #[arg(long, value_name = "NUMBER", default_value_t = LISTED)]
     most: usize,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketArg,
+    ask: Ask,
 }
 
 /// Lists the clients that the kernel counts.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let client = args.socket.client()?;
+    let client = args.ask.client()?;
     block_on(async {
         let list = client.clients(args.sort, args.most).await?;
-        if args.json { say_json(&list) } else { say(&table(&list)) }?;
+        args.ask.say(&list, table)?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -37,30 +35,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn table(list: &ClientList) -> String {
     const HEAD: [&str; 9] =
         ["CLIENT", "OPEN", "SESSIONS", "BYTES", "FAN-OUT", "SYNS", "FAILED", "IDLE", "OVER"];
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(list.clients.iter().map(row));
-    let mut widths = [0; HEAD.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Writing to a `String` cannot fail.
-            if column == 0 || column == HEAD.len() - 1 {
-                write!(line, "{cell:<width$}  ").unwrap_or_default();
-            } else {
-                write!(line, "{cell:>width$}  ").unwrap_or_default();
-            }
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
+    let mut out = aligned(HEAD, &(1..HEAD.len() - 1), list.clients.iter().map(row));
     let known = u64::try_from(list.known).unwrap_or(u64::MAX);
     let period = span(list.period);
+    // Writing to a `String` cannot fail.
     writeln!(out, "{} clients known; current period / the one before, {period} each", number(known))
         .unwrap_or_default();
     out

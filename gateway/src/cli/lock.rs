@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::socket::{SocketArg, block_on, say, say_json};
+use super::socket::{Ask, block_on};
+use super::table::rest;
 use crate::config::file::{LockAction, Network};
 use crate::config::units::Span;
 use crate::console::text::{number, plural, safe, span};
@@ -16,11 +17,8 @@ use crate::policy::lock::Who;
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketArg,
+    ask: Ask,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -82,7 +80,7 @@ fn who(text: &str) -> Result<Who, String> {
 
 /// Sets, lists or removes locks.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let client = args.socket.client()?;
+    let client = args.ask.client()?;
     block_on(async {
         match &args.action {
             Action::Add(add) => {
@@ -95,25 +93,25 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     cut: add.cut,
                 };
                 let set = client.lock(&new).await?;
-                if args.json { say_json(&set) } else { say(&format!("{} is locked\n", add.who)) }?;
+                args.ask.say(&set, |_| format!("{} is locked\n", add.who))?;
             }
             Action::List => {
                 let list = client.locks().await?;
-                if args.json { say_json(&list) } else { say(&table(&list)) }?;
+                args.ask.say(&list, table)?;
             }
             Action::Remove { who, all: _ } => {
                 let removed = client.unlock(&OldLock { who: who.clone() }).await?;
-                let count = u64::try_from(removed.removed).unwrap_or(u64::MAX);
-                let told = format!("{} removed\n", plural(count, "lock"));
-                if args.json { say_json(&removed) } else { say(&told) }?;
+                args.ask.say(&removed, |removed| {
+                    let count = u64::try_from(removed.removed).unwrap_or(u64::MAX);
+                    format!("{} removed\n", plural(count, "lock"))
+                })?;
             }
             Action::Exempt { net, remove } => {
                 let list = match net {
                     Some(net) => client.exempt(Exemption { net: *net, exempt: !remove }).await?,
                     None => client.locks().await?,
                 };
-                let told: String = list.exempt.iter().map(|net| format!("{net}\n")).collect();
-                if args.json { say_json(&list.exempt) } else { say(&told) }?;
+                args.ask.say(&list.exempt, |nets| nets.iter().map(|net| format!("{net}\n")).collect())?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -132,10 +130,7 @@ fn table(list: &LockList) -> String {
         let line = format!("{who:<24}  {action:<6}  {left:>9}  {hits:>9}  {cause:<10}  {detail}");
         writeln!(out, "{}", line.trim_end()).unwrap_or_default();
     }
-    if list.locks.len() < list.held {
-        let more = u64::try_from(list.held - list.locks.len()).unwrap_or(u64::MAX);
-        writeln!(out, "and {} more", plural(more, "lock")).unwrap_or_default();
-    }
+    out.push_str(&rest(list.locks.len(), list.held, "lock"));
     out
 }
 

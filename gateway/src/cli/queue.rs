@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 
-use super::socket::{SocketArg, block_on, say, say_json};
+use super::socket::{Ask, block_on, say, say_json};
 use crate::clock;
 use crate::console::text::{plural, safe, size, span};
 use crate::control::Client;
@@ -21,11 +21,8 @@ use crate::queue::{Standing, Target};
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketArg,
+    ask: Ask,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -86,13 +83,13 @@ struct Chosen {
 
 /// Shows or changes the queue.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let client = args.socket.client()?;
+    let client = args.ask.client()?;
     block_on(async {
         let changed = match &args.action {
-            Action::List => return list(&client, args.json).await,
+            Action::List => return list(&client, args.ask.json).await,
             Action::Show { id } => {
                 let message = client.queued(id).await?;
-                if args.json { say_json(&message) } else { say(&described(&message, clock::wall())) }?;
+                args.ask.say(&message, |message| described(message, clock::wall()))?;
                 return Ok(ExitCode::SUCCESS);
             }
             Action::Cat { id } => {
@@ -112,7 +109,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 client.flush(&Flush { destination: destination.clone() }).await?
             }
         };
-        if args.json { say_json(&changed) } else { say(&told(&changed)) }?;
+        args.ask.say(&changed, told)?;
         Ok(if changed.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use super::socket::{SocketArg, block_on, say, say_json};
+use super::socket::{Ask, block_on};
+use super::table::rest;
 use crate::config::units::ByteCount;
 use crate::console::text::{number, plural, size};
 use crate::control::request::{OwnQuotas, QuotaList, QuotaQuery, QuotaView, ResetQuotas};
@@ -15,11 +16,8 @@ use crate::policy::quota::{Counter, Quota};
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketArg,
+    ask: Ask,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -81,26 +79,27 @@ fn limit(text: &str) -> Result<(Quota, u64), String> {
 
 /// Shows or changes quotas.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let client = args.socket.client()?;
+    let client = args.ask.client()?;
     block_on(async {
         match &args.action {
             Action::Show { client: of, identity } => {
                 let query = QuotaQuery { client: *of, identity: identity.clone() };
                 let list = client.quotas(&query).await?;
-                if args.json { say_json(&list) } else { say(&table(&list, of.is_some())) }?;
+                args.ask.say(&list, |list| table(list, of.is_some()))?;
             }
             Action::Set { client: of, identity, limits, configured } => {
                 let limits = (!configured).then(|| limits.iter().copied().collect());
                 let own = OwnQuotas { client: *of, identity: identity.clone(), limits };
                 let list = client.set_quotas(&own).await?;
-                if args.json { say_json(&list) } else { say(&table(&list, true)) }?;
+                args.ask.say(&list, |list| table(list, true))?;
             }
             Action::Reset { client: of, identity, all: _ } => {
                 let reset =
                     client.reset_quotas(&ResetQuotas { client: *of, identity: identity.clone() }).await?;
-                let count = u64::try_from(reset.reset).unwrap_or(u64::MAX);
-                let told = format!("{} begin anew\n", plural(count, "client"));
-                if args.json { say_json(&reset) } else { say(&told) }?;
+                args.ask.say(&reset, |reset| {
+                    let count = u64::try_from(reset.reset).unwrap_or(u64::MAX);
+                    format!("{} begin anew\n", plural(count, "client"))
+                })?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -113,10 +112,8 @@ fn table(list: &QuotaList, all: bool) -> String {
     for client in &list.clients {
         describe(client, all, &mut out);
     }
-    if list.clients.len() < list.held && !all {
-        let more = u64::try_from(list.held - list.clients.len()).unwrap_or(u64::MAX);
-        // Writing to a `String` cannot fail.
-        writeln!(out, "and {} more", plural(more, "client")).unwrap_or_default();
+    if !all {
+        out.push_str(&rest(list.clients.len(), list.held, "client"));
     }
     out
 }
@@ -127,6 +124,7 @@ fn describe(client: &QuotaView, all: bool, out: &mut String) {
         let amount = |amount| if used.quota == Quota::Bytes { size(amount) } else { number(amount) };
         let limit = if used.limit == 0 { "none".to_owned() } else { amount(used.limit) };
         let (quota, used) = (used.quota.name(), amount(used.used));
+        // Writing to a `String` cannot fail.
         writeln!(out, "{name:<24}  {quota:<13}  {used:>10}  {limit:>10}").unwrap_or_default();
         name.clear();
     }

@@ -1,10 +1,10 @@
 //! `gateway sessions`.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::socket::{SocketArg, block_on, say, say_json};
-use crate::console::text::{number, plural, safe, size, span};
+use super::socket::{Ask, block_on};
+use super::table::{aligned, rest};
+use crate::console::text::{number, safe, size, span};
 use crate::control::request::Sessions;
 use crate::intercept::flow::SessionId;
 
@@ -13,11 +13,8 @@ use crate::intercept::flow::SessionId;
 pub(super) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketArg,
+    ask: Ask,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -32,22 +29,18 @@ enum Action {
 
 /// Lists the open sessions, or ends some.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let client = args.socket.client()?;
+    let client = args.ask.client()?;
     block_on(async {
         match &args.action {
             Some(Action::Kill { ids }) => {
                 for id in ids {
                     let answer = client.kill(*id).await?;
-                    if args.json {
-                        say_json(&answer)
-                    } else {
-                        say(&format!("session {id} is told to end\n"))
-                    }?;
+                    args.ask.say(&answer, |_| format!("session {id} is told to end\n"))?;
                 }
             }
             None => {
                 let sessions = client.sessions().await?;
-                if args.json { say_json(&sessions) } else { say(&table(&sessions)) }?;
+                args.ask.say(&sessions, table)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -59,8 +52,7 @@ fn table(sessions: &Sessions) -> String {
         ["ID", "CLIENT", "DESTINATION", "STAGE", "AGE", "MESSAGES", "FROM CLIENT", "FROM SERVER", "HELO"];
     /// The first column whose values are numbers, and the first behind them.
     const NUMBERS: std::ops::Range<usize> = 4..8;
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(sessions.sessions.iter().map(|session| {
+    let rows = sessions.sessions.iter().map(|session| {
         [
             session.id.to_string(),
             safe(&session.client),
@@ -72,33 +64,8 @@ fn table(sessions: &Sessions) -> String {
             size(session.from_server),
             safe(&session.helo),
         ]
-    }));
-    let mut widths = [0; HEAD.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Writing to a `String` cannot fail.
-            if NUMBERS.contains(&column) {
-                write!(line, "{cell:>width$}  ").unwrap_or_default();
-            } else {
-                write!(line, "{cell:<width$}  ").unwrap_or_default();
-            }
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    let listed = sessions.sessions.len();
-    if listed < sessions.open {
-        let left = u64::try_from(sessions.open - listed).unwrap_or(u64::MAX);
-        writeln!(out, "and {} more", plural(left, "session")).unwrap_or_default();
-    }
-    out
+    });
+    aligned(HEAD, &NUMBERS, rows) + &rest(sessions.sessions.len(), sessions.open, "session")
 }
 
 #[cfg(test)]

@@ -56,6 +56,40 @@ impl SocketArg {
     }
 }
 
+/// Which gateway is asked, and how its answers are printed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ask {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+impl Ask {
+    /// A client of the socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`SocketArg::client`].
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        self.socket.client()
+    }
+
+    /// Prints an answer, in `words` where JSON is not wanted.
+    ///
+    /// # Errors
+    ///
+    /// When standard output cannot be written.
+    pub(super) fn say<A: serde::Serialize>(
+        &self,
+        answer: &A,
+        words: impl FnOnce(&A) -> String,
+    ) -> anyhow::Result<()> {
+        if self.json { say_json(answer) } else { say(&words(answer)) }
+    }
+}
+
 /// Runs one command's requests.
 ///
 /// # Errors
