@@ -1,7 +1,8 @@
 //! main.cf of Postfix, converted.
 
 use anyhow::Context as _;
-use gateway::import::main_cf::{import, table};
+use gateway::import::main_cf::{Source, import as import_all, table};
+use gateway::import::{Imported, Told};
 
 use super::parity::{rows, there, with_tests};
 
@@ -45,6 +46,10 @@ smtp_tls_protocols smtp_tls_ciphers smtp_tls_eccert_file smtp_tls_eckey_file lmt
 /// Parameters that they only mention.
 const MENTIONED: &str = "myhostname default_destination_concurrency_limit default_destination_recipient_limit non_smtpd_milters \
 header_checks body_checks mime_header_checks nested_header_checks html_directory readme_directory";
+
+fn import(text: &str, name: &str) -> Result<Imported, Told> {
+    import_all(&[Source { name, text }])
+}
 
 fn good(text: &str) -> anyhow::Result<String> {
     let yaml = import(text, "main.cf")?.yaml;
@@ -162,4 +167,56 @@ fn all_wrong_lines_are_told_at_once() {
          smtp_generic_maps = ldap:/etc/ldap.cf\nsmtp_fallback_relay = [f.test\nsmtp_helo_name = $nobody\n\
          smtp_tls_mandatory_ciphers = null\nsmtp_use_tls = maybe\nnonsense\n"
     ));
+}
+
+/// What an installation has: the result, and what is told.
+fn converted(sources: &[(&str, &str)]) -> anyhow::Result<String> {
+    let sources: Vec<_> = sources.iter().map(|(name, text)| Source { name, text }).collect();
+    let Imported { yaml, warnings } = import_all(&sources)?;
+    gateway::config::parse(&yaml, "gateway.yaml")?;
+    Ok(format!("{yaml}\n{warnings}"))
+}
+
+#[test]
+fn a_mail_server_as_debian_sets_it_up() -> anyhow::Result<()> {
+    let main = "smtpd_banner = $myhostname ESMTP $mail_name (Debian/GNU)\nbiff = no\nappend_dot_mydomain = no\n\
+        readme_directory = no\ncompatibility_level = 3.6\nsmtpd_tls_cert_file=/etc/ssl/certs/ssl-cert-snakeoil.pem\n\
+        smtpd_tls_security_level=may\n\nsmtp_tls_CApath=/etc/ssl/certs\nsmtp_tls_security_level=may\n\
+        smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache\n\n\
+        smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated\n  defer_unauth_destination\n\
+        myhostname = mail.example.net\nalias_maps = hash:/etc/aliases\nmyorigin = /etc/mailname\n\
+        mydestination = $myhostname, localhost\nrelayhost = \nmynetworks = 127.0.0.0/8 [::1]/128\n\
+        mailbox_size_limit = 0\nrecipient_delimiter = +\ninet_interfaces = all\ninet_protocols = all\n";
+    let master = "smtp      inet  n       -       y       -       -       smtpd\n\
+        smtp      unix  -       -       y       -       -       smtp\n\
+        relay     unix  -       -       y       -       -       smtp\n        -o syslog_name=${multi_instance_name?{$multi_instance_name}:{postfix}}/$service_name\n\
+        lmtp      unix  -       -       y       -       -       lmtp\n";
+    insta::assert_snapshot!(converted(&[("main.cf", main), ("master.cf", master)])?);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_sends_all_mail_through_a_provider() -> anyhow::Result<()> {
+    let main = "myhostname = office.example.net\nrelayhost = [smtp.provider.example]:587\n\
+        smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:$config_directory/sasl_passwd\n\
+        smtp_sasl_security_options = noanonymous\nsmtp_sasl_tls_security_options = $smtp_sasl_security_options\n\
+        smtp_tls_security_level = ${level?{$level}:{encrypt}}\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n\
+        smtp_tls_policy_maps = inline:{\n  { [smtp.provider.example]:587 = secure match=.provider.example },\n  { old.example = may } }\n\
+        smtp_generic_maps = hash:/etc/postfix/generic\nsmtp_tls_loglevel = 1\n";
+    let later = "# for the second office\nsmtp_helo_name = two.example.net\nrelayhost = [backup.provider.example]:587\n";
+    let master = "smtp unix - - y - - smtp -o smtp_bind_address=192.0.2.25 -o { smtp_tls_loglevel = 0 }\n\
+        slow unix - - y - 1 smtp -o smtp_destination_rate_delay=5s\n";
+    insta::assert_snapshot!(converted(&[("main.cf", main), ("two.cf", later), ("master.cf", master)])?);
+    Ok(())
+}
+
+#[test]
+fn mailboxes_behind_dovecot() -> anyhow::Result<()> {
+    let main = "myhostname = mx.example.net\nvirtual_mailbox_domains = example.net\n\
+        virtual_transport = lmtp:unix:private/dovecot-lmtp\nlmtp_destination_recipient_limit = 1\n\
+        lmtp_lhlo_timeout = 30s\nlmtp_tls_security_level = none\nlmtp_assume_final = yes\n\
+        maximal_queue_lifetime = 2d\nnotify_classes = bounce, 2bounce\n";
+    let master = "lmtp unix - - y - - lmtp -o lmtp_data_done_timeout=1200s -o max_use=10\n";
+    insta::assert_snapshot!(converted(&[("main.cf", main), ("master.cf", master)])?);
+    Ok(())
 }

@@ -6,31 +6,49 @@ mod convert;
 mod expand;
 mod parameter;
 mod read;
+mod services;
 mod value;
 
 use std::fmt::Write as _;
 
-use super::Imported;
+use super::{Imported, Told};
 use crate::config::Problems;
 use parameter::{Here, PARAMETERS};
 
-/// Converts the text of a main.cf; `name` is how messages call the file.
+/// A file.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'s> {
+    /// How messages call it; a name that ends with `master.cf` says what is in it.
+    pub name: &'s str,
+    /// Its text.
+    pub text: &'s str,
+}
+
+/// Converts files: what a later one sets counts, and what a master.cf sets for its services `smtp` and `lmtp` in any case.
 ///
 /// # Errors
 ///
 /// All lines that Postfix would not take, or that the gateway cannot do as they say.
-pub fn import(text: &str, name: &str) -> Result<Imported, Problems> {
-    let mut problems = Problems::new(name);
-    let definitions = read::read(text, &mut problems);
-    let yaml = convert::convert(definitions, text, &mut problems);
-    problems.sort();
-    if problems.has_errors() { Err(problems) } else { Ok(Imported { yaml, warnings: problems }) }
+pub fn import(sources: &[Source<'_>]) -> Result<Imported, Told> {
+    let mut problems: Vec<_> = sources.iter().map(|source| Problems::new(source.name)).collect();
+    let (mut definitions, mut of_services) = (Vec::new(), Vec::new());
+    for (file, (source, problems)) in sources.iter().zip(&mut problems).enumerate() {
+        if source.name.ends_with("master.cf") {
+            of_services.extend(services::read(source.text, file, problems));
+        } else {
+            definitions.extend(read::read(source.text, file, problems));
+        }
+    }
+    definitions.append(&mut of_services);
+    let yaml = convert::convert(definitions, sources, &mut problems);
+    Imported::new(yaml, problems)
 }
 
 const TABLE: &str = "\
 # From main.cf to `gateway.yaml`
 
-Made by `gateway import main.cf --table`. `gateway import main.cf FILE` converts a file.
+Made by `gateway import main.cf --table`. `gateway import main.cf FILE…` converts files:
+what a later one sets counts, and what a master.cf sets for its services `smtp` and `lmtp`.
 
 Parameters of smtp(8) and lmtp(8). `lmtp_…` is what `smtp_…` is, under `delivery.lmtp`; what it does not set is as for SMTP.
 

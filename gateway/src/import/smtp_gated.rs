@@ -9,7 +9,7 @@ mod read;
 
 use std::fmt::Write as _;
 
-use super::Imported;
+use super::{Imported, Told};
 use crate::config::Problems;
 use option::{Here, OPTIONS};
 
@@ -18,12 +18,11 @@ use option::{Here, OPTIONS};
 /// # Errors
 ///
 /// All lines that smtp-gated would not take, or that nothing can be made of.
-pub fn import(text: &str, name: &str) -> Result<Imported, Problems> {
+pub fn import(text: &str, name: &str) -> Result<Imported, Told> {
     let mut problems = Problems::new(name);
     let given = read::read(text, &mut problems);
     let yaml = convert::convert(&given, text, &mut problems);
-    problems.sort();
-    if problems.has_errors() { Err(problems) } else { Ok(Imported { yaml, warnings: problems }) }
+    Imported::new(yaml, vec![problems])
 }
 
 const TABLE: &str = "\

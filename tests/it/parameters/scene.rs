@@ -143,7 +143,8 @@ impl Scene {
             let text = text.replace("PORT", &servers.port().to_string());
             text.replace("DIR/", &format!("{}/", folder.path().display()))
         };
-        let imported = match main_cf::import(&filled(&format!("{}\n{parameter}\n", self.main)), "main.cf") {
+        let main = filled(&format!("{}\n{parameter}\n", self.main));
+        let imported = match main_cf::import(&[main_cf::Source { name: "main.cf", text: &main }]) {
             Ok(imported) => imported,
             Err(problems) => return Ok(problems.to_string()),
         };

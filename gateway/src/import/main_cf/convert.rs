@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::Source;
 use super::expand::{Values, expand};
 use super::parameter::{Here, PARAMETERS, Parameter};
-use super::read::Definition;
+use super::read::{Definition, Spot};
 use super::value;
 use crate::config::{Place, Problems, nearest};
 use crate::import::yaml::Document;
@@ -25,21 +26,26 @@ const OTHERS: &[(&str, &str)] = &[
     ("multi_instance_name", ""),
     ("myorigin", "$myhostname"),
     ("queue_directory", "/var/spool/postfix"),
-    ("relayhost", ""),
 ];
 
 /// Makes the document; what has no meaning here, or another one, is told in `problems`.
-pub(super) fn convert(definitions: Vec<Definition>, text: &str, problems: &mut Problems) -> String {
-    let mut given = BTreeMap::new();
+pub(super) fn convert(
+    definitions: Vec<Definition>,
+    sources: &[Source<'_>],
+    problems: &mut [Problems],
+) -> String {
+    let mut given = BTreeMap::<String, Definition>::new();
     for definition in definitions {
-        let (name, place) = (definition.name.clone(), definition.place);
-        if let Some(before) = given.insert(name.clone(), definition) {
-            let line = before.place.line;
-            problems.warning(text, place, &format!("`{name}` stands in line {line} too; this one counts"));
+        let Definition { name, spot, .. } = &definition;
+        if let Some(before) = given.get(name).filter(|before| before.spot.file == spot.file) {
+            let line = before.spot.place.line;
+            let message = format!("`{name}` stands in line {line} too; this one counts");
+            tell(sources, problems, *spot, Problems::warning, &message);
         }
+        given.insert(name.clone(), definition);
     }
     let mut conversion =
-        Conversion { given: &given, text, problems, keys: Vec::new(), strangers: Vec::new() };
+        Conversion { given: &given, sources, problems, keys: Vec::new(), strangers: Vec::new() };
     // In the order of the manuals, those of LMTP behind those of SMTP.
     for parameter in PARAMETERS {
         conversion.parameter(parameter.name, parameter, false);
@@ -56,14 +62,27 @@ pub(super) fn convert(definitions: Vec<Definition>, text: &str, problems: &mut P
     conversion.document()
 }
 
+/// Tells of a place in one of the files.
+fn tell(
+    sources: &[Source<'_>],
+    problems: &mut [Problems],
+    spot: Spot,
+    how: fn(&mut Problems, &str, Place, &str),
+    message: &str,
+) {
+    if let (Some(source), Some(problems)) = (sources.get(spot.file), problems.get_mut(spot.file)) {
+        how(problems, source.text, spot.place, message);
+    }
+}
+
 struct Conversion<'c> {
     given: &'c BTreeMap<String, Definition>,
-    text: &'c str,
-    problems: &'c mut Problems,
+    sources: &'c [Source<'c>],
+    problems: &'c mut [Problems],
     /// Keys, their values, and what they were.
     keys: Vec<(String, String, String)>,
-    /// Parameters that are not about delivery, and their lines.
-    strangers: Vec<(usize, String)>,
+    /// Parameters that are not about delivery, and where they stand.
+    strangers: Vec<(Spot, String)>,
 }
 
 impl Values for BTreeMap<String, Definition> {
@@ -84,51 +103,51 @@ impl Values for BTreeMap<String, Definition> {
 }
 
 impl Conversion<'_> {
-    fn error(&mut self, place: Place, message: &str) {
-        self.problems.error(self.text, place, message);
+    fn error(&mut self, spot: Spot, message: &str) {
+        tell(self.sources, self.problems, spot, Problems::error, message);
     }
 
-    fn warning(&mut self, place: Place, message: &str) {
-        self.problems.warning(self.text, place, message);
+    fn warning(&mut self, spot: Spot, message: &str) {
+        tell(self.sources, self.problems, spot, Problems::warning, message);
     }
 
     /// Converts one parameter, if the file sets it.
     fn parameter(&mut self, name: &str, parameter: &Parameter, lmtp: bool) {
         let Some(definition) = self.given.get(name) else { return };
-        let place = definition.place;
+        let spot = definition.spot;
         match parameter.here {
             Here::Key(key) => self.key(definition, parameter, key, lmtp),
             Here::Older(key) => {
                 let newer = if lmtp { "lmtp_tls_policy_maps" } else { "smtp_tls_policy_maps" };
                 if self.given.contains_key(newer) {
-                    self.warning(place, &format!("`{name}` is left out: `{newer}` counts"));
+                    self.warning(spot, &format!("`{name}` is left out: `{newer}` counts"));
                 } else {
-                    self.warning(place, &format!("`{name}` is obsolete; `{newer}` says more"));
+                    self.warning(spot, &format!("`{name}` is obsolete; `{newer}` says more"));
                     self.key(definition, parameter, key, lmtp);
                 }
             }
             Here::Alias(newer) => {
                 if self.given.contains_key(newer) {
-                    self.warning(place, &format!("`{name}` is left out: `{newer}` counts"));
+                    self.warning(spot, &format!("`{name}` is left out: `{newer}` counts"));
                 } else if let Some(Parameter { here: Here::Key(key), .. }) = Parameter::find(newer) {
-                    self.warning(place, &format!("`{name}` is an older name of `{newer}`"));
+                    self.warning(spot, &format!("`{name}` is an older name of `{newer}`"));
                     self.key(definition, parameter, key, lmtp);
                 }
             }
             Here::TlsLevel => {}
-            Here::Obsolete(why) => self.warning(place, &format!("`{name}` is obsolete and left out: {why}")),
-            Here::Nothing(why) => self.warning(place, &format!("`{name}` is left out: {why}")),
+            Here::Obsolete(why) => self.warning(spot, &format!("`{name}` is obsolete and left out: {why}")),
+            Here::Nothing(why) => self.warning(spot, &format!("`{name}` is left out: {why}")),
             Here::Impossible(why) => {
                 if self.expanded(definition).is_some_and(|value| !value.is_empty()) {
-                    self.error(place, &format!("`{name}` cannot be kept: {why}"));
+                    self.error(spot, &format!("`{name}` cannot be kept: {why}"));
                 }
             }
             Here::Never(why) => {
                 if self.expanded(definition).is_some_and(|value| !value.eq_ignore_ascii_case("no")) {
-                    self.warning(place, &format!("`{name}` is left out, as with `no`: {why}"));
+                    self.warning(spot, &format!("`{name}` is left out, as with `no`: {why}"));
                 }
             }
-            Here::ReadOnly => self.error(place, &format!("`{name}` cannot be set; remove the line")),
+            Here::ReadOnly => self.error(spot, &format!("`{name}` cannot be set; remove the line")),
         }
     }
 
@@ -137,7 +156,7 @@ impl Conversion<'_> {
         match expand(&definition.value, self.given) {
             Ok(value) => Some(value.trim().to_owned()),
             Err(error) => {
-                self.error(definition.place, &format!("`{}`: {error}", definition.name));
+                self.error(definition.spot, &format!("`{}`: {error}", definition.name));
                 None
             }
         }
@@ -145,14 +164,14 @@ impl Conversion<'_> {
 
     fn key(&mut self, definition: &Definition, parameter: &Parameter, key: &str, lmtp: bool) {
         let Some(text) = self.expanded(definition) else { return };
-        let Definition { name, place, .. } = definition;
+        let Definition { name, spot, .. } = definition;
         match value::value(parameter.kind, &text) {
             Err(wanted) => {
-                self.error(*place, &format!("`{text}` is no value of `{name}`: it takes {wanted}"));
+                self.error(*spot, &format!("`{text}` is no value of `{name}`: it takes {wanted}"));
             }
             Ok(value) => {
                 if let Some(warning) = value.warning {
-                    self.warning(*place, &format!("`{name}`: {warning}"));
+                    self.warning(*spot, &format!("`{name}`: {warning}"));
                 }
                 if let Some(yaml) = value.yaml {
                     self.keys.push((within(key, lmtp), yaml, name.clone()));
@@ -167,7 +186,7 @@ impl Conversion<'_> {
         let given = |rest: &str| all.get(&format!("{prefix}{rest}"));
         let is_set = given("tls_security_level").is_some_and(|level| !level.value.trim().is_empty());
         let switches = ["use_tls", "enforce_tls", "tls_enforce_peername"].map(given);
-        let Some(place) = switches.iter().flatten().map(|definition| definition.place).next() else { return };
+        let Some(spot) = switches.iter().flatten().map(|definition| definition.spot).next() else { return };
         let mut on = [false, false, true];
         for (switch, on) in switches.iter().zip(&mut on) {
             let Some(definition) = switch else { continue };
@@ -178,7 +197,7 @@ impl Conversion<'_> {
                 _ => {
                     let message =
                         format!("`{text}` is no value of `{}`: it takes `yes` or `no`", definition.name);
-                    return self.error(definition.place, &message);
+                    return self.error(definition.spot, &message);
                 }
             }
         }
@@ -190,9 +209,9 @@ impl Conversion<'_> {
         };
         let newer = format!("{prefix}tls_security_level");
         if is_set {
-            return self.warning(place, &format!("this switch is left out: `{newer}` counts"));
+            return self.warning(spot, &format!("this switch is left out: `{newer}` counts"));
         }
-        self.warning(place, &format!("this switch is obsolete; it becomes `{newer} = {level}`"));
+        self.warning(spot, &format!("this switch is obsolete; it becomes `{newer} = {level}`"));
         let key = within("delivery.starttls.tls-security-level", prefix == "lmtp_");
         self.keys.push((key, level.to_owned(), format!("{prefix}use_tls, {prefix}enforce_tls")));
     }
@@ -207,18 +226,18 @@ impl Conversion<'_> {
             if name.starts_with("smtp_") || name.starts_with("lmtp_") || name.starts_with("tls_") {
                 let near = nearest(name, PARAMETERS.iter().map(|parameter| parameter.name));
                 let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                self.warning(definition.place, &format!("`{name}` is not understood and left out{hint}"));
+                self.warning(definition.spot, &format!("`{name}` is not understood and left out{hint}"));
             } else {
-                self.strangers.push((definition.place.line, name.clone()));
+                self.strangers.push((definition.spot, name.clone()));
             }
         }
-        self.strangers.sort();
+        self.strangers.sort_by_key(|(spot, _)| (spot.file, spot.place.line));
         if !self.strangers.is_empty() {
             let count = self.strangers.len();
             let message = format!(
                 "{count} parameters are not about delivery and left out; the result's head names them"
             );
-            self.warning(Place::NOWHERE, &message);
+            self.warning(Spot { file: 0, place: Place::NOWHERE }, &message);
         }
     }
 
@@ -226,9 +245,11 @@ impl Conversion<'_> {
         let mut head = HEAD.to_owned();
         if !self.strangers.is_empty() {
             head.push_str("\n\nNot about delivery, and left out:");
-            for (line, name) in &self.strangers {
+            for (spot, name) in &self.strangers {
+                let file = self.sources.get(spot.file).filter(|_| self.sources.len() > 1);
+                let file = file.map(|source| format!("{}, ", source.name)).unwrap_or_default();
                 // Writing to a `String` cannot fail.
-                write!(head, "\n  line {line}: {name}").unwrap_or_default();
+                write!(head, "\n  {file}line {}: {name}", spot.place.line).unwrap_or_default();
             }
         }
         let mut document = Document::new(&head);

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Words(&'static [&'static str]),
     /// Words.
     List,
+    /// Words, but no tables or files.
+    Names,
     /// Look-up tables.
     Maps,
     /// Next hops.
@@ -36,6 +38,10 @@ pub(super) enum Kind {
     Peers,
     /// `smtp:NEXTHOP` or `lmtp:NEXTHOP`.
     Transport,
+    /// The same, or a transport that only Postfix has.
+    AnyTransport,
+    /// A next hop.
+    NextHop,
     /// A table that the gateway keeps in memory.
     Cache,
     /// How much a delivery moves the concurrency of its destination.

@@ -1,6 +1,14 @@
-//! The file as Postfix reads it: `name = value`, which goes on in lines that begin with a blank.
+//! Files as Postfix reads them: lines that go on where they begin with a blank; in main.cf each is `name = value`.
 
 use crate::config::{Place, Problems};
+
+/// A place in one of several files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Its place among the files.
+    pub(super) file: usize,
+    pub(super) place: Place,
+}
 
 /// A definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,59 +16,63 @@ pub(super) struct Definition {
     pub(super) name: String,
     /// As it is written.
     pub(super) value: String,
+    pub(super) spot: Spot,
+}
+
+/// A line with those that it goes on in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) text: String,
+    /// Where it begins.
     pub(super) place: Place,
 }
 
-/// Reads all lines; what is wrong with them is told in `problems`.
-pub(super) fn read(text: &str, problems: &mut Problems) -> Vec<Definition> {
-    let mut definitions: Vec<Definition> = Vec::new();
-    let mut inside = false;
+/// Lines of content; blanks at the beginning of the first are told in `problems`.
+pub(super) fn lines(text: &str, problems: &mut Problems) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let content = line.trim();
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
-        let indent = line.chars().take_while(|c| c.is_whitespace()).count();
-        let place = |word: &str| Place {
-            line: number.saturating_add(1),
-            column: indent.saturating_add(1),
-            width: word.chars().count().max(1),
-        };
-        if line.starts_with([' ', '\t']) {
-            match definitions.last_mut().filter(|_| inside) {
-                Some(definition) => {
-                    definition.value.push(' ');
-                    definition.value.push_str(content);
-                }
-                // Its line was told already.
-                None if number > 0 && inside_wrong(text, number) => {}
-                None => {
-                    problems.error(text, place(content), "this line goes on with none; remove the blanks")
-                }
-            }
-            continue;
+        let width = content.chars().count();
+        let column = line.chars().take_while(|c| c.is_whitespace()).count().saturating_add(1);
+        let place = Place { line: number.saturating_add(1), column, width };
+        if !line.starts_with([' ', '\t']) {
+            lines.push(Line { text: content.to_owned(), place });
+        } else if let Some(line) = lines.last_mut() {
+            line.text.push(' ');
+            line.text.push_str(content);
+        } else {
+            problems.error(text, place, "this line goes on with none; remove the blanks");
         }
-        let named = content.split_once('=').map(|(name, value)| (name.trim_end(), value.trim_start()));
-        inside = false;
-        match named {
+    }
+    lines
+}
+
+/// Reads a main.cf, the `file`th of several; what is wrong with it is told in `problems`.
+pub(super) fn read(text: &str, file: usize, problems: &mut Problems) -> Vec<Definition> {
+    let mut definitions = Vec::new();
+    for Line { text: line, place } in lines(text, problems) {
+        match pair(&line) {
             Some((name, value)) if is_name(name) => {
-                inside = true;
+                let place = Place { width: name.chars().count(), ..place };
                 let (name, value) = (name.to_owned(), value.to_owned());
-                let place = place(&name);
-                definitions.push(Definition { name, value, place });
+                definitions.push(Definition { name, value, spot: Spot { file, place } });
             }
             Some((name, _)) => {
-                problems.error(text, place(name), &format!("`{name}` is no name of a parameter"));
+                let place = Place { width: name.chars().count().max(1), ..place };
+                problems.error(text, place, &format!("`{name}` is no name of a parameter"));
             }
-            None => problems.error(text, place(content), "this is no `name = value`"),
+            None => problems.error(text, place, "this is no `name = value`"),
         }
     }
     definitions
 }
 
-/// Whether there is a line of content before this one.
-fn inside_wrong(text: &str, number: usize) -> bool {
-    text.lines().take(number).any(|line| !line.trim().is_empty() && !line.trim().starts_with('#'))
+/// The two sides of `name = value`.
+pub(super) fn pair(text: &str) -> Option<(&str, &str)> {
+    text.split_once('=').map(|(name, value)| (name.trim(), value.trim()))
 }
 
 /// Whether it can be the name of a parameter.
@@ -76,9 +88,9 @@ mod tests {
     fn values_go_on_behind_comments() {
         let text = "# c\na = 1,\n\n# c\n   2\n\t3\nb=\nc = = x\n";
         let mut problems = Problems::new("main.cf");
-        let found = read(text, &mut problems);
+        let found = read(text, 0, &mut problems);
         let found: Vec<_> =
-            found.iter().map(|one| (one.name.as_str(), one.value.as_str(), one.place.line)).collect();
+            found.iter().map(|one| (one.name.as_str(), one.value.as_str(), one.spot.place.line)).collect();
         assert_eq!(found, [("a", "1, 2 3", 2), ("b", "", 7), ("c", "= x", 8)]);
         assert!(problems.is_empty());
     }
@@ -86,7 +98,7 @@ mod tests {
     #[test]
     fn wrong_lines_are_told() {
         let mut problems = Problems::new("main.cf");
-        assert_eq!(read("  x = 1\nsmtp unix\n  more\na-b = 1\n  more\n", &mut problems), []);
+        assert_eq!(read("  x = 1\nsmtp unix\n  more\na-b = 1\n  more\n", 0, &mut problems), []);
         let lines: Vec<_> = problems.list.iter().map(|problem| problem.line).collect();
         assert_eq!(lines, [1, 2, 4]);
     }

@@ -7,10 +7,14 @@ use std::str::FromStr;
 use super::parameter::{Kind, Unit};
 use crate::config::file::delivery::{DebugPeer, Interface, Transport};
 use crate::delivery::destination::Destination;
+use crate::delivery::next_hop::NextHop;
 use crate::import::yaml;
 use crate::queue::schedule::Feedback;
 use crate::smtp::client::Protocol;
 use crate::table::{SpecError, TableSpec};
+
+/// Where Postfix has its queue on most systems.
+const QUEUE: &str = "/var/spool/postfix";
 
 /// A value for `gateway.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
         | Kind::Ipv6
         | Kind::Interfaces
         | Kind::Transport
+        | Kind::AnyTransport
+        | Kind::NextHop
         | Kind::Cache
             if text.is_empty() =>
         {
@@ -63,6 +69,10 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
             .map(|found| Value::of(yaml::list(found)))
             .ok_or_else(|| format!("some of {}", known.join(", "))),
         Kind::List => Ok(Value::of(yaml::list(words(text)))),
+        Kind::Names => match words(text).find(|word| word.starts_with('/') || word.contains(':')) {
+            Some(table) => Err(format!("names; `{table}` is a table or a file: write what is in it")),
+            None => Ok(Value::of(yaml::list(words(text)))),
+        },
         Kind::Maps => maps(text),
         Kind::Destinations => match Destination::parse_list(text, Protocol::Smtp) {
             Ok(_) => Ok(Value::of(yaml::list(words(text)))),
@@ -78,6 +88,20 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Transport => Transport::try_from(text.to_owned())
             .map(|_| Value::of(yaml::string(text)))
             .map_err(|_| "`smtp:NEXTHOP` or `lmtp:NEXTHOP`; the gateway has no mailboxes".to_owned()),
+        Kind::NextHop => relay_host(text),
+        Kind::AnyTransport => match text.split_once(':') {
+            Some(("lmtp", hop)) if !hop.is_empty() => {
+                // Relative paths begin at Postfix's queue.
+                let rest = hop.strip_prefix("unix:").filter(|path| !path.starts_with('/'));
+                relay_host(&rest.map_or_else(|| text.to_owned(), |path| format!("lmtp:unix:{QUEUE}/{path}")))
+            }
+            Some(("smtp" | "relay", hop)) if !hop.is_empty() => relay_host(hop),
+            _ => {
+                let warning =
+                    Some(format!("`{text}` is a transport that the gateway does not have; it is left out"));
+                Ok(Value { yaml: None, warning })
+            }
+        },
         Kind::Cache => {
             let warning = format!("`{text}` is not used: the list is kept in memory");
             Ok(Value { yaml: Some("true".to_owned()), warning: Some(warning) })
@@ -90,6 +114,13 @@ pub(super) fn value(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Path => Err("a path that begins with `/`".to_owned()),
         Kind::Text => Ok(Value::of(yaml::string(text))),
     }
+}
+
+/// Where mail of the relay lane goes.
+fn relay_host(text: &str) -> Result<Value, String> {
+    NextHop::parse(text).map_err(|error| format!("a next hop: {error}"))?;
+    let warning = Some("mail of lanes with `target: relay-host` goes there".to_owned());
+    Ok(Value { yaml: Some(yaml::string(text)), warning })
 }
 
 /// The members of a list: commas and blanks divide them.
@@ -216,6 +247,18 @@ mod tests {
             (Kind::Words(&["a", "b"]), "c", None),
             (Kind::Words(&["a", "b"]), "", Some("[]")),
             (Kind::List, "!SSLv2, x", Some("[\"!SSLv2\", x]")),
+            (Kind::Names, "plain, !login", Some("[plain, \"!login\"]")),
+            (Kind::Names, "plain, static:all", None),
+            (Kind::NextHop, "[a.test]:587", Some("\"[a.test]:587\"")),
+            (Kind::NextHop, "[a.test", None),
+            (
+                Kind::AnyTransport,
+                "lmtp:unix:private/dovecot-lmtp",
+                Some("\"lmtp:unix:/var/spool/postfix/private/dovecot-lmtp\""),
+            ),
+            (Kind::AnyTransport, "lmtp:inet:[192.0.2.1]:24", Some("\"lmtp:inet:[192.0.2.1]:24\"")),
+            (Kind::AnyTransport, "smtp:[a.test]", Some("\"[a.test]\"")),
+            (Kind::AnyTransport, "virtual", None),
             (Kind::Maps, "hash:/etc/t, proxy:pcre:/etc/p", Some("[\"texthash:/etc/t\", \"pcre:/etc/p\"]")),
             (Kind::Maps, "inline:{a=b, c = d}", Some("[\"inline:{a=b, c = d}\"]")),
             (Kind::Maps, "ldap:/etc/l", None),

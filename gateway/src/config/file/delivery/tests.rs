@@ -61,7 +61,11 @@ fn what_the_importer_writes_is_read() {
         let mirror = name.strip_prefix("smtp_").map(|rest| format!("lmtp_{rest}"));
         for name in [Some(name.clone()), mirror].into_iter().flatten() {
             let taken = values.iter().filter_map(|value| {
-                let imported = main_cf::import(&format!("{name} = {value}\n"), "main.cf").ok()?;
+                let imported = main_cf::import(&[main_cf::Source {
+                    name: "main.cf",
+                    text: &format!("{name} = {value}\n"),
+                }])
+                .ok()?;
                 let file: Value = serde_yaml::from_str(&imported.yaml).unwrap();
                 // Not all of these are values of it.
                 let section = file.get("delivery")?;

@@ -2,8 +2,8 @@
 
 use super::Here::{Alias, Impossible, Key, Never, Nothing, Obsolete, Older, ReadOnly, TlsLevel};
 use super::Kind::{
-    Cache, Destinations, Feedback, Flag, Interfaces, Ipv4, Ipv6, List, Maps, Number, One, Path, Peers, Text,
-    Time, Transport, Words,
+    AnyTransport, Cache, Destinations, Feedback, Flag, Interfaces, Ipv4, Ipv6, List, Maps, Names, NextHop,
+    Number, One, Path, Peers, Text, Time, Transport, Words,
 };
 use super::{Parameter, Unit, parameter};
 
@@ -146,7 +146,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Some("noplaintext, noanonymous"),
         Key("delivery.sasl.sasl-security-options"),
     ),
-    parameter("smtp_sasl_mechanism_filter", List, Some(""), Key("delivery.sasl.sasl-mechanism-filter")),
+    parameter("smtp_sasl_mechanism_filter", Names, Some(""), Key("delivery.sasl.sasl-mechanism-filter")),
     parameter(
         "smtp_sender_dependent_authentication",
         Flag,
@@ -366,7 +366,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
     ),
     parameter(
         "smtp_connection_cache_destinations",
-        List,
+        Names,
         Some(""),
         Key("delivery.resources.connection-cache-destinations"),
     ),
@@ -570,6 +570,10 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
     ),
     parameter("html_directory", Text, Some("no"), Nothing(DOCUMENTATION)),
     parameter("readme_directory", Text, Some("no"), Nothing(DOCUMENTATION)),
+    // The last of them counts.
+    parameter("mailbox_transport", AnyTransport, Some(""), Key("relay.relay-host")),
+    parameter("virtual_transport", AnyTransport, Some("virtual"), Key("relay.relay-host")),
+    parameter("relayhost", NextHop, Some(""), Key("relay.relay-host")),
     // Those of the queue manager, and newer ones that the manuals do not have yet.
     parameter(
         "smtp_destination_rate_delay",
