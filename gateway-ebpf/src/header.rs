@@ -18,7 +18,7 @@ use crate::socket::Tuple;
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
 /// Tags that the program looks behind.
-const MAX_TAGS: usize = 2;
+pub(crate) const MAX_TAGS: u32 = 2;
 /// IPv6 extension headers that the program looks behind.
 const MAX_EXTENSIONS: usize = 8;
 /// Options in a SYN that the program looks at: padding is an option too, an octet each.
@@ -120,6 +120,8 @@ pub(crate) struct Packet {
     pub(crate) tuple: Tuple,
     /// Where it came from.
     pub(crate) link: Link,
+    /// How many VLAN tags it has, priority tags among them.
+    pub(crate) tags: u32,
     /// Whether it is IPv6.
     pub(crate) v6: bool,
     /// Time to live, or hop limit.
@@ -317,6 +319,7 @@ pub(crate) fn parse(
     packet.icmp = false;
     packet.ip = 0;
     packet.link = Link::default();
+    packet.tags = 0;
     packet.options = SynOptions::default();
     if interface.is_ethernet() {
         ethernet(ctx, metadata, packet)?
@@ -376,6 +379,7 @@ fn ethernet(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> Result
         ip += VLAN_TAG;
     }
     packet.ip = ip;
+    packet.tags = tags;
     match kind {
         ETHERTYPE_IPV4 => {}
         ETHERTYPE_IPV6 => packet.v6 = true,

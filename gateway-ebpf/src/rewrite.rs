@@ -4,10 +4,10 @@
 //! checksum the card or the stack completes later, too, and for those that stand for many.
 
 use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour};
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
 
-use crate::header::{ICMP, Packet, TCP};
+use crate::header::{ICMP, MAX_TAGS, Packet, TCP};
 
 /// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
 /// linux/bpf.h).
@@ -139,6 +139,13 @@ pub(crate) fn redirect(ctx: &TcContext, packet: &mut Packet) -> bool {
         // The kernel takes off the link header that it believes is there.
         // SAFETY: the helper checks the packet, and no pointer into it is kept.
         if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET_HEADER, 0) } != 0 {
+            return false;
+        }
+    }
+    // They would stay on the packet.
+    for tag in 0..MAX_TAGS {
+        // SAFETY: the helper checks the packet, and no pointer into it is kept.
+        if tag < packet.tags && unsafe { bpf_skb_vlan_pop(ctx.skb.skb) } != 0 {
             return false;
         }
     }

@@ -152,8 +152,9 @@ pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, len
     #[expect(clippy::cast_possible_truncation, reason = "compared in the same line")]
     let segment = if segment > 0xffff { 0xffff } else { segment as u16 };
     match way::find(ctx, packet, segment, metadata.interface) {
-        // A tag would stay on the packet.
-        Way::Neighbour if packet.link.vlan != [[0; 2]; 2] => Way::Stack,
+        // The stack knows which interface a tag belongs to, and the rules for that one. It takes no
+        // packet, though, that claims to be from this machine.
+        Way::Neighbour if packet.tags != 0 && !packet.is_readdressed() => Way::Stack,
         Way::Nowhere if !packet.keeps_whole(ctx) => Way::Stack,
         way @ (Way::Neighbour | Way::Nowhere | Way::Stack) => way,
     }

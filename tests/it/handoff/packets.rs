@@ -15,11 +15,16 @@ use crate::packets::{Bench, apart};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// `TC_ACT_REDIRECT` (linux/pkt_cls.h).
 const REDIRECT: Verdict = Unknown(7);
 
-/// The program on a router that knows the way to both, with a handed-off flow from port 40000 to 25.
-fn with_a_flow(work: impl FnOnce(&mut Bench) -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+/// The program on a router that knows the way to both, with a handed-off flow from port 40000 to 25, which
+/// for the server comes from `seen`.
+fn with_a_flow(
+    seen: SocketAddr,
+    work: impl FnOnce(&mut Bench) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
     apart(|netns| {
         netns.sysctl("ipv4/conf/all/forwarding", "1")?;
         for (interface, address) in [("near", "192.0.2.1/24"), ("far", "198.51.100.1/24")] {
@@ -30,8 +35,8 @@ fn with_a_flow(work: impl FnOnce(&mut Bench) -> anyhow::Result<()> + Send) -> an
         }
         let mut bench = Bench::with(&Settings::from(&Intercept::default()))?;
         let mut table = bench.kernel.flow_table().context("the table is taken")?;
-        let (client, server) = (SocketAddr::from((CLIENT, 40_000)), SocketAddr::from((SERVER, 25)));
-        let (up, down, now) = (key(client, server), key(server, client), clock::monotonic());
+        let server = SocketAddr::from((SERVER, 25));
+        let (up, down, now) = (key(own(), server), key(server, seen), clock::monotonic());
         let end = End { write: 5, expected: 9, ..End::default() };
         table.set(&up, Translation::watch(&down, true, now).forwarding(&end, &end))?;
         table.set(&down, Translation::watch(&up, false, now).forwarding(&end, &end))?;
@@ -39,13 +44,34 @@ fn with_a_flow(work: impl FnOnce(&mut Bench) -> anyhow::Result<()> + Send) -> an
     })
 }
 
+/// The client's own address and port.
+fn own() -> SocketAddr {
+    SocketAddr::from((CLIENT, 40_000))
+}
+
+#[test]
+fn tags_are_taken_off_where_the_stack_would_not_take_the_packet() -> anyhow::Result<()> {
+    with_a_flow(SocketAddr::from((ROUTER, 41_000)), |bench| {
+        let up = Frame::v4(CLIENT, SERVER, Tcp::to(25, ACK));
+        let down = Frame::v4(SERVER, ROUTER, Tcp { source: 25, ..Tcp::to(41_000, ACK) });
+        for plain in [up, down] {
+            bench.expect(&plain, REDIRECT, "redirected")?;
+            bench.expect(&plain.clone().tag(0x8100, 0), REDIRECT, "redirected")?;
+            bench.expect(&plain.clone().tag(0x8100, 100), REDIRECT, "redirected")?;
+            bench.expect(&plain.tag(0x8100, 100).tag(0x88a8, 7), REDIRECT, "redirected")?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn packets_with_tags_are_renumbered_and_left_to_the_stack_which_takes_the_tags_off() -> anyhow::Result<()> {
-    with_a_flow(|bench| {
+    with_a_flow(own(), |bench| {
         let up = || Frame::v4(CLIENT, SERVER, Tcp::to(25, ACK));
         let down = || Frame::v4(SERVER, CLIENT, Tcp { source: 25, ..Tcp::to(40_000, ACK) });
         for plain in [up(), down()] {
             bench.expect(&plain, REDIRECT, "redirected")?;
+            bench.expect(&plain.clone().tag(0x8100, 0), Pass, "translated")?;
             bench.expect(&plain.clone().tag(0x8100, 100), Pass, "translated")?;
             bench.expect(&plain.clone().tag(0x8100, 100).tag(0x88a8, 7), Pass, "translated")?;
             let three = plain.tag(0x8100, 1).tag(0x8100, 2).tag(0x88a8, 3);
@@ -70,7 +96,7 @@ fn error(kind: u8, code: u8, quoted: &[u8]) -> Vec<u8> {
 
 #[test]
 fn only_errors_that_quote_enough_of_a_flow_are_about_it() -> anyhow::Result<()> {
-    with_a_flow(|bench| {
+    with_a_flow(own(), |bench| {
         let quoted = Frame::v4(CLIENT, SERVER, Tcp::to(25, ACK)).bytes().split_off(14);
         let with = |place: usize, octet: u8| {
             let mut wrong = quoted.clone();
