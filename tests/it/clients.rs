@@ -176,6 +176,32 @@ fn a_network_of_its_own_limits_or_none_and_addresses_of_one_prefix_are_one_clien
 }
 
 #[test]
+fn addresses_of_a_configured_prefix_are_one_client_and_the_next_period_lets_it_in_again() -> anyhow::Result<()>
+{
+    let lab = Lab::new()?;
+    let server = Family::V4.smtp();
+    echo(&lab, server)?;
+    lab.client().ip("address add 192.0.2.9/24 dev eth0")?;
+    let clients =
+        vec![("ipv4-prefix", "24"), ("limits", "{sessions: 2}"), ("on-excess", "reset"), ("period", "5s")];
+    let splice = vec![("engine", "splice")];
+    let gateway = Gateway::start(&lab, &Settings { clients, splice, ..Settings::default() })?;
+    let sources = [Family::V4.client(), "192.0.2.9".parse()?];
+    for round in 0..2 {
+        let mut turns = sources.into_iter().cycle();
+        let mut next = || from(&lab, turns.next().context("endless")?, server);
+        // It may be the end of a period.
+        wait::until(PATIENCE, "a session too many", || Ok(next().err().map(drop)))?;
+        wait::until(PATIENCE, "the next period", || Ok(next().ok().map(drop)))
+            .with_context(|| format!("round {round}"))?;
+    }
+    let list = list(&gateway)?;
+    let names: Vec<_> = list.clients.iter().map(ClientView::name).collect();
+    ensure!(names == ["192.0.2.0/24"], "{names:?}");
+    Ok(())
+}
+
+#[test]
 fn a_rule_takes_what_its_client_has_reached_into_account() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let (mine, other) = (Family::V4.client(), "192.0.2.9".parse()?);

@@ -1,16 +1,19 @@
 //! Sessions that the gateway leaves to the kernel after STARTTLS, seen from outside.
 
-use std::fs;
+mod tls;
+
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
-use gateway_tests::{message, postfix, process, wait};
+use gateway_tests::netns::Netns;
+use gateway_tests::{process, wait};
+
+use crate::survive::shown;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,21 +33,10 @@ pub(crate) fn echo(lab: &Lab, address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve(stream: &TcpStream) -> std::io::Result<()> {
-    let mut stream = stream;
-    stream.write_all(b"220 server.example ESMTP\r\n")?;
-    let mut lines = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        lines.read_line(&mut line)?;
-        let reply: &[u8] = match line.split_whitespace().next() {
-            Some("EHLO") => b"250-server.example\r\n250 STARTTLS\r\n",
-            Some("STARTTLS") => break,
-            _ => return Ok(()),
-        };
-        stream.write_all(reply)?;
+fn serve(mut stream: &TcpStream) -> std::io::Result<()> {
+    if !takes_tls(stream)? {
+        return Ok(());
     }
-    stream.write_all(b"220 go ahead\r\n")?;
     let mut buffer = [0; 16 * 1024];
     loop {
         let octets = stream.read(&mut buffer)?;
@@ -54,6 +46,24 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
         buffer[..octets].iter_mut().for_each(|octet| *octet ^= 1);
         stream.write_all(&buffer[..octets])?;
     }
+}
+
+/// A server's side of a session until it has said 220 to STARTTLS; whether the client gets so far.
+pub(crate) fn takes_tls(mut stream: &TcpStream) -> std::io::Result<bool> {
+    stream.write_all(b"220 server.example ESMTP\r\n")?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line)?;
+        let reply: &[u8] = match line.split_whitespace().next() {
+            Some("EHLO") => b"250-server.example\r\n250 STARTTLS\r\n",
+            Some("STARTTLS") => break,
+            _ => return Ok(false),
+        };
+        stream.write_all(reply)?;
+    }
+    stream.write_all(b"220 go ahead\r\n")?;
+    Ok(true)
 }
 
 /// The last line of the reply to a command; an empty one is the connection itself.
@@ -149,7 +159,7 @@ pub(crate) fn bulk(stream: &TcpStream, octets: usize) -> anyhow::Result<()> {
 }
 
 /// The router's sockets from or to port 25, listeners aside.
-fn sockets(lab: &Lab) -> anyhow::Result<usize> {
+pub(crate) fn sockets(lab: &Lab) -> anyhow::Result<usize> {
     let mut ss = lab.router().command("ss");
     ss.args(["-H", "-t", "-n", "-o", "state", "connected", "( sport = :25 or dport = :25 )"]);
     Ok(process::done(&mut ss)?.lines().count())
@@ -191,99 +201,67 @@ fn a_session_loses_its_sockets_passes_megabytes_and_leaves_one_record() -> anyho
 }
 
 #[test]
-fn tls_with_a_real_server_is_handed_off_and_a_large_message_arrives() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    let server = Family::V4.second_smtp();
-    let postfix = postfix::Postfix::start(lab.server(), server, lab.directory())?;
-    let gateway = Gateway::start(&lab, &settings("preserve"))?;
-
-    // Kept open long enough to see that it has no socket on the router, then closed by QUIT.
-    let mut openssl = lab.client().command("openssl");
-    openssl.args(["s_client", "-quiet", "-starttls", "smtp", "-connect", &server.to_string()]);
-    let mut session = openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let mut input = session.stdin.take().context("no standard input")?;
-    let mut output = BufReader::new(session.stdout.take().context("no standard output")?);
-    let mut ask = |command: &str| {
-        input.write_all(command.as_bytes())?;
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        anyhow::Ok(line)
-    };
-    wait::until(PATIENCE, "handoff of TLS", || {
-        ask("NOOP\r\n")?;
-        thread::sleep(Duration::from_millis(50));
-        Ok((sockets(&lab)? == 0).then_some(()))
-    })?;
-    let answer = ask("NOOP\r\n")?;
-    ensure!(answer.starts_with("250"), "{answer}");
-    let answer = ask("QUIT\r\n")?;
-    ensure!(answer.starts_with("221"), "{answer}");
-    ensure!(session.wait()?.success());
-
-    let letter = lab.directory().join("letter.eml");
-    let lines = [vec![b'x'; 60], b"\r\n".to_vec()].concat().repeat(1_700_000);
-    fs::write(&letter, [message::infected("by the kernel").to_vec(), lines].concat())?;
-    let mut swaks = lab.client().command("swaks");
-    swaks.args([
-        "--server",
-        &server.ip().to_string(),
-        "--tls",
-        "--helo",
-        "client.example",
-        "--timeout",
-        "300",
-    ]);
-    swaks.args(["--from", "sender@client.example", "--to", "recipient@server.example", "--data"]);
-    process::done(swaks.arg(format!("@{}", letter.display())))?;
-    wait::until(PATIENCE, "arrival of the message", || {
-        Ok(postfix.has("by-the-kernel@client.example").then_some(()))
-    })?;
-    wait::until(PATIENCE, "record of the handed-off session", || {
-        Ok(gateway.log().lines().any(|line| line.contains("packets_from_client")).then_some(()))
-    })?;
+fn an_operator_ends_a_session_whatever_carries_it() -> anyhow::Result<()> {
+    for engine in ["handoff", "splice", "copy"] {
+        let lab = Lab::new()?;
+        echo(&lab, Family::V4.smtp())?;
+        let gateway =
+            Gateway::start(&lab, &Settings { splice: vec![("engine", engine)], ..settings("preserve") })?;
+        let stream = started(&lab, Family::V4.smtp())?;
+        if engine == "handoff" {
+            wait_until_direct(&lab, &stream)?;
+        } else {
+            bulk(&stream, 1_000_000)?;
+            ensure!(sockets(&lab)? == 2, "{engine}");
+        }
+        let (id, _) = shown(&gateway)?;
+        let (done, said) = gateway.control_command(&format!("sessions kill {id}"))?;
+        ensure!(done, "{engine}: {said}");
+        // The client says nothing, and hears of it all the same: from the kernel by a reset.
+        match (&stream).read(&mut [0]) {
+            Ok(octets) => ensure!(octets == 0 && engine != "handoff", "{engine}: {octets} octets"),
+            Err(error) => ensure!(error.kind() == ErrorKind::ConnectionReset, "{engine}: {error}"),
+        }
+        let record = gateway.wait_for_log("end=operator")?;
+        ensure!(record.contains(&id) && record.contains(&format!(" engine={engine} ")), "{engine}: {record}");
+        let (_, text) = gateway.control_command("sessions")?;
+        ensure!(!text.contains(&id), "{text}");
+    }
     Ok(())
 }
 
-#[test]
-fn an_operator_ends_a_session_that_the_kernel_carries() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    echo(&lab, Family::V4.smtp())?;
-    let gateway = Gateway::start(&lab, &settings("preserve"))?;
-    let stream = started(&lab, Family::V4.smtp())?;
-    wait_until_direct(&lab, &stream)?;
-    let (listed, text) = gateway.control_command("sessions")?;
-    ensure!(listed, "{text}");
-    let id = text.lines().nth(1).and_then(|line| line.split_whitespace().next()).context(text.clone())?;
-    let mut kill = std::process::Command::new(gateway_tests::gateway::binary()?);
-    kill.args(["sessions", "kill", id, "--socket"]).arg(gateway.control());
-    process::done(&mut kill)?;
-    gateway.wait_for_log("operator")?;
-    // The client says nothing, and is reset all the same.
-    let error = (&stream).read(&mut [0]).err().context("no reset")?;
-    ensure!(error.kind() == ErrorKind::ConnectionReset, "{error}");
-    gateway.wait_for_log("end=operator")?;
-    let (_, text) = gateway.control_command("sessions")?;
-    ensure!(!text.contains(id), "{text}");
-    Ok(())
-}
+/// What makes the two connections of a session differ, and what that is called where it is counted.
+type Difference = (&'static str, fn(&Netns) -> anyhow::Result<()>);
+
+const DIFFERENT: [Difference; 4] = [
+    ("timestamps", |netns| netns.sysctl("ipv4/tcp_timestamps", "0")),
+    ("sack", |netns| netns.sysctl("ipv4/tcp_sack", "0")),
+    ("segment", |netns| netns.ip("link set eth0 mtu 1400").map(drop)),
+    ("ecn", |netns| netns.sysctl("ipv4/tcp_ecn", "1")),
+];
 
 #[test]
 fn what_the_kernel_refuses_goes_on_with_splice_and_is_counted() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    lab.server().sysctl("ipv4/tcp_timestamps", "0")?;
-    echo(&lab, Family::V4.smtp())?;
-    let gateway = Gateway::start(&lab, &settings("preserve"))?;
-    let stream = started(&lab, Family::V4.smtp())?;
-    wait::until(PATIENCE, "the refusal", || {
-        ping(&stream, 3)?;
-        thread::sleep(Duration::from_millis(50));
-        let (_, status) = gateway.control_command("status")?;
-        Ok((status.contains("handoffs") && status.contains("timestamps")).then_some(()))
-    })?;
-    bulk(&stream, 1_000_000)?;
-    ensure!(sockets(&lab)? == 2);
-    drop(stream);
-    gateway.wait_for_log(" engine=splice ")?;
+    for (reason, set_up) in DIFFERENT {
+        let lab = Lab::new()?;
+        // A server never asks for congestion notification.
+        set_up(if reason == "ecn" { lab.client() } else { lab.server() })?;
+        echo(&lab, Family::V4.smtp())?;
+        let gateway = Gateway::start(&lab, &settings("preserve"))?;
+        let stream = started(&lab, Family::V4.smtp())?;
+        wait::until(PATIENCE, "the refusal", || {
+            ping(&stream, 3)?;
+            thread::sleep(Duration::from_millis(50));
+            let (_, status) = gateway.control_command("status")?;
+            let row = status.lines().find(|line| line.starts_with("handoffs"));
+            Ok(row.is_some_and(|row| row.contains(reason)).then_some(()))
+        })
+        .with_context(|| reason)?;
+        bulk(&stream, 1_000_000)?;
+        ensure!(sockets(&lab)? == 2, "{reason}");
+        drop(stream);
+        gateway.wait_for_log(" engine=splice ")?;
+    }
     Ok(())
 }
 

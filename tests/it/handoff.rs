@@ -4,10 +4,12 @@
 mod dialogue;
 mod ends;
 mod impaired;
+mod options;
 mod packets;
 mod path_mtu;
 mod refusals;
 mod streams;
+mod ways;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -85,12 +87,23 @@ impl Router<'_> {
         server: &TcpListener,
         source: IpAddr,
     ) -> anyhow::Result<Session> {
+        self.session_from(client, server, |_| SocketAddr::new(source, 0))
+    }
+
+    /// The same, whose upstream connection comes from where the client's address says.
+    fn session_from(
+        &mut self,
+        client: &Netns,
+        server: &TcpListener,
+        source: impl FnOnce(SocketAddr) -> SocketAddr,
+    ) -> anyhow::Result<Session> {
         let address = server.local_addr()?;
         let client = client.enter(|| TcpStream::connect_timeout(&address, PATIENCE))??;
         let (accepted, _) = self.listeners[usize::from(address.is_ipv6())].accept()?;
-        let upstream = transparent(source)?;
+        let source = source(client.local_addr()?);
+        let upstream = transparent(source.ip())?;
         upstream.set_mark(OWN_MARK)?;
-        upstream.bind(&SocketAddr::new(source, 0).into())?;
+        upstream.bind(&source.into())?;
         upstream.connect_timeout(&address.into(), PATIENCE)?;
         let (served, _) = server.accept()?;
         let session = Session { client, accepted: accepted.into(), upstream: upstream.into(), served };
@@ -142,6 +155,16 @@ impl Session {
 impl Direct {
     /// Seeded octets both ways at once; at least so many each way.
     pub(crate) fn stream(&self, octets: usize, seed: u64) -> anyhow::Result<()> {
+        self.stream_read_by(octets, seed, |_| {})
+    }
+
+    /// The same; both readers do this before they read the block with this number.
+    fn stream_read_by(
+        &self,
+        octets: usize,
+        seed: u64,
+        pause: impl Fn(usize) + Copy + Send,
+    ) -> anyhow::Result<()> {
         let blocks = octets / BLOCK + 1;
         let (client, served) = (&self.client, &self.served);
         std::thread::scope(|scope| {
@@ -149,8 +172,8 @@ impl Direct {
                 scope.spawn(move || Noise::new(seed).write(blocks, client)),
                 scope.spawn(move || Noise::new(!seed).write(blocks, served)),
             ];
-            let upward = scope.spawn(move || Noise::new(seed).read(blocks, served));
-            Noise::new(!seed).read(blocks, client).context("from the server")?;
+            let upward = scope.spawn(move || Noise::new(seed).read(blocks, served, pause));
+            Noise::new(!seed).read(blocks, client, pause).context("from the server")?;
             upward.join().expect("does not panic").context("from the client")?;
             for writer in writers {
                 writer.join().expect("does not panic")?;
@@ -197,9 +220,10 @@ impl Noise {
         (0..blocks).try_for_each(|_| to.write_all(self.next()))
     }
 
-    fn read(mut self, blocks: usize, mut from: &TcpStream) -> anyhow::Result<()> {
+    fn read(mut self, blocks: usize, mut from: &TcpStream, pause: impl Fn(usize)) -> anyhow::Result<()> {
         let mut read = vec![0; BLOCK];
         for number in 0..blocks {
+            pause(number);
             from.read_exact(&mut read)?;
             ensure!(read == self.next(), "other octets came out in block {number}");
         }

@@ -15,6 +15,7 @@ mod delivery;
 mod direct;
 mod dnsbl;
 mod flood;
+mod flow_records;
 mod forwarding;
 mod handoff;
 mod import;

@@ -102,7 +102,7 @@ fn send_frames(host: &Netns, frames: &[Vec<u8>]) -> anyhow::Result<()> {
 }
 
 /// A counter of the namespace's stack.
-fn snmp(netns: &Netns, protocol: &str, name: &str) -> anyhow::Result<u64> {
+pub(crate) fn snmp(netns: &Netns, protocol: &str, name: &str) -> anyhow::Result<u64> {
     let table = netns.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
     let mut lines = table.lines().filter(|line| line.split(':').next() == Some(protocol));
     let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);

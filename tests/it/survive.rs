@@ -1,5 +1,8 @@
 //! Sessions that the kernel carries outlive the gateway's processes.
 
+mod abandoned;
+mod letter;
+
 use std::io::Read as _;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,6 +83,12 @@ pub(crate) fn through(attach: &'static str) -> Settings {
 pub(crate) fn records(gateway: &Gateway) -> Vec<String> {
     let log = gateway.log();
     log.lines().filter(|line| line.contains("packets_from_client")).map(str::to_owned).collect()
+}
+
+/// What stands behind `key=` in a line of the log.
+pub(crate) fn field<'a>(line: &'a str, key: &str) -> anyhow::Result<&'a str> {
+    let rest = line.split(&format!(" {key}=")).nth(1).with_context(|| format!("no {key} in {line}"))?;
+    Ok(rest.split(' ').next().unwrap_or(rest))
 }
 
 /// Waits until the gateway shows exactly one session, which is carried by the kernel; says its name
@@ -242,30 +251,4 @@ fn an_operator_ends_a_session_that_an_earlier_gateway_left_to_the_kernel() -> an
     wait::until(PATIENCE, "the record", || Ok((records(&gateway).len() == 1).then_some(())))?;
     ensure!(records(&gateway)[0].contains("end=operator"), "{:?}", records(&gateway));
     Ok(())
-}
-
-#[test]
-fn what_is_pinned_for_a_namespace_that_is_gone_is_removed_by_the_next_gateway_anywhere() -> anyhow::Result<()>
-{
-    let gone = Lab::new()?;
-    echo(&gone, Family::V4.smtp())?;
-    let gateway = Gateway::start(&gone, &through("tcx"))?;
-    let stream = started(&gone, Family::V4.smtp())?;
-    wait_until_direct(&gone, &stream)?;
-    let pins = gone.router().pins();
-    let proxy = gateway.proxy()?;
-    kill(gateway.daemon().pid(), Signal::SIGKILL)?;
-    leave(gateway)?;
-    wait::until(PATIENCE, "end of the proxy", || {
-        Ok((!std::path::Path::new(&format!("/proc/{proxy}")).exists()).then_some(()))
-    })?;
-    let lab = Lab::new()?;
-    Gateway::start(&lab, &through("tcx"))?.stop()?;
-    ensure!(pins.exists(), "it is still there");
-    process::done(std::process::Command::new("ip").args(["netns", "del", gone.router().name()]))?;
-    // The kernel takes a namespace apart when it has the time.
-    wait::until(PATIENCE, "removal of what is pinned", || {
-        Gateway::start(&lab, &through("tcx"))?.stop()?;
-        Ok((!pins.exists()).then_some(()))
-    })
 }

@@ -1,6 +1,7 @@
 //! A new process takes over from the one that runs: by command, by signal, under load, and not at
 //! all when it is no good.
 
+mod crowd;
 mod locks;
 mod records;
 

@@ -32,6 +32,7 @@ pub struct Link {
 #[derive(Debug, Default)]
 struct State {
     impaired: AtomicBool,
+    tagged: AtomicBool,
     over: AtomicBool,
     lost: AtomicU64,
     doubled: AtomicU64,
@@ -61,6 +62,11 @@ impl Link {
     /// From here on, packets are lost, doubled and held.
     pub fn impair(&self, impaired: bool) {
         self.state.impaired.store(impaired, Ordering::Relaxed);
+    }
+
+    /// From here on, Ethernet frames arrive with a tag of IEEE 802.1Q that names a priority and no VLAN.
+    pub fn tag(&self, tagged: bool) {
+        self.state.tagged.store(tagged, Ordering::Relaxed);
     }
 
     /// How many packets were lost, doubled, and overtaken by others.
@@ -146,7 +152,14 @@ impl Carrier {
     }
 
     fn send(&mut self, packet: &[u8]) {
+        let tagged = self.state.tagged.load(Ordering::Relaxed).then(|| with_tag(packet)).flatten();
         // What does not fit is one packet more that is lost.
-        self.to.write_all(packet).ok();
+        self.to.write_all(tagged.as_deref().unwrap_or(packet)).ok();
     }
+}
+
+/// The frame with a priority tag behind its addresses.
+fn with_tag(frame: &[u8]) -> Option<Vec<u8>> {
+    let (addresses, rest) = frame.split_at_checked(12)?;
+    Some([addresses, &[0x81, 0, 0xa0, 0], rest].concat())
 }

@@ -2,6 +2,7 @@
 //! headers.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway::datapath::attach::Role;
@@ -23,16 +24,21 @@ fn octets() -> anyhow::Result<usize> {
     }
 }
 
+/// From here on the host loses one in so many TCP packets that come to it.
+pub(super) fn lose(netns: &Netns) -> anyhow::Result<()> {
+    let mut nft = netns.command("nft");
+    nft.arg(
+        "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; \
+         add rule inet loss in meta l4proto tcp numgen inc mod 61 == 7 drop",
+    );
+    gateway_tests::process::done(&mut nft).map(drop)
+}
+
 #[test]
 fn lost_segments_that_stand_for_many_are_sent_again_and_fill_the_right_gaps() -> anyhow::Result<()> {
     on_router(|mut router| {
         for netns in [router.lab.client(), router.lab.server()] {
-            let mut nft = netns.command("nft");
-            nft.arg(
-                "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; \
-                 add rule inet loss in meta l4proto tcp numgen inc mod 61 == 7 drop",
-            );
-            gateway_tests::process::done(&mut nft)?;
+            lose(netns)?;
         }
         for family in FAMILIES {
             for source in [family.client(), family.router()] {
@@ -48,13 +54,13 @@ fn lost_segments_that_stand_for_many_are_sent_again_and_fill_the_right_gaps() ->
 }
 
 /// A further link between the router and the lab's client or server.
-struct Detour {
-    link: Link,
+pub(super) struct Detour {
+    pub(super) link: Link,
     number: u8,
 }
 
 impl Detour {
-    fn new(router: &mut Router<'_>, kind: Kind, to_client: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(router: &mut Router<'_>, kind: Kind, to_client: bool) -> anyhow::Result<Self> {
         let number = if to_client { 3 } else { 4 };
         let lab = router.lab;
         let (host, interface) = if to_client { (lab.client(), "lan1") } else { (lab.server(), "wan1") };
@@ -73,7 +79,7 @@ impl Detour {
     }
 
     /// The address of one of its ends: the router's, or the host's.
-    fn address(&self, family: lab::Family, place: u16) -> IpAddr {
+    pub(super) fn address(&self, family: lab::Family, place: u16) -> IpAddr {
         match family {
             lab::Family::V4 => IpAddr::from([10, self.number, 0, place.to_be_bytes()[1]]),
             lab::Family::V6 => IpAddr::from([0x2001, 0xdb8, 0xb, u16::from(self.number), 0, 0, 0, place]),
@@ -127,4 +133,39 @@ fn links_without_a_header_do_the_same_on_both_sides() -> anyhow::Result<()> {
 fn a_link_without_a_header_may_be_on_either_side() -> anyhow::Result<()> {
     over([Kind::Ip, Kind::Ethernet])?;
     over([Kind::Ethernet, Kind::Ip])
+}
+
+/// Octets each way through each of two sessions.
+const HALF_A_GIGABYTE: usize = 500_000_000;
+/// After so many blocks a reader stops for so long that its window closes.
+const STALL: (usize, Duration) = (400, Duration::from_millis(200));
+
+#[test]
+fn gigabytes_pass_bad_links_and_readers_that_stop() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let lab = router.lab;
+        let near = Detour::new(&mut router, Kind::Ethernet, true)?;
+        let far = Detour::new(&mut router, Kind::Ip, false)?;
+        for (family, own) in [(lab::Family::V4, true), (lab::Family::V6, false)] {
+            let server = listen(lab.server(), far.address(family, 2))?;
+            let source = if own { near.address(family, 2) } else { far.address(family, 1) };
+            let session = router.session_of(lab.client(), &server, source)?;
+            let direct = router.direct(session)?;
+            [&near, &far].iter().for_each(|detour| detour.link.impair(true));
+            let stall = |block: usize| {
+                if block % STALL.0 == STALL.0 - 1 {
+                    std::thread::sleep(STALL.1);
+                }
+            };
+            let streamed = direct.stream_read_by(HALF_A_GIGABYTE, 97, stall);
+            streamed.with_context(|| format!("from {source}"))?;
+            [&near, &far].iter().for_each(|detour| detour.link.impair(false));
+            direct.close(own)?;
+        }
+        for detour in [&near, &far] {
+            let harm = detour.link.harm();
+            ensure!(harm.iter().all(|packets| *packets > 5_000), "hardly impaired: {harm:?}");
+        }
+        Ok(())
+    })
 }

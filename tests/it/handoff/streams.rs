@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gateway::config::file::{Attach, Intercept};
 use gateway::datapath::object::Settings;
-use gateway_tests::lab::{self, LAN, Lab, WAN};
+use gateway_tests::lab::{self, LAN, WAN};
 
 use super::{Router, carry, directly, noise, on_router, on_router_with, sockets};
 use crate::router::{FAMILIES, listen_on_server};
@@ -52,59 +52,28 @@ fn octets_pass_both_ways_and_no_socket_is_left() -> anyhow::Result<()> {
 #[test]
 fn a_receiver_that_does_not_read_stops_the_sender_and_loses_nothing() -> anyhow::Result<()> {
     on_router(|mut router| {
-        let direct = directly(&mut router, lab::Family::V4)?;
         let bytes = noise(12_000_000, 3);
-        for (from, to) in [(&direct.client, &direct.served), (&direct.served, &direct.client)] {
-            std::thread::scope(|scope| {
-                let writer = scope.spawn(|| {
-                    let mut from = from;
-                    from.write_all(&bytes)
-                });
-                // Long enough for the window to close and for a probe of it.
-                std::thread::sleep(Duration::from_millis(700));
-                let mut read = vec![0; bytes.len()];
-                let mut to = to;
-                to.read_exact(&mut read)?;
-                writer.join().expect("does not panic")?;
-                ensure!(read == bytes, "other octets came out");
-                anyhow::Ok(())
-            })?;
+        for family in FAMILIES {
+            let direct = directly(&mut router, family)?;
+            for (from, to) in [(&direct.client, &direct.served), (&direct.served, &direct.client)] {
+                std::thread::scope(|scope| {
+                    let writer = scope.spawn(|| {
+                        let mut from = from;
+                        from.write_all(&bytes)
+                    });
+                    // Long enough for the window to close and for a probe of it.
+                    std::thread::sleep(Duration::from_millis(700));
+                    let mut read = vec![0; bytes.len()];
+                    let mut to = to;
+                    to.read_exact(&mut read)?;
+                    writer.join().expect("does not panic")?;
+                    ensure!(read == bytes, "other octets came out");
+                    anyhow::Ok(())
+                })?;
+            }
         }
         Ok(())
     })
-}
-
-/// What is different in a lab.
-type SetUp = dyn Fn(&Lab) -> anyhow::Result<()> + Sync;
-
-#[test]
-fn options_and_window_scales_of_all_kinds_are_translated() -> anyhow::Result<()> {
-    let both = |key: &'static str| {
-        move |lab: &Lab| {
-            lab.client().sysctl(key, "0")?;
-            lab.server().sysctl(key, "0")
-        }
-    };
-    let kinds: [&SetUp; 5] = [
-        &both("ipv4/tcp_timestamps"),
-        &both("ipv4/tcp_sack"),
-        &|lab| lab.client().sysctl("ipv4/tcp_window_scaling", "0"),
-        &|lab| lab.server().sysctl("ipv4/tcp_window_scaling", "0"),
-        // Another scale than the router's.
-        &|lab| lab.server().sysctl("ipv4/tcp_rmem", "4096 131072 200000"),
-    ];
-    for set_up in kinds {
-        on_router(|mut router| {
-            set_up(router.lab)?;
-            for family in FAMILIES {
-                let direct = directly(&mut router, family)?;
-                direct.stream(3_000_000, 17)?;
-                direct.close(true)?;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
 }
 
 /// Both ways, from the client's own address and from the router's.

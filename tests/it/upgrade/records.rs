@@ -15,13 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use super::PATIENCE;
 use crate::direct::{echo, greeted, ping, say_hello, settings, start_tls, wait_until_direct};
 use crate::router;
-use crate::survive::{records, shown};
-
-/// What stands behind `key=` in a line of the log.
-fn field<'a>(line: &'a str, key: &str) -> anyhow::Result<&'a str> {
-    let rest = line.split(&format!(" {key}=")).nth(1).with_context(|| format!("no {key} in {line}"))?;
-    Ok(rest.split(' ').next().unwrap_or(rest))
-}
+use crate::survive::{field, records, shown};
 
 /// A client with this port of its own, even if it has just had it; 0: any.
 fn connect(lab: &Lab, port: u16) -> anyhow::Result<TcpStream> {
