@@ -3,6 +3,7 @@
 
 mod hostile;
 mod import;
+mod kernel_lane;
 mod main_cf;
 mod malformed;
 mod parity;
