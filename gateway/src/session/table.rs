@@ -1,7 +1,7 @@
 //! The sessions that are open, for the console and for operators.
 //!
-//! Owns the list of them, and how many each client may have. What of one session may be seen is
-//! [`live`]'s, as operators read it [`view`]'s.
+//! Owns the list of them, and how many each client may have. What of one session may be seen is in
+//! `live`, and how operators read it in `view`.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
