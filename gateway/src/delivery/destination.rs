@@ -112,15 +112,15 @@ impl Destination {
     }
 
     /// Its keys in tables of destinations, the most special first: itself as it would be written for that
-    /// protocol, and behind a plain domain its parents, with a dot before them.
+    /// protocol, with the port only where it is not the protocol's own and then with it in any case, and behind
+    /// a plain domain its parents, with a dot before them.
     #[must_use]
     pub fn table_keys(&self, protocol: Protocol) -> Vec<String> {
         let own = match protocol {
             Protocol::Smtp => SMTP_PORT,
             Protocol::Lmtp => LMTP_PORT,
         };
-        let port = self.port().filter(|port| *port != own).map(|port| format!(":{port}")).unwrap_or_default();
-        let mut keys = vec![match self {
+        let written = |port: &str| match self {
             Self::Domain { domain, .. } => format!("{domain}{port}"),
             // LMTP has no brackets where a host is no address.
             Self::Host { host, .. } if protocol == Protocol::Lmtp => format!("{host}{port}"),
@@ -128,10 +128,14 @@ impl Destination {
             Self::Address(SocketAddr::V4(address)) => format!("[{}]{port}", address.ip()),
             Self::Address(SocketAddr::V6(address)) => format!("[ipv6:{}]{port}", address.ip()),
             Self::Unix(path) => path.display().to_string(),
-        }];
-        if let Self::Domain { domain, .. } = self
-            && port.is_empty()
-        {
+        };
+        let Some(port) = self.port() else { return vec![written("")] };
+        let with_port = written(&format!(":{port}"));
+        if port != own {
+            return vec![with_port];
+        }
+        let mut keys = vec![written(""), with_port];
+        if let Self::Domain { domain, .. } = self {
             let parents = domain.match_indices('.').filter_map(|(at, _)| domain.get(at..));
             keys.extend(parents.map(str::to_owned));
         }
@@ -322,12 +326,12 @@ mod tests {
     #[test]
     fn only_a_plain_domain_is_found_by_its_parents() {
         for (protocol, text, expected) in [
-            (Protocol::Smtp, "a.b.test", &["a.b.test", ".b.test", ".test"][..]),
+            (Protocol::Smtp, "a.b.test", &["a.b.test", "a.b.test:25", ".b.test", ".test"][..]),
             (Protocol::Smtp, "a.b.test:587", &["a.b.test:587"]),
-            (Protocol::Smtp, "[a.b.test]:25", &["[a.b.test]"]),
+            (Protocol::Smtp, "[a.b.test]:25", &["[a.b.test]", "[a.b.test]:25"]),
             (Protocol::Smtp, "[192.0.2.1]:26", &["[192.0.2.1]:26"]),
-            (Protocol::Smtp, "[2001:db8::1]", &["[ipv6:2001:db8::1]"]),
-            (Protocol::Lmtp, "inet:a.b.test", &["a.b.test"]),
+            (Protocol::Smtp, "[2001:db8::1]", &["[ipv6:2001:db8::1]", "[ipv6:2001:db8::1]:25"]),
+            (Protocol::Lmtp, "inet:a.b.test", &["a.b.test", "a.b.test:24"]),
             (Protocol::Lmtp, "inet:a.b.test:25", &["a.b.test:25"]),
             (Protocol::Lmtp, "unix:/run/lmtp", &["/run/lmtp"]),
         ] {

@@ -39,12 +39,13 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// Who the gateway is for `host`, a server of the next hop `key`, with mail from `sender`; `None`: nobody.
-    /// `random` are octets that nobody can foretell.
+    /// Who the gateway is for `host`, a server of the next hop with these `keys`, with mail from `sender`;
+    /// `None`: nobody. A password is never that of a parent domain. `random` are octets that nobody can foretell.
     #[must_use]
-    pub fn login(&self, sender: &str, host: &str, key: &str, random: [u8; NONCE]) -> Option<Login> {
-        let entry =
-            self.of_sender(sender).or_else(|| self.maps.text(host)).or_else(|| self.maps.text(key))?;
+    pub fn login(&self, sender: &str, host: &str, keys: &[String], random: [u8; NONCE]) -> Option<Login> {
+        let of_next_hop =
+            || keys.iter().filter(|key| !key.starts_with('.')).find_map(|key| self.maps.text(key));
+        let entry = self.of_sender(sender).or_else(|| self.maps.text(host)).or_else(of_next_hop)?;
         let (username, password) = entry.split_once(':').unwrap_or((&entry, ""));
         if username.is_empty() {
             return None;
@@ -154,23 +155,26 @@ mod tests {
     }
 
     fn found(passwords: &Passwords, sender: &str) -> Option<(String, String)> {
-        let login = passwords.login(sender, "mx.b.test", "[b.test]:587", [7; NONCE]);
+        let keys = ["[b.test]", "[b.test]:25", ".test"].map(str::to_owned);
+        let login = passwords.login(sender, "mx.b.test", &keys, [7; NONCE]);
         login.map(|login| (login.username, login.password))
     }
 
     // The parameter `smtp_sasl_password_maps`: by sender, then by server, then by destination as written.
     #[test]
     fn passwords_are_found_by_sender_then_by_server_then_by_destination() {
-        let all = "inline:{a@s.test=s:1, @s.test=d:2, mx.b.test=h:3, [b.test]:587=n:4}";
+        let all = "inline:{a@s.test=s:1, @s.test=d:2, mx.b.test=h:3, [b.test]:25=n:4}";
         for (spec, by_sender, sender, expected) in [
             (all, true, "a@s.test", Some(("s", "1"))),
             (all, true, "b@s.test", Some(("d", "2"))),
             (all, true, "", Some(("h", "3"))),
             (all, false, "a@s.test", Some(("h", "3"))),
-            ("inline:{[b.test]:587=n:4:5}", false, "", Some(("n", "4:5"))),
-            ("inline:{[b.test]:587=n}", false, "", Some(("n", ""))),
+            ("inline:{[b.test]:25=n:4:5}", false, "", Some(("n", "4:5"))),
+            ("inline:{[b.test]:25=n}", false, "", Some(("n", ""))),
             ("inline:{mx.b.test=:x}", false, "", None),
+            ("inline:{[b.test]=n:4}", false, "", Some(("n", "4"))),
             ("inline:{b.test=n:4}", false, "", None),
+            ("inline:{.test=n:4}", false, "", None),
         ] {
             let expected = expected.map(|(user, password)| (user.to_owned(), password.to_owned()));
             assert_eq!(found(&passwords(spec, by_sender), sender), expected, "{spec} {sender}");
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_nonce_has_no_comma_and_all_of_its_randomness() {
-        let login = passwords("static:u:p", false).login("", "h", "n", [0xab; NONCE]).unwrap();
+        let login = passwords("static:u:p", false).login("", "h", &["n".to_owned()], [0xab; NONCE]).unwrap();
         assert_eq!(login.nonce, "ab".repeat(NONCE));
     }
 
@@ -189,7 +193,8 @@ mod tests {
         let now = clock::now();
         let hour = Duration::from_secs(3_600);
         let refused = RefusedPasswords::new(hour);
-        let login = |spec: &str| passwords(spec, false).login("", "h", "n", [0; NONCE]).unwrap();
+        let login =
+            |spec: &str| passwords(spec, false).login("", "h", &["n".to_owned()], [0; NONCE]).unwrap();
         let (old, new) = (login("static:u:old"), login("static:u:new"));
         let refusal = Refusal { status: Status::permanent(7, 8), text: "no".to_owned() };
         assert_eq!(refused.find("h", &old, now), None);

@@ -2,6 +2,7 @@
 
 use super::Findings;
 use crate::config::file::{AuthRequire, Config, Lane, LaneRule, RelayTarget};
+use crate::delivery::next_hop::NextHop;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     for (index, rule) in config.lanes.iter().enumerate() {
@@ -29,6 +30,10 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     if host.chars().any(|c| !c.is_ascii_graphic()) {
         let message = format!("`{host}` is no destination; write for example `[mx.example.net]:587`");
         findings.error(&["relay.relay-host"], message);
+    } else if !host.is_empty()
+        && let Err(error) = NextHop::parse(host)
+    {
+        findings.error(&["relay.relay-host"], error.to_string());
     }
     if relay.tls.required && relay.tls.certificates.is_empty() {
         let message = "without a certificate there is no STARTTLS, and nobody could send mail; name one in \

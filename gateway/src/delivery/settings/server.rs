@@ -134,8 +134,7 @@ impl Settings {
     fn login(&self, visit: Visit<'_>, peer: &Peer) -> Result<Option<Login>, Report> {
         let Some(passwords) = &self.servers.passwords else { return Ok(None) };
         let keys = visit.next_hop.table_keys(self.rules.protocol);
-        let key = keys.first().map_or("", String::as_str);
-        let login = passwords.login(visit.sender, &peer.name, key, visit.random);
+        let login = passwords.login(visit.sender, &peer.name, &keys, visit.random);
         let Some(login) = login else { return Ok(None) };
         let Some(Refusal { status, text }) = self.servers.refused.find(&peer.name, &login, visit.now) else {
             return Ok(Some(login));
