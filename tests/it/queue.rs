@@ -15,6 +15,7 @@ use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::nsd::{Nsd, Zone};
 use gateway_tests::postfix::{self, Postfix};
+use gateway_tests::scripted::Scripted;
 use gateway_tests::sink::Sink;
 use gateway_tests::wait;
 use nix::unistd::User;
@@ -361,6 +362,25 @@ fn mail_that_follows_mail_takes_its_connection() -> anyhow::Result<()> {
     let (uses, _) = uses(&lab, &smtp, 20, &settings(&lab, &format!("  resources: {{{one}}}\n"), ""))?;
     assert!(uses.iter().any(|use_| *use_ > 2), "{uses:?}");
     assert_eq!((sink.messages()?.len(), lmtp.messages()?.len()), (44, 6));
+    Ok(())
+}
+
+// Nobody waits for another attempt because a server takes no more mail over one connection.
+#[test]
+fn a_server_that_ends_a_kept_connection_gets_the_mail_over_a_new_one() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Scripted::start(
+        lab.server(),
+        server(2_600),
+        &[("again MAIL", "421 4.7.0 One message for each connection")],
+    )?;
+    let resources = format!(
+        "  resources: {{default-destination-concurrency-limit: 1, connection-cache-time-limit: 1h, \
+         connection-cache-destinations: ['{}']}}\n",
+        Family::V4.server()
+    );
+    let target = Target::Relay(format!("[{}]:2600", Family::V4.server()));
+    assert_eq!(uses(&lab, &target, 4, &settings(&lab, &resources, ""))?.0, [1; 4]);
     Ok(())
 }
 

@@ -16,8 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a server says in place of its polite replies: the beginning of a command, and the reply.
 ///
-/// `connect` stands for the greeting and `.` for the end of the text. The reply [`CLOSE`] closes the connection,
-/// [`HANG`] never comes; all others are sent as they are, with CRLF behind.
+/// `connect` stands for the greeting and `.` for the end of the text; what begins with `again ` counts behind the first
+/// text of a connection. The reply [`CLOSE`] closes the connection, [`HANG`] never comes; all others are sent as they
+/// are, with CRLF behind.
 pub type Script = &'static [(&'static str, &'static str)];
 
 /// The connection is closed.
@@ -48,7 +49,7 @@ impl Scripted {
                     Ok((stream, _)) => {
                         let stop = Arc::clone(&stop);
                         thread::spawn(move || {
-                            Conversation { stream, unread: Vec::new(), script, stop }.run()
+                            Conversation { stream, unread: Vec::new(), script, stop, again: false }.run()
                         });
                     }
                     Err(_) => thread::sleep(Duration::from_millis(5)),
@@ -70,6 +71,8 @@ struct Conversation {
     unread: Vec<u8>,
     script: Script,
     stop: Arc<AtomicBool>,
+    /// A text has come to its end.
+    again: bool,
 }
 
 impl Conversation {
@@ -86,13 +89,17 @@ impl Conversation {
             if line.starts_with("DATA") && reply.starts_with('3') {
                 while self.line()? != "." {}
                 self.answer(".")?;
+                self.again = true;
             }
         }
     }
 
     /// Answers a command as the script says, or politely.
     fn answer(&mut self, command: &str) -> Option<&'static str> {
-        let scripted = self.script.iter().find(|(beginning, _)| command.starts_with(beginning));
+        let scripted = self.script.iter().find(|(beginning, _)| {
+            let later = beginning.strip_prefix("again ").filter(|_| self.again);
+            command.starts_with(later.unwrap_or(beginning))
+        });
         let reply = scripted.map_or_else(|| polite(command), |(_, reply)| *reply);
         match reply {
             CLOSE => {

@@ -212,15 +212,19 @@ impl<'r> Round<'r> {
         };
         let host = target.terms.peer.name.clone();
         let login = target.terms.login.clone();
-        let reusable = target.tls.as_ref().is_none_or(|tls| tls.reusable);
+        let keeps = target.tls.as_ref().is_none_or(|tls| tls.reusable) && self.is_kept(transport, next_hop);
         let key = Key::new(&target);
-        let opened = match self.pool.take(&key, &transport.reuse).await {
-            Some(connection) => Ok((connection, key)),
-            None => open(target).await,
-        };
-        match opened {
+        if let Some(connection) = self.pool.take(&key, &transport.reuse).await {
+            let keep = Some(key).filter(|_| keeps);
+            let failure = self.transact(transport, connection, host.clone(), keep).await;
+            // Servers take so much mail over a connection and no more: the word of a kept one is not the last.
+            if failure.is_none() || self.left.is_empty() {
+                return attempt.session_over(failure);
+            }
+        }
+        match open(target).await {
             Ok((connection, key)) => {
-                let keep = (reusable && self.is_kept(transport, next_hop)).then_some(key);
+                let keep = Some(key).filter(|_| keeps);
                 let failure = self.transact(transport, connection, host, keep).await;
                 attempt.session_over(failure);
             }
