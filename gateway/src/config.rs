@@ -8,6 +8,7 @@ mod condition;
 pub mod decimal;
 mod explain;
 pub mod file;
+mod mask;
 pub(crate) mod pattern;
 mod problem;
 mod reference;

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::mask;
 use super::tree::{Kind, Node, Step};
 
 /// What serde complained about.
@@ -76,6 +77,7 @@ pub(super) fn wrong_value(complaint: &Complaint, node: &Node, at: &[Step]) -> St
     });
     let key = key.unwrap_or_default();
     let written = match &node.kind {
+        Kind::Value { .. } if mask::is_secret(key) => "this value".to_owned(),
         Kind::Value { text, .. } if text.is_empty() => "an empty value".to_owned(),
         Kind::Value { text, .. } => format!("`{}`", text),
         Kind::List(_) => "a list".to_owned(),

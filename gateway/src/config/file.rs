@@ -63,6 +63,7 @@ pub use queue::Queue;
 pub use quotas::{MOST_DESTINATIONS, QuotaLimits, QuotaNetworks, Quotas};
 pub use relay::{Certificate, Relay, RelayTls};
 pub use scan::{CircuitBreaker, Clamd, Common, Scan, ScannerAddress, Treatment};
+pub(crate) use spam::MASK;
 pub use spam::{Actions, Rspamd, Secret, Spamd};
 pub use spf::{OnTempError, Spf, SpfCheck};
 pub use spool::{LeaveOn, Spool};

@@ -1,11 +1,13 @@
 //! What is wrong with a configuration, told so that the operator can put it right.
 //!
 //! Owns the wording's frame: file, line, column, what to write, and the line itself with a caret.
-//! Never lets a control character of the file reach a terminal.
+//! Never lets a control character of the file reach a terminal, nor shows a secret.
 
 use std::fmt;
 
 use serde::Serialize;
+
+use super::mask::{self, Shown};
 
 /// How many problems are told in one go; a file with more gets a last line that says so.
 pub(super) const MOST_PROBLEMS: usize = 50;
@@ -98,17 +100,15 @@ impl Problems {
             self.more = true;
             return;
         }
-        let source = match text.lines().nth(place.line.saturating_sub(1)) {
-            _ if place.width == 0 => "",
-            Some(line) => line,
-            None => {
-                let last = text.lines().last().unwrap_or_default();
-                place =
-                    Place { line: text.lines().count().max(1), column: last.chars().count() + 1, width: 1 };
-                last
-            }
-        };
-        let (excerpt, indent) = cut(source, place.column.saturating_sub(1));
+        if place.width != 0 && text.lines().nth(place.line.saturating_sub(1)).is_none() {
+            let last = text.lines().last().unwrap_or_default();
+            place = Place { line: text.lines().count().max(1), column: last.chars().count() + 1, width: 1 };
+        }
+        let number = place.line.saturating_sub(1);
+        let source = if place.width == 0 { "" } else { text };
+        let Shown { line, at, width } =
+            mask::shown(source, number, place.column.saturating_sub(1), place.width);
+        let (excerpt, indent) = cut(&line, at);
         let shown = excerpt.chars().count().saturating_sub(indent).max(1);
         self.list.push(Problem {
             severity,
@@ -117,7 +117,7 @@ impl Problems {
             message: shortened(message),
             excerpt,
             indent,
-            width: place.width.clamp(1, shown),
+            width: width.clamp(1, shown),
         });
     }
 

@@ -82,6 +82,9 @@ impl TryFrom<String> for WebhookUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if has_account(&text) {
+            return Err("a URL here has no account; write `authorization`".to_owned());
+        }
         let wrong = || {
             format!(
                 "`{text}` is not the address of an HTTP server; write for example `https://abuse.example.net/locks`"
@@ -94,14 +97,17 @@ impl TryFrom<String> for WebhookUrl {
             _ => return Err(wrong()),
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
-        if authority.as_str().contains('@') {
-            return Err("a URL here has no account; write `authorization`".to_owned());
-        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         Ok(Self { secure, host, port, authority: authority.to_string(), target, text })
     }
+}
+
+/// Whether a URL names an account, however wrong the rest of it is: no message may repeat it.
+fn has_account(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    authority.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
 
 impl From<WebhookUrl> for String {

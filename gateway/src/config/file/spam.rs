@@ -177,7 +177,7 @@ impl Actions {
 pub struct Secret(String);
 
 /// What is shown in place of a secret.
-const MASK: &str = "********";
+pub(crate) const MASK: &str = "********";
 
 impl TryFrom<String> for Secret {
     type Error = &'static str;
