@@ -24,7 +24,7 @@ use crate::config::{self, Config};
 use crate::control::{self, Control, ScannerHealth};
 use crate::delivery::office::Office;
 use crate::handoff::kernel::Kernel;
-use crate::hooks::Hooks;
+use crate::hooks::{self, Hooks};
 use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::locks::Locks;
@@ -160,7 +160,6 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
     walls.tell();
-    let name = settings::name(&config);
     let (stop, stopped) = watch::channel(false);
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);
@@ -176,7 +175,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let locks = Arc::new(settings::locks(&config, heir, (store.clone(), &mut contents), locking));
     let (telling, offenders) = mpsc::channel(QUESTIONS);
     let (hooks, waiting) = Hooks::new(telling, Arc::clone(&telemetry));
-    hooks.set_rules(&config.on_lock)?;
+    hooks.set_server(hooks::Server::of(&config.on_lock)?);
     let hooks = Arc::new(hooks);
     let counted = Arc::clone(&telemetry);
     let kernel = Kernel::new(sessions, Arc::new(move |why| counted.count(Counter::HandoffRefused(why))));
@@ -239,7 +238,6 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         &context,
         (store.clone(), redis.clone()),
         deliveries.office(),
-        name,
         datapath,
         operator,
     ));
@@ -350,16 +348,18 @@ fn reload(
     walls: &Walls,
 ) -> Result<(), String> {
     walls.hold(&config)?;
-    let setup =
-        office.map(|_| deliveries::setup(&config)).transpose().map_err(|error| format!("{error:#}"))?;
+    let deliveries = office.map(|office| deliveries::changed(office, &config)).transpose();
+    let deliveries = deliveries.map_err(|error| format!("{error:#}"))?;
     let log = config.log.clone();
     let quotas = config.quotas.clone();
     let settings =
         settings::make(config, &context.telemetry, &context.quotas).map_err(|error| error.to_string())?;
-    context.hooks.set_rules(&settings.config.on_lock).map_err(|error| error.to_string())?;
+    let server = hooks::Server::of(&settings.config.on_lock).map_err(|error| error.to_string())?;
     logging.reload(&log).map_err(|error| error.to_string())?;
-    if let Some((office, setup)) = office.zip(setup) {
-        office.setup.store(Arc::new(setup));
+    // From here on nothing fails: all of it is put in force, or nothing.
+    context.hooks.set_server(server);
+    if let Some(put_in_force) = deliveries {
+        put_in_force();
     }
     context.locks.set_rules(settings.config.locks.clone());
     context.quotas.set_rules(quotas);
@@ -372,14 +372,14 @@ fn control_view(
     context: &Arc<Context>,
     (store, shared): (Store, Option<Store>),
     deliveries: Option<Arc<Office>>,
-    name: String,
     datapath: watch::Receiver<ipc::DatapathStatus>,
     operator: Operator,
 ) -> Control {
     let scanners = Arc::clone(context);
     let upgrader = operator.clone();
+    let named = Arc::clone(context);
     Control {
-        name,
+        name: Box::new(move || named.settings.load().rules.voice.name.clone()),
         sessions: Arc::clone(&context.table),
         locks: Arc::clone(&context.locks),
         quotas: Arc::clone(&context.quotas),

@@ -90,6 +90,27 @@ impl fmt::Debug for Hooks {
     }
 }
 
+/// The server that is told, where there is one.
+pub struct Server(Option<Arc<Webhook>>);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// That of these rules.
+    ///
+    /// # Errors
+    ///
+    /// It can be told nothing.
+    pub fn of(rules: &OnLock) -> Result<Self, Error> {
+        let webhook = rules.webhook.as_ref().map(Webhook::new).transpose()?;
+        Ok(Self(webhook.map(Arc::new)))
+    }
+}
+
 /// What waits to be told to the server.
 #[derive(Debug)]
 pub struct Waiting(mpsc::Receiver<Box<Offender>>);
@@ -102,15 +123,9 @@ impl Hooks {
         (Self { script, server, webhook: ArcSwapOption::empty(), telemetry }, Waiting(waiting))
     }
 
-    /// From here on these rules hold.
-    ///
-    /// # Errors
-    ///
-    /// The server can be told nothing; then nothing has changed.
-    pub fn set_rules(&self, rules: &OnLock) -> Result<(), Error> {
-        let webhook = rules.webhook.as_ref().map(Webhook::new).transpose()?;
-        self.webhook.store(webhook.map(Arc::new));
-        Ok(())
+    /// From here on this server is told.
+    pub fn set_server(&self, server: Server) {
+        self.webhook.store(server.0);
     }
 
     /// A client was locked. Never waits.

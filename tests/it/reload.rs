@@ -1,11 +1,17 @@
 //! A changed configuration takes effect without a session being lost; a bad one does not.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use anyhow::ensure;
 use gateway_tests::client::Client;
-use gateway_tests::gateway::Settings;
-use gateway_tests::lab::Family;
-use gateway_tests::message;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::nsd::{Nsd, Zone};
+use gateway_tests::recorder::Manners;
+use gateway_tests::sink::Sink;
+use gateway_tests::{message, wait};
 
 use crate::bench::Bench;
 
@@ -74,4 +80,101 @@ fn no_connection_is_lost_while_the_configuration_is_reloaded_again_and_again() -
         assert!(greeted > 0);
         Ok(())
     })
+}
+
+#[test]
+fn what_a_reload_changes_counts_for_sessions_that_begin_behind_it() -> anyhow::Result<()> {
+    let mut manners = Manners::default();
+    manners.keywords.push("STARTTLS".to_owned());
+    let bench = Bench::with(|settings| settings, manners)?;
+    let mut before = bench.greeted()?;
+    let changed = Settings {
+        limits: vec![("message-size", "64KiB")],
+        inspect: vec![("starttls", "forbid")],
+        more: "messages: { virus-found: Infected }\nnat-header: { type: ip-only, name: X-Reloaded }\n\
+               filters: { rcpt: { reject: ['^trap@'] } }\n"
+            .to_owned(),
+        ..Settings::scanning(bench.clamd.address())
+    };
+    bench.gateway.write_settings(&changed)?;
+    let file = bench.lab.directory().join("gateway/gateway.yaml");
+    let yaml = std::fs::read_to_string(file)?;
+    bench.gateway.write_config(&yaml.replace("name: gateway.example", "name: renamed.example"))?;
+    let (reloaded, said) = bench.gateway.control_command("reload")?;
+    assert!(reloaded, "{said}");
+    let (_, status) = bench.gateway.control_command_with("status", &["--json"])?;
+    assert!(status.contains("\"renamed.example\""), "{status}");
+
+    let (mut client, keywords) = Client::greeted(bench.lab.client(), Family::V4.smtp())?;
+    assert!(!keywords.contains("STARTTLS"), "{keywords}");
+    let ask = |client: &mut Client, command: &str, code| -> anyhow::Result<()> {
+        client.send(format!("{command}\r\n").as_bytes())?;
+        client.expect(code).map(drop)
+    };
+    ask(&mut client, "MAIL FROM:<a@client.example> SIZE=90000", 552)?;
+    client.begin_data()?;
+    client.send(&message::clean("behind it"))?;
+    client.send(message::END)?;
+    client.expect(250)?;
+    client.begin_data()?;
+    client.send(&message::infected("behind it"))?;
+    client.send(message::END)?;
+    let reply = client.expect(550)?;
+    assert!(reply.contains("5.7.1 renamed.example Infected ("), "{reply}");
+
+    let (mut client, _) = Client::greeted(bench.lab.client(), Family::V4.smtp())?;
+    ask(&mut client, "MAIL FROM:<a@client.example>", 250)?;
+    ask(&mut client, "RCPT TO:<trap@server.example>", 550)?;
+
+    // One that was there goes on by the rules that it began with.
+    ask(&mut before, "MAIL FROM:<a@client.example> SIZE=90000", 250)?;
+    ask(&mut before, "RCPT TO:<trap@server.example>", 250)?;
+    let messages = bench.server.messages();
+    assert_eq!(messages.len(), 1);
+    assert!(messages[0].starts_with(b"X-Reloaded: 192.0.2.2\r\n"), "no header");
+    Ok(())
+}
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(90);
+
+/// The domain to which a relaying gateway sends everything.
+const ZONES: [Zone; 1] = [Zone { name: "relay.example", records: Some("@ MX 10 mx\nmx A 198.51.100.2") }];
+
+/// A gateway that relays, asks the DNS at this port of the server's host, and tries again at once.
+fn relaying(lab: &Lab, port: u16) -> Settings {
+    let more = format!(
+        "queue:\n  directory: {}\n  min-free: 1MiB\nrelay: {{relay-host: relay.example}}\n\
+         delivery:\n  schedule: {{minimal-backoff-time: 1s, maximal-backoff-time: 1s}}\n\
+         dns: {{servers: ['{}'], timeout: 2s, attempts: 2}}\n",
+        lab.directory().join("gateway/queue").display(),
+        SocketAddr::new(Family::V4.server(), port),
+    );
+    let lanes = vec!["{client: [192.0.2.0/24], lane: relay, target: relay-host}"];
+    Settings { more, lanes, log: vec![("addresses", "full")], ..Settings::default() }
+}
+
+#[test]
+fn mail_in_the_queue_goes_where_the_name_servers_of_the_new_configuration_say() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _nsd =
+        Nsd::start(lab.server(), SocketAddr::new(Family::V4.server(), 5_353), lab.directory(), &ZONES)?;
+    let sink = Sink::start(&lab, Family::V4)?;
+    // Nobody answers there.
+    let gateway = Gateway::start(&lab, &relaying(&lab, 5_354))?;
+    let mut client = Client::up_to_data(lab.client(), Family::V4.smtp())?;
+    client.send(&message::clean("looked up anew"))?;
+    client.send(message::END)?;
+    client.expect(250)?;
+    let deferred = wait::until(SOON, "a delivery that fails", || {
+        let log = gateway.log();
+        Ok(log.lines().find(|line| line.contains("status=deferred")).map(ToOwned::to_owned))
+    })?;
+    ensure!(deferred.contains("4.4.3"), "{deferred}");
+    assert!(sink.messages()?.is_empty());
+    gateway.write_settings(&relaying(&lab, 5_353))?;
+    let (reloaded, said) = gateway.control_command("reload")?;
+    ensure!(reloaded, "{said}");
+    sink.wait_for("looked up anew")?;
+    Ok(())
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use gateway_tests::gateway::Settings;
+use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
+use gateway_tests::log_daemons::LogDaemons;
 use gateway_tests::process::{Daemon, done};
 use gateway_tests::recorder::{Manners, Recorder};
 use gateway_tests::wait;
@@ -132,9 +133,38 @@ fn a_server_is_told_once_for_each_lock_and_again_where_that_helps() -> anyhow::R
     lock(&gateway, &["remove", "192.0.2.2"])?;
     offend(&lab)?;
     gateway.wait_for_log("hook=webhook outcome=failed")?;
-    assert_eq!(http.wait_for(3)?.len(), 3);
+    let requests = http.wait_for(3)?;
+    assert_eq!(requests.len(), 3);
+    // The reload has taken both header fields away.
+    let headers = requests[2]["headers"].as_object().context("no header fields")?;
+    ensure!(
+        !headers.contains_key("authorization") && !headers.contains_key("x-gateway-signature"),
+        "{headers:?}"
+    );
     let line = gateway.wait_for_log("kind=hook")?;
     ensure!(line.contains("HTTP 410"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_fails_changes_nothing_of_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let http = HttpServer::start(&lab, &[])?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let daemons = LogDaemons::start(lab.directory())?;
+    let url = |target: &str| filters(&section(&format!("http://198.51.100.2:8080/{target}"), ""));
+    let settings = Settings { more: url("before"), ..Settings::default() };
+    let gateway = Gateway::start_binary(daemons.program(), &lab, &settings, &[])?;
+    // Another server, but a log that cannot be opened.
+    fs::remove_file(lab.directory().join("journal"))?;
+    let log = vec![("target", "journald")];
+    gateway.write_settings(&Settings { more: url("behind"), log, ..Settings::default() })?;
+    let (reloaded, said) = gateway.control_command("reload")?;
+    ensure!(!reloaded && said.contains("journal"), "{said}");
+    offend(&lab)?;
+    gateway.wait_for_log("hook=webhook outcome=done")?;
+    let requests = http.wait_for(1)?;
+    ensure!(requests.len() == 1 && requests[0]["path"] == "/before", "{requests:?}");
     Ok(())
 }
 

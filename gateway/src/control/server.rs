@@ -85,7 +85,7 @@ pub type AskStop = Box<dyn Fn(bool) + Send + Sync>;
 /// What the control socket shows and may ring.
 pub struct Control {
     /// The gateway's name in its replies.
-    pub name: String,
+    pub name: Box<dyn Fn() -> String + Send + Sync>,
     /// The open sessions.
     pub sessions: Arc<SessionTable>,
     /// The locks.
@@ -118,7 +118,7 @@ pub struct Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Control").field("name", &(self.name)()).finish_non_exhaustive()
     }
 }
 
@@ -414,7 +414,7 @@ impl Control {
         stages.sort_unstable();
         Status {
             version: Version::own(),
-            name: self.name.clone(),
+            name: (self.name)(),
             pid: process::id(),
             open: sessions.len(),
             most: self.sessions.most(),

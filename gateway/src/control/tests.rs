@@ -81,7 +81,7 @@ impl Served {
             shared: None,
             deliveries: None,
             lock_defaults: Box::new(crate::config::file::Locks::default),
-            name: "gw.example".to_owned(),
+            name: Box::new(|| "gw.example".to_owned()),
             sessions: Arc::clone(&table),
             telemetry: Arc::clone(&telemetry),
             datapath,

@@ -62,8 +62,17 @@ impl Deliveries {
     }
 }
 
+/// What puts a changed configuration in force for deliveries to come, and cannot fail.
+pub(super) fn changed<'o>(office: &'o Office, config: &Config) -> anyhow::Result<impl FnOnce() + use<'o>> {
+    let (setup, resolver) = (Arc::new(setup(config)?), Arc::new(Resolver::new(&config.dns)?));
+    Ok(move || {
+        office.setup.store(setup);
+        office.resolver.store(resolver);
+    })
+}
+
 /// What deliveries are made with.
-pub(super) fn setup(config: &Config) -> anyhow::Result<Setup> {
+fn setup(config: &Config) -> anyhow::Result<Setup> {
     let host = Host { name: &settings::name(config), addresses: &addresses()? };
     Setup::new(config, host, &Disk).context("mail cannot be delivered")
 }

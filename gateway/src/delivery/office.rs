@@ -42,8 +42,8 @@ pub struct Reports {
 pub struct Office {
     /// The mail.
     pub queue: Queue,
-    /// The DNS.
-    pub resolver: Arc<Resolver>,
+    /// The DNS. A change counts for look-ups that begin behind it.
+    pub resolver: ArcSwap<Resolver>,
     /// Where all is counted and written.
     pub telemetry: Arc<Telemetry>,
     /// Connections that are kept.
@@ -77,7 +77,7 @@ impl Office {
         (
             Self {
                 queue,
-                resolver,
+                resolver: ArcSwap::new(resolver),
                 telemetry,
                 pool: Arc::default(),
                 revive,

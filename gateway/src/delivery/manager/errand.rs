@@ -52,7 +52,8 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
     let setup = office.setup.load_full();
     let protocol = errand.next_hop.protocol;
     let ear = Ear { office: &office, subject: &subject };
-    let delivered = courier::deliver(&setup, &office.resolver, &office.pool, errand, &stored, &ear).await;
+    let resolver = office.resolver.load_full();
+    let delivered = courier::deliver(&setup, &resolver, &office.pool, errand, &stored, &ear).await;
     let Delivered { fates, trouble, damaged } = delivered;
     if damaged {
         hold_damaged(&office, subject.id);
