@@ -139,6 +139,25 @@ fn an_empty_file_has_the_defaults_of_the_gateway() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_counts_for_all_transports_counts_for_those_without_their_own() -> anyhow::Result<()> {
+    let all = "default_destination_rate_delay = 3s\n";
+    for (own, smtp, lmtp) in [
+        ("", 3, 3),
+        ("smtp_destination_rate_delay = 1s\n", 1, 3),
+        ("lmtp_destination_rate_delay = 2s\n", 3, 2),
+        ("smtp_destination_rate_delay = 1s\nlmtp_destination_rate_delay = 2s\n", 1, 2),
+    ] {
+        let yaml = good(&format!("{all}{own}"))?;
+        let delivery = gateway::config::parse(&yaml, "gateway.yaml")?.delivery;
+        let delay = |section: &gateway::config::file::delivery::Delivery| {
+            section.resources.destination_rate_delay.duration().as_secs()
+        };
+        assert_eq!((delay(&delivery), delay(&delivery.for_lmtp())), (smtp, lmtp), "{own}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_relay_with_a_password_and_lmtp_of_its_own() -> anyhow::Result<()> {
     let imported = import(
         "# Debian\nmyhostname = mx.example.net\nmyorigin = $mydomain\nsmtpd_banner = $myhostname ESMTP\n\

@@ -18,9 +18,10 @@ use gateway::config::units::Span;
 use gateway::smtp::client::sasl::{Login, MechanismFilter, SecurityOptions};
 use gateway::smtp::client::{
     Action, Client, Delivery, Discard, Encoding, Origin, Outcome, Peer, PixWorkarounds, Protocol, Report,
-    Rewrites, Rules, Status, Terms, TlsFacts, TlsLevel,
+    Rules, Status, Terms, TlsFacts, TlsLevel,
 };
 use gateway::smtp::envelope::{Notify, Recipient, Ret};
+use gateway::table::{Maps, TableSpec};
 
 use crate::script::{lines, unescaped};
 
@@ -160,9 +161,10 @@ impl Setting {
 }
 
 /// `pattern => replacement`.
-fn rewrites(text: &str) -> Rewrites {
+fn rewrites(text: &str) -> Maps {
     let (pattern, replacement) = text.split_once(" => ").unwrap();
-    Rewrites::new(vec![(pattern.parse().unwrap(), replacement.to_owned())])
+    let table: TableSpec = format!("pcre:{{ {{/{pattern}/ {replacement}}} }}").parse().unwrap();
+    Maps::new(vec![table.table("").unwrap()])
 }
 
 fn level(word: &str) -> TlsLevel {

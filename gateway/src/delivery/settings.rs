@@ -144,7 +144,7 @@ impl Settings {
         };
         let Delivery { compatibility, resources, miscellaneous, .. } = section;
         Ok(Self {
-            rules: Arc::new(rules(section, protocol, host.name)),
+            rules: Arc::new(rules(section, protocol, host.name, files)?),
             lookup: lookup(miscellaneous, deadline),
             route: route(section, own_addresses(miscellaneous, host.addresses)),
             attempt: AttemptPolicy {
@@ -415,12 +415,17 @@ fn retry(section: &Schedule) -> Retry {
     }
 }
 
-fn rules(section: &Delivery, protocol: Protocol, name: &str) -> Rules {
+fn rules(
+    section: &Delivery,
+    protocol: Protocol,
+    name: &str,
+    files: &impl Files,
+) -> Result<Rules, SettingsError> {
     let Delivery {
         compatibility, mime, content_inspection, sasl, starttls, resources, miscellaneous, ..
     } = section;
     let own = Rules::new(protocol, name);
-    Rules {
+    Ok(Rules {
         hello: miscellaneous.helo_name.clone().unwrap_or_else(|| name.to_owned()),
         always_send_ehlo: compatibility.always_send_ehlo,
         never_send_ehlo: compatibility.never_send_ehlo,
@@ -447,6 +452,8 @@ fn rules(section: &Delivery, protocol: Protocol, name: &str) -> Rules {
             quit: resources.quit_timeout.duration(),
             ..own.timeouts
         },
+        reply_filter: files::maps(&compatibility.reply_filter, files)?,
+        status_filter: files::maps(&compatibility.delivery_status_filter, files)?,
         ..own
-    }
+    })
 }

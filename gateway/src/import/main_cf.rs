@@ -63,8 +63,10 @@ pub fn table() -> String {
     for parameter in PARAMETERS {
         let here = match parameter.here {
             Here::Key(key) => format!("`{key}`"),
+            Here::Noted(key, remark) => format!("`{key}`; {remark}"),
             Here::Older(key) => format!("`{key}`; there is something newer"),
             Here::Alias(newer) => format!("older name of `{newer}`"),
+            Here::General(own) => format!("that of `{own}`, where this and its mirror are not set"),
             Here::TlsLevel => "part of `delivery.starttls.tls-security-level`".to_owned(),
             Here::Obsolete(why) | Here::Nothing(why) => format!("none: {why}"),
             Here::Never(why) => format!("none, as with `no`: {why}"),

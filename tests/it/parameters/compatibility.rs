@@ -78,6 +78,39 @@ fn extensions_are_overlooked() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_servers_say_is_read_and_told_as_the_operator_wants() -> anyhow::Result<()> {
+    let says = |replies| server(Script { replies, ..Script::default() });
+    let grey = || says(&[("RCPT", "550 5.7.1 greylisted, come again")]);
+    let never = || says(&[("RCPT", "451 4.7.1 never for you")]);
+    let (kept, returned) = ("status=deferred", "status=bounced");
+    let soften = "{ {/^5(\\.7\\.1 .*greylisted.*)/ 4$$1} }";
+    let joined = |a: &str, b: &str| -> &'static str { String::leak(format!("{a}{b}")) };
+    let lmtp_grey =
+        Scene { relay: "lmtp:[127.0.0.1]:PORT", ..says(&[("RCPT", "550 5.7.1 greylisted, come again")]) };
+    play(vec![
+        ("smtp_reply_filter = pcre:{ {/^550 5(.*greylisted.*)/ 450 4$$1} }", grey(), returned, kept),
+        // Not even a reply without it.
+        ("smtp_reply_filter = pcre:{ {/^220(mx.*)/ 220 $$1} }", greeting("220mx.test"), kept, "status=sent"),
+        (joined("smtp_delivery_status_filter = pcre:", soften), grey(), returned, kept),
+        (joined("default_delivery_status_filter = pcre:", soften), grey(), returned, kept),
+        (joined("lmtp_delivery_status_filter = pcre:", soften), lmtp_grey, returned, kept),
+        (
+            "smtp_delivery_status_filter = pcre:{ {/^4(\\.7\\.1 .*never for you.*)/ 5$$1} }",
+            never(),
+            kept,
+            returned,
+        ),
+    ])?;
+    // No failure is made of a success.
+    limited(vec![(
+        "smtp_delivery_status_filter = pcre:{ {/^2(.*)/ 5$$1} }",
+        Scene::default(),
+        "",
+        "status=sent",
+    )])
+}
+
+#[test]
 fn quit_and_quotes_are_left_out() -> anyhow::Result<()> {
     let lingers = server(Script { replies: &[("QUIT", "linger")], ..Script::default() });
     let dots = Scene { recipients: &["a..b@b.test"], ..Scene::default() };

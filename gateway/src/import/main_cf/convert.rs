@@ -116,7 +116,7 @@ impl Conversion<'_> {
         let Some(definition) = self.given.get(name) else { return };
         let spot = definition.spot;
         match parameter.here {
-            Here::Key(key) => self.key(definition, parameter, key, lmtp),
+            Here::Key(key) | Here::Noted(key, _) => self.key(definition, parameter, key, lmtp),
             Here::Older(key) => {
                 let newer = if lmtp { "lmtp_tls_policy_maps" } else { "smtp_tls_policy_maps" };
                 if self.given.contains_key(newer) {
@@ -134,6 +134,7 @@ impl Conversion<'_> {
                     self.key(definition, parameter, key, lmtp);
                 }
             }
+            Here::General(own) => self.general(definition, parameter, own),
             Here::TlsLevel => {}
             Here::Obsolete(why) => self.warning(spot, &format!("`{name}` is obsolete and left out: {why}")),
             Here::Nothing(why) => self.warning(spot, &format!("`{name}` is left out: {why}")),
@@ -148,6 +149,21 @@ impl Conversion<'_> {
                 }
             }
             Here::ReadOnly => self.error(spot, &format!("`{name}` cannot be set; remove the line")),
+        }
+    }
+
+    /// Converts what counts for SMTP and for LMTP as far as these have nothing of their own.
+    fn general(&mut self, definition: &Definition, parameter: &Parameter, own: &str) {
+        let Some(Parameter { here: Here::Key(key), .. }) = Parameter::find(own) else { return };
+        let is_given = |protocol: &str| {
+            own.strip_prefix("smtp_")
+                .is_some_and(|rest| self.given.contains_key(&format!("{protocol}_{rest}")))
+        };
+        match (is_given("smtp"), is_given("lmtp")) {
+            // What SMTP has counts for LMTP, too.
+            (false, _) => self.key(definition, parameter, key, false),
+            (true, false) => self.key(definition, parameter, key, true),
+            (true, true) => {}
         }
     }
 

@@ -65,10 +65,14 @@ pub(super) enum Unit {
 pub(super) enum Here {
     /// This key.
     Key(&'static str),
+    /// This key, of which there is something to say.
+    Noted(&'static str, &'static str),
     /// This key, though there is something newer.
     Older(&'static str),
     /// An older name of another parameter.
     Alias(&'static str),
+    /// What counts for those transports that have none of their own, which is this parameter.
+    General(&'static str),
     /// A part of what became `smtp_tls_security_level`.
     TlsLevel,
     /// Nothing any more, for this reason.

@@ -27,7 +27,7 @@ impl Rules {
             return report;
         }
         let text = format!("{} {}", report.status, report.reason);
-        let filtered = self.status_filter.apply(&text);
+        let Some(filtered) = self.status_filter.text(&text) else { return report };
         let Some(status) = Status::parse(&filtered) else { return report };
         if status.is_success() != report.status.is_success() {
             return report;
@@ -118,12 +118,12 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use regex::Regex;
 
     use super::*;
     use crate::clock;
+    use crate::smtp::client::TlsLevel;
     use crate::smtp::client::tests::{rules, terms};
-    use crate::smtp::client::{Rewrites, TlsLevel};
+    use crate::table::{Maps, TableSpec};
 
     fn wire() -> Wire {
         Wire::new(Arc::new(rules()), terms(TlsLevel::None), clock::now())
@@ -167,9 +167,9 @@ mod tests {
 
     #[test]
     fn the_filter_softens_and_hardens_but_makes_no_success() {
-        let filter = |pattern, to: &str| Rules {
-            status_filter: Rewrites::new(vec![(Regex::new(pattern).unwrap(), to.to_owned())]),
-            ..rules()
+        let filter = |pattern: &str, to: &str| {
+            let table: TableSpec = format!("pcre:{{ {{/{pattern}/ {to}}} }}").parse().unwrap();
+            Rules { status_filter: Maps::new(vec![table.table("").unwrap()]), ..rules() }
         };
         let report = || Report::new(Status::permanent(1, 1), "no such user");
         let Outcome::Deferred(soft) = filter(r"^5(\.1\.1 .*)$", "4$1").outcome(report()) else { panic!() };

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::feature::Discard;
-use super::filter::Rewrites;
 use super::sasl::Login;
+use crate::table::Maps;
 
 /// Which protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +146,10 @@ pub struct Rules {
     pub min_data_rate: u32,
     /// How long each step may take.
     pub timeouts: Timeouts,
-    /// Applied to each line of a server's reply.
-    pub reply_filter: Rewrites,
-    /// Applied to `X.Y.Z text` of each outcome.
-    pub status_filter: Rewrites,
+    /// What is read in place of a line of a server's reply (`reply-filter`).
+    pub reply_filter: Maps,
+    /// What is told in place of `X.Y.Z text` of an outcome (`delivery-status-filter`).
+    pub status_filter: Maps,
 }
 
 impl Rules {
@@ -177,8 +177,8 @@ impl Rules {
             request_deadline: true,
             min_data_rate: 500,
             timeouts: Timeouts::default(),
-            reply_filter: Rewrites::default(),
-            status_filter: Rewrites::default(),
+            reply_filter: Maps::default(),
+            status_filter: Maps::default(),
         }
     }
 }

@@ -68,23 +68,20 @@ impl Wire {
         self.clock.enter(stage, limit, now);
     }
 
-    /// The next reply, as the operator's filter lets it look.
+    /// The next reply. The operator's filter sees each line before it is read: it can mend what is none.
     pub(super) fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
-        let Some(reply) = self.replies.next(&mut self.input)? else { return Ok(None) };
-        if self.rules.reply_filter.is_empty() {
-            return Ok(Some(reply));
+        while let Some(end) = memchr::memchr(b'\n', &self.input) {
+            let mut line = self.input.split_to(end.saturating_add(1));
+            if let Some(mended) = self.rules.reply_filter.find(line.trim_ascii_end()) {
+                line = BytesMut::from(mended.as_ref());
+                line.put_u8(b'\n');
+            }
+            if let Some(reply) = self.replies.next(&mut line)? {
+                return Ok(Some(reply));
+            }
         }
-        let mut octets = BytesMut::new();
-        reply.encode(&mut octets);
-        let mut filtered = BytesMut::new();
-        for line in String::from_utf8_lossy(&octets).lines() {
-            let line = self.rules.reply_filter.apply(line);
-            filtered.put_slice(line.as_bytes());
-            filtered.put_slice(b"\r\n");
-        }
-        ReplyDecoder::default()
-            .next(&mut filtered)?
-            .map_or(Err(ReplyError::Malformed), |reply| Ok(Some(reply)))
+        // A line without an end may be too long.
+        self.replies.next(&mut self.input)
     }
 
     /// Whether the server has sent what nothing asked for.

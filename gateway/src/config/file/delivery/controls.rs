@@ -91,6 +91,11 @@ controls! {
         nested_header_checks: Vec<TableSpec> = Vec::new();
         /// What is done with lines of bodies.
         body_checks: Vec<TableSpec> = Vec::new();
+        /// Lines of servers' replies and what is read in their place: for servers that cannot be understood otherwise.
+        reply_filter: Vec<TableSpec> = Vec::new();
+        /// Results as `STATUS TEXT` and what is told in their place. It makes a lasting failure one that may pass, or the other
+        /// way round, but no failure of a success and no success of a failure.
+        delivery_status_filter: Vec<TableSpec> = Vec::new();
         /// Octets of the sockets' buffers, set before connecting; 0: the system's.
         tcp_windowsize: u16 = 0;
     }
@@ -149,9 +154,9 @@ controls! {
         tls_eccert_file: Option<PathBuf> = None;
         /// Its key. Default: the same file.
         tls_eckey_file: Option<PathBuf> = None;
-        /// Ciphers where TLS is mandatory.
+        /// Ciphers where TLS is mandatory. The library has those of grade `high` only: `medium` is the same list.
         tls_mandatory_ciphers: CipherGrade = CipherGrade::Medium;
-        /// Ciphers where it is not.
+        /// Ciphers where it is not. The same holds for them.
         tls_ciphers: CipherGrade = CipherGrade::Medium;
         /// Ciphers that are not used.
         tls_exclude_ciphers: Vec<String> = Vec::new();

@@ -1,6 +1,8 @@
 //! The parameters, one by one.
 
-use super::Here::{Alias, Impossible, Key, Never, Nothing, Obsolete, Older, ReadOnly, TlsLevel};
+use super::Here::{
+    Alias, General, Impossible, Key, Never, Noted, Nothing, Obsolete, Older, ReadOnly, TlsLevel,
+};
 use super::Kind::{
     AnyTransport, Cache, Destinations, Feedback, Flag, Interfaces, Ipv4, Ipv6, List, Maps, Names, NextHop,
     Number, One, Path, Peers, Text, Time, Transport, Words,
@@ -36,6 +38,8 @@ const GRADES: &[&str] = &["high", "medium", "low", "export"];
 
 const NO_WORKERS: &str = "there are no worker processes here";
 const CIPHERS: &str = "the TLS library has a fixed list of ciphers, all of them of grade high";
+const ONE_GRADE: &str = "each grade stands for the same ciphers: the TLS library has only those of grade high, so that \
+    `medium` and below let in no weaker ones; `null` is refused";
 const DOCUMENTATION: &str = "it names documentation";
 
 /// All of them, in the order of the manuals.
@@ -180,7 +184,7 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         "smtp_tls_mandatory_ciphers",
         One(GRADES),
         Some("medium"),
-        Key("delivery.starttls.tls-mandatory-ciphers"),
+        Noted("delivery.starttls.tls-mandatory-ciphers", ONE_GRADE),
     ),
     parameter("smtp_tls_exclude_ciphers", List, Some(""), Key("delivery.starttls.tls-exclude-ciphers")),
     parameter(
@@ -517,7 +521,12 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
     ),
     parameter("tcp_windowsize", Number(0, 65_535), Some("0"), Key("delivery.compatibility.tcp-windowsize")),
     parameter("smtp_tls_protocols", List, Some(">=TLSv1"), Key("delivery.starttls.tls-protocols")),
-    parameter("smtp_tls_ciphers", One(GRADES), Some("medium"), Key("delivery.starttls.tls-ciphers")),
+    parameter(
+        "smtp_tls_ciphers",
+        One(GRADES),
+        Some("medium"),
+        Noted("delivery.starttls.tls-ciphers", ONE_GRADE),
+    ),
     parameter("smtp_tls_eccert_file", Path, Some(""), Key("delivery.starttls.tls-eccert-file")),
     parameter(
         "smtp_tls_eckey_file",
@@ -582,6 +591,12 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Key("delivery.resources.destination-rate-delay"),
     ),
     parameter(
+        "default_destination_rate_delay",
+        Time(Unit::Seconds, 0),
+        Some("0s"),
+        General("smtp_destination_rate_delay"),
+    ),
+    parameter(
         "smtp_connection_reuse_count_limit",
         Number(0, MOST),
         Some("0"),
@@ -599,6 +614,14 @@ pub(in super::super) const PARAMETERS: &[Parameter] = &[
         Some("yes"),
         Key("delivery.miscellaneous.balance-inet-protocols"),
     ),
+    parameter("smtp_reply_filter", Maps, Some(""), Key("delivery.compatibility.reply-filter")),
+    parameter(
+        "smtp_delivery_status_filter",
+        Maps,
+        Some("$default_delivery_status_filter"),
+        Key("delivery.compatibility.delivery-status-filter"),
+    ),
+    parameter("default_delivery_status_filter", Maps, Some(""), General("smtp_delivery_status_filter")),
     parameter("smtp_tcp_port", Number(1, 65_535), Some("25"), Key("delivery.miscellaneous.tcp-port")),
     parameter(
         "minimal_backoff_time",
