@@ -1,6 +1,6 @@
 //! A name server that follows a script (RFC 1035).
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -67,6 +67,7 @@ fn answer(message: &[u8], names: &[Name]) -> Option<Vec<u8>> {
     let kind = match message.get(at..at + 2)? {
         [0, 1] => "A",
         [0, 15] => "MX",
+        [0, 28] => "AAAA",
         _ => "",
     };
     let question = message.get(12..at + 4)?;
@@ -96,6 +97,7 @@ fn answer(message: &[u8], names: &[Name]) -> Option<Vec<u8>> {
 fn data_of(kind: &str, data: &str) -> Option<Vec<u8>> {
     match kind {
         "A" => Some(data.parse::<Ipv4Addr>().ok()?.octets().to_vec()),
+        "AAAA" => Some(data.parse::<Ipv6Addr>().ok()?.octets().to_vec()),
         "MX" => {
             let (preference, host) = data.split_once(' ')?;
             let mut octets = preference.parse::<u16>().ok()?.to_be_bytes().to_vec();

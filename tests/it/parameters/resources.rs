@@ -65,6 +65,58 @@ fn deliveries_are_as_many_and_as_large_as_the_operator_says() -> anyhow::Result<
 }
 
 #[test]
+fn a_destination_gets_its_deliveries_at_the_pace_of_the_operator() -> anyhow::Result<()> {
+    let two = || Scene { copies: 2, records: 2, ..server("", &[("MAIL", "meet")]) };
+    let main = "smtp_connection_cache_destinations = 127.0.0.1\nsmtp_connection_cache_time_limit = 30s";
+    let kept = || Scene { copies: 2, records: 2, ..server(main, &[]) };
+    let pause = "(pause)\nRSET";
+    play(vec![
+        ("smtp_destination_rate_delay = 1s", two(), "(together)", "(alone)"),
+        ("smtp_destination_rate_delay = 1s", kept(), "", pause),
+        ("default_destination_rate_delay = 1s", kept(), "", pause),
+    ])
+}
+
+#[test]
+fn a_destination_gets_more_or_fewer_deliveries_by_how_it_does() -> anyhow::Result<()> {
+    let growing = Scene {
+        copies: 4,
+        records: 4,
+        ..server("initial_destination_concurrency = 1", &[("MAIL", "meet later")])
+    };
+    // Of three deliveries two fail. The first failure always takes a place away; the next does when each counts whole.
+    let script = Script { busy: 2, replies: &[("MAIL", "meet later")], ..Script::default() };
+    let shrinking = Scene {
+        main: "initial_destination_concurrency = 3\n\
+            default_destination_concurrency_positive_feedback = 0.01\n\
+            default_destination_concurrency_failed_cohort_limit = 10",
+        servers: vec![script],
+        copies: 5,
+        records: 5,
+        ..Scene::default()
+    };
+    let script = Script { greeting: "421 4.3.2 no", ..Script::default() };
+    let dead = Scene {
+        main: "initial_destination_concurrency = 1",
+        servers: vec![script],
+        copies: 3,
+        records: 3,
+        ..Scene::default()
+    };
+    play(vec![
+        ("default_destination_concurrency_positive_feedback = 0.01", growing, "(together)", "(alone)"),
+        ("default_destination_concurrency_negative_feedback = 0.01", shrinking, "(alone)", "(together)"),
+        (
+            "default_destination_concurrency_failed_cohort_limit = 10",
+            dead,
+            "delivery temporarily suspended",
+            // A session behind another.
+            "(end)\n== session",
+        ),
+    ])
+}
+
+#[test]
 fn connections_are_kept_where_the_operator_wants_it() -> anyhow::Result<()> {
     let main = "smtp_connection_cache_on_demand = no\nsmtp_destination_concurrency_limit = 1";
     let two = |main| Scene { copies: 2, records: 2, ..server(main, &[]) };

@@ -1,7 +1,9 @@
 //! Where mail goes.
 
+use gateway_tests::netns::Netns;
+
 use super::names::Name;
-use super::scene::{Scene, play};
+use super::scene::{Row, Scene, play};
 use super::server::Script;
 
 /// Two servers, the first better than the second.
@@ -25,12 +27,11 @@ fn failing(main: &'static str, replies: &'static [(&'static str, &'static str)])
 
 #[test]
 fn servers_are_tried_as_the_operator_says() -> anyhow::Result<()> {
-    const SILENT: Script =
-        Script { greeting: "421 4.3.2 no", keywords: &[], replies: &[], tls: None, full: false };
+    let silent = || Script { greeting: "421 4.3.2 no", ..Script::default() };
     let second = "session at 127.0.0.2";
-    let relays = Scene { servers: vec![SILENT, Script::default()], ..Scene::default() };
+    let relays = Scene { servers: vec![silent(), Script::default()], ..Scene::default() };
     play(vec![
-        ("smtp_mx_address_limit = 1", domain(PORT, TWO, 2, SILENT), second, ""),
+        ("smtp_mx_address_limit = 1", domain(PORT, TWO, 2, silent()), second, ""),
         ("smtp_mx_session_limit = 1", failing(PORT, &[("MAIL", "451 4.3.0 no")]), second, ""),
         ("smtp_fallback_relay = [127.0.0.2]:PORT", relays.clone(), "status=deferred", second),
         ("fallback_relay = [127.0.0.2]:PORT", relays, "status=deferred", second),
@@ -49,6 +50,45 @@ fn equal_servers_take_turns_unless_the_operator_says_otherwise() -> anyhow::Resu
     let many = Scene { copies: 40, records: 40, ..domain(main, EQUAL, 2, Script::default()) };
     // By chance all go to the first once in 10^12 times.
     play(vec![("smtp_randomize_addresses = no", many, "session at 127.0.0.2", "")])
+}
+
+/// Plays in a network of its own, where the loopback has addresses of both families.
+fn play_with_ipv6(rows: Vec<Row>) -> anyhow::Result<()> {
+    let netns = Netns::create(&format!("gw-ipv6-{}", std::process::id()))?;
+    for address in ["fd00::1", "fd00::9"] {
+        netns.ip(&format!("address add {address}/128 dev lo nodad"))?;
+    }
+    netns.enter(|| play(rows))?
+}
+
+#[test]
+fn both_families_of_addresses_are_used_as_the_operator_says() -> anyhow::Result<()> {
+    const BOTH: &[Name] =
+        &[("b.test", "MX", "10 mx1.test"), ("mx1.test", "A", "127.0.0.1"), ("mx1.test", "AAAA", "fd00::1")];
+    const MANY: &[Name] = &[
+        ("b.test", "MX", "10 mx1.test"),
+        ("mx1.test", "A", "127.0.0.1"),
+        ("mx1.test", "A", "127.0.0.2"),
+        ("mx1.test", "AAAA", "fd00::1"),
+    ];
+    let ipv6 = |script: Script| Script { address: "fd00::1", ..script };
+    let both = Scene {
+        servers: vec![Script::default(), ipv6(Script::default())],
+        ..domain(PORT, BOTH, 0, Script::default())
+    };
+    let busy = Script { greeting: "421 4.3.2 no", ..Script::default() };
+    let two_places = "smtp_tcp_port = PORT\nsmtp_randomize_addresses = no\nsmtp_mx_address_limit = 2";
+    let many = Scene {
+        servers: vec![busy.clone(), busy.clone(), ipv6(busy)],
+        ..domain(two_places, MANY, 0, Script::default())
+    };
+    let from =
+        Scene { servers: vec![ipv6(Script::default())], relay: "[ipv6:fd00::1]:PORT", ..Scene::default() };
+    play_with_ipv6(vec![
+        ("smtp_address_preference = ipv6", both, "session at 127.0.0.1", "session at fd00::1"),
+        ("smtp_balance_inet_protocols = no", many, "session at fd00::1", "session at 127.0.0.2"),
+        ("smtp_bind_address6 = fd00::9", from, "from fd00::1\n", "from fd00::9\n"),
+    ])
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,12 +22,16 @@ const MEETING: Duration = Duration::from_secs(6);
 /// What a server does.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
+    /// Where it is; empty: at an address of its own, 127.0.0.1 for the first.
+    pub(super) address: &'static str,
     /// Its first line; empty: it never says it.
     pub(super) greeting: &'static str,
+    /// So many sessions with all servers are turned away first.
+    pub(super) busy: usize,
     /// What it announces behind EHLO.
     pub(super) keywords: &'static [&'static str],
     /// Beginnings of commands, and what they are answered with. Empty: nothing. `close`: it leaves. `stall`: 354, and it
-    /// reads no more. `meet`: 250, when there is a second session, or nobody came. `sockets`: 250, and a note of the
+    /// reads no more. `meet`: 250, when two sessions wait for it, or nobody came; `meet later`: the same, but the first has it at once. `sockets`: 250, and a note of the
     /// client's buffers. `linger`: 221, when the client has left, or after a while.
     pub(super) replies: &'static [(&'static str, &'static str)],
     /// STARTTLS is offered.
@@ -39,7 +43,9 @@ pub(super) struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            address: "",
             greeting: "220 mx.test ESMTP",
+            busy: 0,
             keywords: &["SIZE", "8BITMIME"],
             replies: &[],
             tls: None,
@@ -48,7 +54,7 @@ impl Default for Script {
     }
 }
 
-/// Servers at 127.0.0.1, 127.0.0.2 and so on, all at one port.
+/// Servers at one port: at 127.0.0.1, 127.0.0.2 and so on, where they have no other address.
 pub(super) struct Servers {
     port: u16,
     shared: Arc<Shared>,
@@ -63,7 +69,11 @@ struct Shared {
     notes: Mutex<BTreeMap<usize, String>>,
     sessions: AtomicUsize,
     open: AtomicUsize,
-    most_open: AtomicUsize,
+    /// Of those who were asked to meet, how many wait, and how often one was asked.
+    meeting: AtomicUsize,
+    asked: AtomicUsize,
+    /// Two did.
+    met: AtomicBool,
     /// Nobody came when one was waited for.
     alone: AtomicBool,
     stop: AtomicBool,
@@ -117,10 +127,14 @@ fn listen(scripts: &[Script]) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let mut port = 0;
     for (number, script) in (1..).zip(scripts) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let own = || script.address.parse::<IpAddr>().map_err(io::Error::other);
+        let address =
+            if script.address.is_empty() { Ipv4Addr::new(127, 0, 0, number).into() } else { own()? };
+        let address = SocketAddr::new(address, port);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // Little room for what nobody reads.
         socket.set_recv_buffer_size(16 * 1024)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, number), port)).into())?;
+        socket.bind(&address.into())?;
         socket.listen(if script.full { 0 } else { 64 })?;
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from(socket);
@@ -138,8 +152,7 @@ fn serve(listener: &TcpListener, script: &Script, shared: &Arc<Shared>) {
             thread::sleep(Duration::from_millis(5));
             continue;
         };
-        let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most_open.fetch_max(open, Ordering::SeqCst);
+        shared.open.fetch_add(1, Ordering::SeqCst);
         let number = shared.sessions.fetch_add(1, Ordering::SeqCst);
         let (script, shared) = (script.clone(), Arc::clone(shared));
         sessions.push(thread::spawn(move || {
@@ -250,7 +263,9 @@ impl<'s> Session<'s> {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        if !self.script.greeting.is_empty() {
+        if self.number < self.script.busy {
+            self.say("421 4.3.2 busy")?;
+        } else if !self.script.greeting.is_empty() {
             self.say(self.script.greeting)?;
         }
         while let Some(line) = self.line()? {
@@ -261,7 +276,8 @@ impl<'s> Session<'s> {
                 Some((_, "")) => {}
                 Some((_, "close")) => break,
                 Some((_, "stall")) => return self.stall(),
-                Some((_, "meet")) => self.meet()?,
+                Some((_, "meet")) => self.meet(0)?,
+                Some((_, "meet later")) => self.meet(1)?,
                 Some((_, "sockets")) => self.sockets()?,
                 Some((_, "linger")) => self.linger()?,
                 Some((_, reply)) => self.say(reply)?,
@@ -340,15 +356,23 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    fn meet(&mut self) -> io::Result<()> {
+    /// Waits for another session that waits for this one; the first `passing` do not.
+    fn meet(&mut self, passing: usize) -> io::Result<()> {
+        if self.shared.asked.fetch_add(1, Ordering::SeqCst) < passing {
+            return self.say("250 2.1.0 ok");
+        }
         let until = clock::now() + MEETING;
-        let met = || self.shared.most_open.load(Ordering::SeqCst) > 1;
+        if self.shared.meeting.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.shared.met.store(true, Ordering::SeqCst);
+        }
+        let met = || self.shared.met.load(Ordering::SeqCst);
         while !met() && clock::now() < until && !self.shared.alone.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(10));
         }
         if !met() {
             self.shared.alone.store(true, Ordering::SeqCst);
         }
+        self.shared.meeting.fetch_sub(1, Ordering::SeqCst);
         self.note(if met() { "(together)" } else { "(alone)" });
         self.say("250 2.1.0 ok")
     }
