@@ -53,6 +53,26 @@ fn redirected_flows_go_to_their_original_destination_and_are_scanned() -> anyhow
 }
 
 #[test]
+fn the_gateways_own_connections_that_a_rule_sends_back_make_no_loop() -> anyhow::Result<()> {
+    let fixed = "fixed\nlisten: ['0.0.0.0:10025', '[::]:10025']\nfixed-server: 198.51.100.2:25";
+    let at_listener = std::net::SocketAddr::new(Family::V4.router(), 10025);
+    for (origin, server) in [(settings().origin, Family::V4.smtp()), (fixed, at_listener)] {
+        let lab = Lab::new()?;
+        let recorder = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+        let gateway = Gateway::start(&lab, &Settings { origin, ..settings() })?;
+        redirect(&lab)?;
+        let own = "add chain inet gateway output { type nat hook output priority -100; }; \
+                   add rule inet gateway output tcp dport 25 redirect to :10025";
+        process::done(lab.router().command("nft").arg(own).stdin(Stdio::null()))?;
+        let mut client = Client::connect(lab.client(), server)?;
+        client.expect(421)?;
+        gateway.wait_for_log("came back to it")?;
+        assert_eq!(recorder.count(), 0);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_flow_that_nobody_redirected_is_closed_and_makes_no_loop() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let gateway = Gateway::start(&lab, &settings())?;

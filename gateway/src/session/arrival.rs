@@ -79,12 +79,9 @@ fn refusal(error: &origin::Error) -> Option<Refusal> {
     }
 }
 
-/// Whether another machine may send the gateway's connections back to it. Where servers see clients'
+/// Whether another machine, or a rule of netfilter on this one, may send the gateway's connections back to it. Where servers see clients'
 /// addresses, a client may have the same address as such a connection.
 fn may_come_back(config: &Config) -> bool {
-    let others = match config.origin {
-        Origin::Assign | Origin::Netfilter => false,
-        Origin::Fixed | Origin::Proxy | Origin::RemoteUdp | Origin::Remote => true,
-    };
-    others && config.source_address != SourceAddress::Preserve
+    // The kernel program knows its own by their mark.
+    config.origin != Origin::Assign && config.source_address != SourceAddress::Preserve
 }
