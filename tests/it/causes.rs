@@ -85,6 +85,23 @@ fn who_takes_a_domain_that_does_not_know_it_is_locked() -> anyhow::Result<()> {
 }
 
 #[test]
+fn who_opens_connections_to_too_many_servers_is_locked() -> anyhow::Result<()> {
+    let by_the_kernel = "clients: { period: 48h, limits: { destinations: 1 }, on-excess: refuse }\n";
+    for sections in ["quotas: { period: 31d, limits: { destinations: 1 } }\n", by_the_kernel] {
+        let lab = Lab::new()?;
+        let _servers = servers(&lab)?;
+        let _second = Recorder::start(lab.server(), Family::V4.second_smtp(), Manners::default())?;
+        let gateway = Gateway::start(&lab, &settings("fan-out", sections))?;
+        let (client, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
+        drop(client);
+        let line = greeting(&lab, Family::V4.second_smtp())?;
+        ensure!(line.starts_with("421 4.7.0"), "{sections}: {line}");
+        is_locked(&lab, &gateway, "fan-out", "")?;
+    }
+    Ok(())
+}
+
+#[test]
 fn who_uses_up_a_quota_is_locked() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let _servers = servers(&lab)?;

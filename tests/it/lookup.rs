@@ -208,6 +208,28 @@ fn a_client_behind_the_router_that_opens_too_much_is_locked_and_its_neighbour_is
 }
 
 #[test]
+fn where_addresses_are_locked_all_behind_one_are() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let way = sealed();
+    let _helper = way.helper(&lab)?;
+    let sections = "locks: { lock-on: [regex], action: reject, for: 1h, key: address }\n\
+                    filters: { mail: { reject: ['^spammer@'] } }\n";
+    let gateway = way.gateway_with(&lab, "tries: 5", Vec::new(), sections)?;
+    redirect(&lab, "iifname lan0", true)?;
+    let (mut client, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
+    client.send(b"MAIL FROM:<spammer@client.example>\r\n")?;
+    client.expect(550)?;
+    let list = lock(&gateway, &["list"])?;
+    assert!(list.lines().any(|line| line.starts_with("198.51.100.1 ") && line.contains("regex")), "{list}");
+    lab.client().ip("address add 192.0.2.9/24 dev eth0")?;
+    lab.client().ip("route replace 198.51.100.0/24 via 192.0.2.1 src 192.0.2.9")?;
+    let reply = Client::connect(lab.client(), Family::V4.smtp())?.expect(421)?;
+    assert!(reply.contains("No SMTP service for you now"), "{reply}");
+    Ok(())
+}
+
+#[test]
 fn without_an_answer_clients_are_told_to_come_back_later() -> anyhow::Result<()> {
     for (way, what) in [(sealed(), "nobody"), (plain(), "nobody"), (line(), "nobody"), (sealed(), "stranger")]
     {

@@ -80,6 +80,9 @@ fn the_state_file_and_the_status_have_the_keys_of_smtp_gated() -> anyhow::Result
     let (shown, status) = gateway.control_command_with("status", &["--format", "flat,slots"])?;
     assert!(shown, "{status}");
     assert!(status.contains("\nslot.0.state: data\nslot.0.src.ip: 192.0.2.2\nslot.0.flags: .\n"), "{status}");
+    let (shown, status) = gateway.control_command_with("status", &["--format", "human"])?;
+    assert!(shown && status.starts_with("Version:      "), "{status}");
+    assert!(status.contains("\nFound:    1/0/0/0/0/0 (viruses/"), "{status}");
     let (shown, status) = gateway.control_command_with("status", &["--format", "json"])?;
     assert!(shown && status.contains("\"open\": 1"), "{status}");
     open.send(b"\r\n.\r\n")?;

@@ -72,6 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_expression_and_no_text_make_matching_take_exponential_time() {
+        // An engine that goes back takes twice as long for each letter.
+        for expression in ["^(a+)+$", "^(a|aa)+$", "^(a|a?)+$", "(.*a){20}b"] {
+            let pattern = Pattern::try_from(expression.to_owned()).unwrap();
+            assert!(!pattern.matches(&format!("{}!", "a".repeat(1_000))), "{expression}");
+        }
+    }
+
+    #[test]
     fn an_error_is_one_line() {
         let error = |text: &str| Pattern::try_from(text.to_owned()).unwrap_err();
         assert_eq!(error("(a"), "`(a` is not a regular expression: unclosed group");
