@@ -3,8 +3,8 @@
 
 mod hostile;
 mod import;
-mod kernel_lane;
 mod main_cf;
 mod malformed;
 mod parity;
+mod promises;
 mod shipped;

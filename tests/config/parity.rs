@@ -1,4 +1,4 @@
-//! What became of the options and the faults of smtp-gated, and which tests show it.
+//! What became of the options of smtp-gated, and which tests show it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,8 +11,6 @@ use gateway::import::smtp_gated::table;
 
 /// Option, key, test.
 const OPTIONS: &str = "config/smtp-gated.tsv";
-/// Fault, what is done here, test.
-const FAULTS: &str = "config/smtp-gated-faults.tsv";
 
 #[test]
 fn every_option_with_a_key_has_a_test_that_shows_its_effect() -> anyhow::Result<()> {
@@ -48,17 +46,6 @@ fn every_option_of_the_list_is_known_and_its_key_and_test_are_there() -> anyhow:
 }
 
 #[test]
-fn every_fault_has_a_test_that_shows_it_is_not_here() -> anyhow::Result<()> {
-    let faults = rows::<3>(FAULTS)?;
-    assert!(faults.len() >= 20);
-    for [fault, here, test] in faults {
-        assert!(!fault.is_empty() && !here.is_empty(), "{fault}: {here}");
-        there(&test).with_context(|| format!("for the fault: {fault}"))?;
-    }
-    Ok(())
-}
-
-#[test]
 fn the_shipped_table_is_the_one_of_the_program_and_its_tests() -> anyhow::Result<()> {
     super::shipped::generated("SMTP-GATED.md", &document()?)
 }
@@ -85,25 +72,28 @@ pub(crate) fn rows<const COLUMNS: usize>(list: &str) -> anyhow::Result<Vec<[Stri
 }
 
 /// The file of a test, which is a dialogue, a file of tests, or `file::name`.
+///
+/// # Errors
+///
+/// There is no such file, or nothing of that name in it that is run as a test.
 pub(crate) fn there(test: &str) -> anyhow::Result<String> {
     let (file, name) = test.split_once("::").map_or((test, None), |(file, name)| (file, Some(name)));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let text = fs::read_to_string(&path).with_context(|| format!("no file {file}"))?;
-    let is_there = name.is_none_or(|name| text.contains(&format!("fn {name}()")));
-    anyhow::ensure!(is_there, "no test {test}");
+    let is_test = |name: &str| {
+        let (before, _) = text.split_once(&format!("fn {name}()"))?;
+        // Its attributes are between it and what ends before it.
+        let attributes = before.rsplit_once("\n\n").map_or(before, |(_, attributes)| attributes);
+        Some(attributes.contains("#[test]") || attributes.contains("#[tokio::test"))
+    };
+    anyhow::ensure!(name.is_none_or(|name| is_test(name) == Some(true)), "no test {test}");
     Ok(text)
 }
 
-/// What is shipped: the program's table with the tests, and the faults.
+/// What is shipped: the program's table with the tests.
 fn document() -> anyhow::Result<String> {
     let tests = rows(OPTIONS)?.into_iter().map(|[option, _, test]| [option, test]).collect::<Vec<_>>();
-    let mut text = with_tests(&table(), &tests);
-    writeln!(text, "\n## Faults of smtp-gated 1.4.21 that are not here\n")?;
-    writeln!(text, "| smtp-gated | the gateway | shown by |\n| --- | --- | --- |")?;
-    for [fault, here, test] in rows(FAULTS)? {
-        writeln!(text, "| {fault} | {here} | `{test}` |")?;
-    }
-    Ok(text)
+    Ok(with_tests(&table(), &tests))
 }
 
 /// A table of the program with a further column: the tests of what the first one names.
