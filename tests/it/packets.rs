@@ -14,6 +14,7 @@ use gateway::datapath::maps::{PrefixLane, PrefixVerdict};
 use gateway::datapath::object::{Kernel, Settings};
 use gateway::datapath::selftest::Verdict::{self, Drop, Pass};
 use gateway::datapath::verified;
+use gateway::privilege;
 use gateway_tests::netns::Netns;
 
 use crate::packet::{ACK, FIN, Frame, RST, SYN, Tcp};
@@ -337,11 +338,23 @@ fn flows_to_the_machine_itself_are_left_alone() -> anyhow::Result<()> {
     })
 }
 
+/// What the verifier follows of the programs for a process with the gateway's capabilities: it asks more of them
+/// than for one with all of root's.
+fn verified(settings: &Settings) -> anyhow::Result<verified::Verified> {
+    // Capabilities are a thread's own.
+    let mut kernel =
+        Netns::create(&format!("gwver-{}-{}", std::process::id(), settings.debug))?.enter(|| {
+            privilege::narrow()?;
+            anyhow::Ok(Kernel::load(settings)?)
+        })??;
+    kernel.self_test()?;
+    Ok(kernel.verified_instructions()?)
+}
+
 #[test]
 fn the_verifier_follows_at_most_twice_the_instructions_on_record() -> anyhow::Result<()> {
     // Debug lines are code of their own, and off unless asked for.
-    let mut kernel = Kernel::load(&Settings::from(&Intercept::default()))?;
-    let verified = kernel.verified_instructions()?;
+    let verified = verified(&Settings::from(&Intercept::default()))?;
     let shown = verified::shown(&verified);
     // For the log of whoever runs the tests.
     std::io::Write::write_all(&mut std::io::stderr(), format!("followed: {shown}\n").as_bytes())?;
@@ -352,11 +365,9 @@ fn the_verifier_follows_at_most_twice_the_instructions_on_record() -> anyhow::Re
 
 #[test]
 fn the_programs_are_far_from_what_the_verifier_gives_up_at_even_with_debug_lines() -> anyhow::Result<()> {
-    let mut kernel = Kernel::load(&Settings { debug: true, ..Settings::from(&Intercept::default()) })?;
-    kernel.self_test()?;
-    for (name, followed) in kernel.verified_instructions()? {
+    for (name, followed) in verified(&Settings { debug: true, ..Settings::from(&Intercept::default()) })? {
         // Older kernels do not say.
-        anyhow::ensure!(followed.unwrap_or(0) < 160_000, "{name}: {followed:?} of 1,000,000");
+        anyhow::ensure!(followed.unwrap_or(0) < 300_000, "{name}: {followed:?} of 1,000,000");
     }
     Ok(())
 }
