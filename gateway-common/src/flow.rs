@@ -159,6 +159,8 @@ pub const SEEN_CLOSED: u8 = 2;
 pub const SEEN_SPLICED: u8 = 4;
 /// In `seen`: its client is over a limit, and the proxy is to refuse it.
 pub const SEEN_REFUSED: u8 = 8;
+/// In `seen`: its octets were stopped by a limit, and user space was told to end it.
+pub const SEEN_CUT: u8 = 16;
 
 impl FlowNote {
     /// A note of a SYN with this `ttl` and `window` (network byte order), seen at `time`

@@ -22,4 +22,4 @@ pub mod translation;
 mod user;
 
 /// Version of everything in this crate that the kernel program and the loader must agree on.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;

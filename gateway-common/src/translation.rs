@@ -118,7 +118,9 @@ pub struct Translation {
     timestamp: u32,
     /// The client's end on the side that packets go out to.
     client_port: [u8; 2],
-    reserved: [u8; 2],
+    /// Not 0: the client is over a limit, and nothing passes.
+    held: u8,
+    reserved: u8,
     client_addr: [u8; 16],
     /// What the other direction adds to its timestamps, once that is known: [`KNOWN`] is set then.
     echo: u64,
@@ -143,6 +145,8 @@ impl Translation {
     pub const PACKETS: usize = offset_of!(Self, packets);
     /// Where `acked` lies.
     pub const ACKED: usize = offset_of!(Self, acked);
+    /// Where `held` lies.
+    pub const HELD: usize = offset_of!(Self, held);
 
     /// Packets that are only counted. Those of the other direction come in under `peer`, the server's
     /// end of which is the same; `now` is in nanoseconds of `CLOCK_MONOTONIC`.
@@ -162,7 +166,8 @@ impl Translation {
             packets: 0,
             timestamp: 0,
             client_port,
-            reserved: [0; 2],
+            held: 0,
+            reserved: 0,
             client_addr,
             echo: 0,
         }
@@ -197,6 +202,7 @@ impl Translation {
         self.bytes = 0;
         self.packets = 0;
         self.acked = from.write;
+        self.held = 0;
         self
     }
 
@@ -353,6 +359,13 @@ impl Translation {
     #[inline(always)]
     pub const fn seen(&self) -> u8 {
         self.seen
+    }
+
+    /// Whether nothing of it passed when its client was last looked at: it was over a limit.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_held(&self) -> bool {
+        self.held != 0
     }
 
     /// Whether the sender has ended this direction, or the whole flow.

@@ -3,6 +3,7 @@
 //! Processors share accounts: what is added up is added in one step. When a period begins, what
 //! another processor counts in that moment may be lost.
 
+use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr;
 
@@ -13,10 +14,11 @@ use gateway_common::client::{
     self, Account, BYTES, Book, Limits, MAX_CLASSES, MAX_NETWORKS, OnExcess, Period, Report, SOON,
 };
 use gateway_common::event::Event;
-use gateway_common::flow::{FlowKey, FlowNote, SEEN_CLOSED, SEEN_OPEN, SEEN_SPLICED};
+use gateway_common::flow::{FlowKey, FlowNote, SEEN_CLOSED, SEEN_CUT, SEEN_OPEN, SEEN_REFUSED, SEEN_SPLICED};
 use gateway_common::lane::Address;
 use gateway_common::reason::Reason;
 
+use crate::entry::Entry;
 use crate::map;
 
 /// Accounts kept, unless the loader wants another number.
@@ -203,14 +205,16 @@ fn class(flow: &FlowKey) -> u32 {
 
 /// Tells user space, and notes so if the event found room: else the next packet tells.
 #[inline(never)]
-fn tell(account: *mut u8, flow: &FlowKey, excess: u32, reason: Reason) {
+fn tell(account: *mut u8, flow: &FlowKey, excess: u32, reason: Reason) -> bool {
     let count = map::count(reason) + 1;
-    let Some(mut place) = map::EVENTS.reserve::<Event>(0) else { return };
+    let Some(mut place) = map::EVENTS.reserve::<Event>(0) else { return false };
     // Written where it is to lie: it would be too large for the stack.
     place.write(Event::new(map::now(), count, reason, 0, excess.cast_signed(), *flow));
     place.submit(0);
     let noted = Place(account).at(Period::EXCESS);
     noted.set(noted.get::<u32>() | excess);
+    // Else the compiler would compare the pointer to the event again, which is no more to be read.
+    black_box(true)
 }
 
 /// What becomes of a new flow.
@@ -243,15 +247,7 @@ fn begin_session(flow: &FlowKey) -> Begun {
     let Some(open) = Open::of(flow) else { return Begun::Taken };
     open.at(Account::SYNS).add(1);
     open.at(Period::SYNS).add_one();
-    let begun = judge(flow, open.0.0);
-    if matches!(begun, Begun::Taken)
-        && let Some(book) = BOOK.get(0)
-    {
-        let bit = book.destination(flow);
-        let word = open.at(Period::DESTINATIONS).at(8 * bit.word());
-        word.set(word.get::<u64>() | bit.mask());
-    }
-    begun
+    judge(flow, open.0.0)
 }
 
 #[inline(never)]
@@ -279,18 +275,64 @@ fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
     }
 }
 
-/// Counts a packet of a running flow, under its client's name. True: it goes no further, because
-/// its client has had what it may have. Whether a flow that still has its sockets is read or passes
-/// unread is asked only then: what is read is not cut.
+/// In `how`: the packet comes from the server.
+const FROM_SERVER: u32 = 1;
+/// In `how`: its flow is one that is handed off.
+const UNREAD: u32 = 2;
+/// In `how`: the answer for a packet before was [`KNOWN`].
+const HELD: u32 = 4;
+
+/// Counts a packet of a flow that has its sockets, under its client's name. True: it goes no further.
+/// Whether the flow is read or passes unread is asked only then: what is read is not cut. Packets
+/// without text end at the gateway in any case.
 #[inline(always)]
-pub(crate) fn carry(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) -> bool {
-    octets != 0 && account_carry(flow, from_server.into(), octets, unread.into()) != 0
+pub(crate) fn meet(flow: &FlowKey, from_server: bool, octets: u32) -> bool {
+    let how = if from_server { FROM_SERVER } else { 0 };
+    octets != 0 && account_carry(flow, octets, how) != 0
 }
 
+/// Counts a packet of a flow that is handed off, and that `came` under this name, under its client's
+/// name. True: it goes no further. `held`: nor did those before it.
 #[inline(always)]
-fn carry_packet(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) -> bool {
-    let Some(open) = Open::of(flow) else { return false };
-    let Some(limits) = open.limits(flow) else { return false };
+pub(crate) fn carry(came: &FlowKey, flow: &FlowKey, from_server: bool, octets: u32, held: bool) -> bool {
+    let how = UNREAD | if from_server { FROM_SERVER } else { 0 } | if held { HELD } else { 0 };
+    account_direct(came, flow, octets, how) != 0
+}
+
+/// Once text is stopped, what has no text is asked about too, in both directions.
+#[inline(always)]
+fn carry_direct(came: &FlowKey, flow: &FlowKey, octets: u32, how: u32) -> u32 {
+    let carried = account_carry(flow, octets, how);
+    if carried == STOPPED {
+        return carried;
+    }
+    if (carried == PASSES) != (how & HELD == 0) {
+        hold(came, carried != PASSES);
+    }
+    carried
+}
+
+#[inline(never)]
+fn hold(came: &FlowKey, held: bool) {
+    let Some(entry) = Entry::of(came) else { return };
+    entry.hold(held);
+    if let Some(peer) = entry.peer(came) {
+        peer.hold(held);
+    }
+}
+
+/// The packet goes on.
+const PASSES: u32 = 0;
+/// It goes no further, because its client has had what it may have.
+const STOPPED: u32 = 1;
+/// The same, and user space knows all that it is to know of this flow.
+const KNOWN: u32 = 2;
+
+#[inline(always)]
+fn carry_packet(flow: &FlowKey, octets: u32, how: u32) -> u32 {
+    let from_server = how & FROM_SERVER != 0;
+    let Some(open) = Open::of(flow) else { return PASSES };
+    let Some(limits) = open.limits(flow) else { return PASSES };
     // The packet that goes beyond the limit is counted, so that none comes behind it.
     let already = limits.is_exceeded_by(open.account().current(), 0);
     if !already {
@@ -300,19 +342,39 @@ fn carry_packet(flow: &FlowKey, from_server: bool, octets: u32, unread: bool) ->
             add_from_client(open.0.0, octets.into());
         }
         if !limits.is_exceeded_by(open.account().current(), 0) {
-            return false;
+            return PASSES;
         }
     }
-    open.exceeded(BYTES, flow, Reason::OverLimit);
-    let stopped = unread || has_seen(flow, SEEN_SPLICED);
-    if already && !stopped {
-        if from_server {
+    let seen = if how & UNREAD == 0 { seen(flow) } else { SEEN_SPLICED };
+    if seen & SEEN_SPLICED == 0 {
+        open.exceeded(BYTES, flow, Reason::OverLimit);
+        if already && from_server {
             add_from_server(open.0.0, octets.into());
-        } else {
+        } else if already {
             add_from_client(open.0.0, octets.into());
         }
+        return PASSES;
     }
-    stopped
+    let known = how & HELD != 0 || seen & SEEN_CUT != 0;
+    stop(flow, open.0.0, matches!(limits.on_excess(), OnExcess::Drop) || known)
+}
+
+/// Stops a packet. Of a client that is over its limit user space is told once a period. A flow that
+/// is to be ended, and was not there at that time or was still read, is told of by itself; not where
+/// there is `nothing` to end.
+#[inline(never)]
+fn stop(flow: &FlowKey, account: *mut u8, nothing: bool) -> u32 {
+    let excess = BYTES & !Open(Place(account)).account().current().excess();
+    if nothing && excess == 0 {
+        return KNOWN;
+    }
+    if !tell(account, flow, excess, Reason::OverLimit) {
+        return STOPPED;
+    }
+    if let Some((place, note)) = note(flow) {
+        place.at(FlowNote::SEEN).set(note.seen() | SEEN_CUT);
+    }
+    KNOWN
 }
 
 // Two functions, each with places of its own: without CAP_PERFMON the verifier takes no pointer to
@@ -337,8 +399,8 @@ fn note(flow: &FlowKey) -> Option<(Place, &'static FlowNote)> {
 }
 
 #[inline(always)]
-fn has_seen(flow: &FlowKey, what: u8) -> bool {
-    note(flow).is_some_and(|(_, note)| note.seen() & what != 0)
+fn seen(flow: &FlowKey) -> u8 {
+    note(flow).map_or(0, |(_, note)| note.seen())
 }
 
 /// Notes with which acknowledgement number the client completes the handshake.
@@ -354,7 +416,8 @@ fn note_answered(flow: &FlowKey, sequence: u32) {
     }
 }
 
-/// Counts a session whose handshake this packet completes.
+/// Counts a session whose handshake this packet completes, and its destination: a SYN may come from
+/// anybody, and no client is to be locked for what others send in its name.
 #[inline(always)]
 pub(crate) fn complete(flow: &FlowKey, acknowledgement: u32) {
     account_complete(flow, acknowledgement);
@@ -372,6 +435,14 @@ fn note_complete(flow: &FlowKey, acknowledgement: u32) {
     open.at(Account::SESSIONS).add(1);
     open.at(Period::SESSIONS).add_one();
     open.moved(Account::OPENED);
+    // A destination that was refused would be known the next time, and let in.
+    if note.seen() & SEEN_REFUSED == 0
+        && let Some(book) = BOOK.get(0)
+    {
+        let bit = book.destination(flow);
+        let word = open.at(Period::DESTINATIONS).at(8 * bit.word());
+        word.set(word.get::<u64>() | bit.mask());
+    }
 }
 
 /// Counts a session that is over.
@@ -408,10 +479,19 @@ extern "C" fn account_begin(flow: *const FlowKey) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account_carry(flow: *const FlowKey, from_server: u32, octets: u32, unread: u32) -> u32 {
+extern "C" fn account_carry(flow: *const FlowKey, octets: u32, how: u32) -> u32 {
     // SAFETY: as above.
-    let Some(flow) = (unsafe { flow.as_ref() }) else { return 0 };
-    u32::from(carry_packet(flow, from_server != 0, octets, unread != 0))
+    unsafe { flow.as_ref() }.map_or(PASSES, |flow| carry_packet(flow, octets, how))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_direct(came: *const FlowKey, flow: *const FlowKey, octets: u32, how: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(came) = (unsafe { came.as_ref() }) else { return PASSES };
+    // SAFETY: as above.
+    let Some(flow) = (unsafe { flow.as_ref() }) else { return PASSES };
+    carry_direct(came, flow, octets, how)
 }
 
 #[unsafe(no_mangle)]

@@ -72,5 +72,5 @@ fn is_over(ctx: &TcContext, packet: &Packet) -> bool {
     if packet.resets() {
         return false;
     }
-    account::carry(&packet.out, true, packet.text(packet.length(ctx)), false)
+    account::meet(&packet.out, true, packet.text(packet.length(ctx)))
 }

@@ -87,6 +87,12 @@ impl Entry {
         self.set(Translation::ECHO, Translation::echo(difference));
     }
 
+    /// Notes whether its packets are stopped.
+    #[inline(always)]
+    pub(crate) fn hold(self, held: bool) {
+        self.set(Translation::HELD, u8::from(held));
+    }
+
     /// Marks the direction as over.
     #[inline(always)]
     pub(crate) fn end(self) {

@@ -136,7 +136,7 @@ impl Here<'_> {
         if packet.resets() {
             account::end(&packet.flow);
         }
-        account::carry(&packet.flow, false, packet.text(packet.length(self.ctx)), false)
+        account::meet(&packet.flow, false, packet.text(packet.length(self.ctx)))
     }
 
     /// A SYN of a client.

@@ -170,10 +170,13 @@ fn note(packet: &mut Packet, entry: Entry, segments: u32, octets: u32) -> bool {
         packet.turned = packet.out.reversed();
     }
     let flow = if from_client { &packet.flow } else { &packet.turned };
-    if account::carry(flow, !from_client, text, true) {
+    let (flags, held) = (packet.header[13], translation.is_held());
+    // What ends a flow is what the limit is for. What has no text is asked about only where text was
+    // stopped: it takes a look into the account.
+    let asked = (text != 0 || held) && flags & RST == 0;
+    if asked && account::carry(&packet.flow, flow, !from_client, text, held) {
         return true;
     }
-    let flags = packet.header[13];
     if flags & (FIN | RST) != 0 || translation.seen() & SEEN_DOUBT != 0 {
         note_end(packet, entry, flags, now);
     }

@@ -217,6 +217,9 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let news = Box::new(move |news| match news {
         FlowNews::Carried(flows) => direct.direct.carried(&flows, &direct.table, &direct.telemetry),
         FlowNews::Ended(reports) => direct.direct.ended(reports, &direct.table, &direct.telemetry),
+        FlowNews::FannedOut { client, destination, servers } => {
+            session::fanned_out(&direct, client, destination, servers);
+        }
     });
     let (retire, mut retired) = watch::channel(false);
     let counted = Arc::clone(&context.table);

@@ -22,7 +22,7 @@ pub mod offender;
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,15 @@ pub enum ToProxy {
         ticket: u64,
         /// The list.
         list: client::ClientList,
+    },
+    /// A client wanted to go beyond its limit of destinations, and was not let in: it may be locked.
+    FannedOut {
+        /// The client.
+        client: ClientAddr,
+        /// The destination that was one too many.
+        destination: OriginalDst,
+        /// About how many it had reached in the period.
+        servers: u32,
     },
     /// End the sessions of a client that pass unread and have sockets: it is over its limit.
     EndUnread {
@@ -249,4 +258,7 @@ pub struct DatapathStatus {
     /// The sessions of those.
     #[serde(default)]
     pub draining_sessions: u64,
+    /// What the kernel knows of clients; none where it counts nothing of them.
+    #[serde(default)]
+    pub clients: Option<client::ClientTotals>,
 }

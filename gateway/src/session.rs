@@ -15,7 +15,9 @@ use crate::clock;
 use crate::config::file::{Config, Lane, LockAction, OnExcess};
 use crate::handoff::{Engine, Handoff};
 use crate::hooks::Hooks;
+use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::facts::Facts;
+use crate::intercept::flow::{Flow, SessionId};
 use crate::ipc::flow::Upstream;
 use crate::ipc::offender::Scene;
 use crate::locks::Locks;
@@ -164,6 +166,14 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     }
     let record = record::session(&live, lane, end, conduct, engine, None);
     context.telemetry.session(&record);
+}
+
+/// A client was not let in by the kernel, for it would have gone beyond its limit of destinations: it
+/// has offended, though there is no session.
+pub fn fanned_out(context: &Context, client: ClientAddr, destination: OriginalDst, servers: u32) {
+    let flow = Flow::new(SessionId::next(clock::wall()), client, destination);
+    let offence = Offence::FanOut { servers: Some(servers) };
+    offence::report(context, &flow, &offence, Scene::default);
 }
 
 /// Takes the flow through its lane. Each lane's state is allocated when it is entered: a session

@@ -1,5 +1,8 @@
 //! What the kernel counts of clients, and what becomes of those that go beyond their limits.
 
+mod fan_out;
+mod stopped;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -13,7 +16,7 @@ use gateway_tests::{process, wait};
 use crate::bench::from;
 use crate::direct::{bulk, echo, ping, started, wait_until_direct};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(engine: &'static str, clients: &[(&'static str, &'static str)]) -> Settings {
     let mut settings = Settings { splice: vec![("engine", engine)], ..Settings::default() };

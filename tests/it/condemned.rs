@@ -66,6 +66,7 @@ impl Executioner {
                 | Word::Ended(_)
                 | Word::Settled(_)
                 | Word::Over { .. }
+                | Word::FannedOut { .. }
                 | Word::Clients { .. }) => {
                     anyhow::bail!("{other:?}")
                 }

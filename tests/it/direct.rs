@@ -167,10 +167,15 @@ pub(crate) fn sockets(lab: &Lab) -> anyhow::Result<usize> {
 
 /// Waits until a session that speaks now and then has no socket left on the router.
 pub(crate) fn wait_until_direct(lab: &Lab, stream: &TcpStream) -> anyhow::Result<()> {
+    wait_until_direct_beside(lab, stream, 0)
+}
+
+/// The same, where other sessions keep so many sockets.
+pub(crate) fn wait_until_direct_beside(lab: &Lab, stream: &TcpStream, others: usize) -> anyhow::Result<()> {
     wait::until(PATIENCE, "handoff", || {
         ping(stream, 7)?;
         thread::sleep(Duration::from_millis(20));
-        Ok((sockets(lab)? == 0).then_some(()))
+        Ok((sockets(lab)? == others).then_some(()))
     })
 }
 

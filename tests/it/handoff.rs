@@ -135,7 +135,7 @@ impl Router<'_> {
         Ok(Direct { client, served })
     }
 
-    fn count(&self, reason: &str) -> anyhow::Result<u64> {
+    pub(crate) fn count(&self, reason: &str) -> anyhow::Result<u64> {
         let counters = self.kernel.counters()?;
         let found = counters.into_iter().find(|(name, _)| *name == reason);
         found.map(|(_, count)| count).context("no such reason")

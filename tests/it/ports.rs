@@ -1,12 +1,13 @@
 //! Clients that come again with the same port, before anybody has forgotten the connection it had.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
+use gateway_tests::{process, wait};
 
 use crate::direct::{echo, greeted, ping, start_tls, wait_until_direct};
 use crate::router::connect_again;
@@ -19,9 +20,38 @@ fn from(lab: &Lab, family: Family, port: u16) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until the other side has closed.
+/// Waits until the other side has closed, whatever it says before.
 fn wait_for_end(mut stream: &TcpStream) -> anyhow::Result<()> {
-    ensure!(stream.read(&mut [0; 512])? == 0, "octets behind the end");
+    Ok(stream.read_to_end(&mut Vec::new()).map(drop)?)
+}
+
+/// Connections of this port that the router remembers (TIME-WAIT).
+fn remembered(lab: &Lab, port: u16) -> anyhow::Result<usize> {
+    let mut ss = lab.router().command("ss");
+    ss.args(["-H", "-t", "-n", "state", "time-wait", &format!("( sport = :25 and dport = :{port} )")]);
+    Ok(process::done(&mut ss)?.lines().count())
+}
+
+#[test]
+fn a_port_of_a_connection_that_the_gateway_remembers_gets_a_new_session() -> anyhow::Result<()> {
+    for source_address in ["preserve", "gateway"] {
+        let lab = Lab::new()?;
+        let _gateway = Gateway::start(&lab, &Settings { source_address, ..Settings::default() })?;
+        for family in [Family::V4, Family::V6] {
+            echo(&lab, family.smtp())?;
+            let first = from(&lab, family, 0)?;
+            let port = first.local_addr()?.port();
+            greeted(&first)?;
+            // The server closes, and so the gateway closes first of the two here.
+            (&first).write_all(b"NOOP\r\n")?;
+            wait_for_end(&first)?;
+            drop(first);
+            wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(&lab, port)? == 1).then_some(())))?;
+            let second = from(&lab, family, port).with_context(|| format!("{source_address} {family:?}"))?;
+            greeted(&second)?;
+            ensure!(remembered(&lab, port)? == 0, "two connections with the same ends");
+        }
+    }
     Ok(())
 }
 

@@ -218,6 +218,7 @@ mod tests {
                 proxy_restarts: 1,
                 draining_processes: 1,
                 draining_sessions: 12,
+                clients: None,
             },
             scanners: vec![ScannerHealth {
                 name: "clamd".to_owned(),

@@ -92,6 +92,7 @@ fn status() -> Status {
             proxy_restarts: 1,
             draining_processes: 0,
             draining_sessions: 0,
+            clients: None,
         },
         state: StateHealth::default(),
         scanners: vec![ScannerHealth {

@@ -1,5 +1,7 @@
 //! What a scrape says beside the counters: how things are now, asked of those who know.
 
+use gateway_common::reason::Reason;
+
 use super::request::{Circuit, ScannerHealth, ScannerState};
 use super::server::Control;
 use crate::queue::Counts;
@@ -9,6 +11,7 @@ use crate::telemetry::scrape::Gauge;
 impl Control {
     pub(super) fn gauges(&self) -> Vec<Gauge> {
         let datapath = self.datapath.borrow().clone();
+        let (clients, syns) = (datapath.clients.unwrap_or_default(), syns(&datapath.packets));
         let scanners = (self.scanners)();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let by_scanner = |value: &dyn Fn(&ScannerHealth) -> u64| {
@@ -98,6 +101,28 @@ impl Control {
                     .collect(),
             },
             Gauge {
+                name: "gateway_clients",
+                help: "Clients the eBPF program keeps an account of; absent where it keeps none.",
+                kind: "gauge",
+                values: clients.known.into_iter().map(|known| (vec![], known)).collect(),
+            },
+            Gauge {
+                name: "gateway_clients_over_limit_total",
+                help: "Clients that wanted to go beyond a limit, once a period, by what becomes of them.",
+                kind: "counter",
+                values: clients
+                    .over_limit
+                    .into_iter()
+                    .map(|(limit, action, count)| (vec![("limit", limit), ("action", action)], count))
+                    .collect(),
+            },
+            Gauge {
+                name: "gateway_client_syns_total",
+                help: "SYNs of flows that the gateway would take, by what became of them.",
+                kind: "counter",
+                values: syns,
+            },
+            Gauge {
                 name: "gateway_datapath_interfaces",
                 help: "Interfaces the eBPF program is attached to.",
                 kind: "gauge",
@@ -129,6 +154,23 @@ impl Control {
             },
         ]
     }
+}
+
+/// SYNs by what became of them, of the program's packets by reason.
+fn syns(packets: &[(String, u64)]) -> Vec<(Vec<(&'static str, String)>, u64)> {
+    const OUTCOMES: [(&str, &[Reason]); 4] = [
+        ("taken", &[Reason::Opened]),
+        ("over-limit", &[Reason::RefusedSyn, Reason::ResetSyn]),
+        ("locked", &[Reason::Locked, Reason::LockReset, Reason::LockRejected]),
+        ("down", &[Reason::DownPassed, Reason::DownDropped]),
+    ];
+    let count = |reasons: &[Reason]| {
+        let wanted = |name: &str| reasons.iter().any(|reason| reason.name() == name);
+        packets.iter().filter(|(name, _)| wanted(name)).map(|(_, packets)| packets).sum()
+    };
+    let sample =
+        |(outcome, reasons): (&str, &[Reason])| (vec![("outcome", outcome.to_owned())], count(reasons));
+    if packets.is_empty() { Vec::new() } else { OUTCOMES.map(sample).to_vec() }
 }
 
 fn by_standing(counts: Counts) -> [(Vec<(&'static str, String)>, u64); 3] {

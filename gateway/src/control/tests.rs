@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::file::Log;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{Flow, SessionId};
+use crate::ipc::client::ClientTotals;
 use crate::ipc::{DatapathStatus, Upgraded};
 use crate::session::table::{Ceilings, OpenSession, SessionTable, Stage};
 use crate::telemetry::{Counter, Telemetry};
@@ -50,10 +51,18 @@ impl Served {
             origin: "assign".to_owned(),
             attach: "tcx".to_owned(),
             interfaces: vec!["eth0".to_owned()],
-            packets: vec![("assigned".to_owned(), 17)],
+            packets: vec![
+                ("assigned".to_owned(), 17),
+                ("locked".to_owned(), 4),
+                ("lock_reset".to_owned(), 1),
+            ],
             proxy_restarts: 2,
             draining_processes: 1,
             draining_sessions: 12,
+            clients: Some(ClientTotals {
+                known: Some(3),
+                over_limit: vec![("bytes".to_owned(), "reset".to_owned(), 2)],
+            }),
         });
         let scanner = ScannerHealth {
             name: "clamd".to_owned(),
@@ -197,6 +206,9 @@ async fn a_scrape_has_counters_and_gauges() {
         "gateway_sessions_open 1",
         "gateway_scanner_up{scanner=\"clamd\"} 1",
         "gateway_datapath_packets_total{reason=\"assigned\"} 17",
+        "gateway_clients 3",
+        "gateway_clients_over_limit_total{limit=\"bytes\",action=\"reset\"} 2",
+        "gateway_client_syns_total{outcome=\"locked\"} 5",
         "gateway_proxy_restarts_total 2",
         "gateway_sessions_total{lane=\"inspect\",end=\"quit\"} 0",
     ] {

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{self, Config};
 use crate::handoff::kernel;
 use crate::hooks::Hooks;
+use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::facts::Question;
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::client::{COUNTS, ClientList};
@@ -92,12 +93,21 @@ pub(super) struct KernelRequests {
     pub(super) hooks: Arc<Hooks>,
 }
 
-/// What is heard of flows that the kernel carries.
+/// What is heard of flows that have no task here.
 pub(super) enum FlowNews {
     /// They go on.
     Carried(Vec<CarriedFlow>),
     /// They are over.
     Ended(Vec<FlowReport>),
+    /// One was not let in, for its client would have gone beyond its limit of destinations.
+    FannedOut {
+        /// The client.
+        client: ClientAddr,
+        /// The destination.
+        destination: OriginalDst,
+        /// About how many it had reached.
+        servers: u32,
+    },
 }
 
 /// Asks the datapath process on an operator's behalf.
@@ -288,6 +298,10 @@ impl Link {
                     // Whoever asked may have lost patience.
                     drop(answer.send(list));
                 }
+                true
+            }
+            ToProxy::FannedOut { client, destination, servers } => {
+                (self.direct)(FlowNews::FannedOut { client, destination, servers });
                 true
             }
             ToProxy::EndUnread { client } => {

@@ -35,6 +35,9 @@ const LIMIT_NAMES: [(u32, &str); 4] = [
     (DESTINATIONS, "destinations"),
 ];
 
+const ACTIONS: [OnExcessSetting; 3] =
+    [OnExcessSetting::Drop, OnExcessSetting::Reset, OnExcessSetting::Refuse];
+
 type Accountings = HashMap<MapData, Address, Account>;
 type Reports = HashMap<MapData, Address, Report>;
 
@@ -160,6 +163,14 @@ impl Accounts {
         })
     }
 
+    /// About how many destinations a client has reached in this period.
+    #[must_use]
+    pub fn destinations(&self, client: Address) -> u32 {
+        let account = self.clients.get(&self.book.client(&client), 0);
+        let number = self.book.number(clock::monotonic()).unwrap_or_default();
+        account.map_or(0, |account| account.period(number).destinations())
+    }
+
     /// By what a [`Reader`] understands accounts.
     #[must_use]
     pub fn terms(&self) -> (Book, Clients) {
@@ -186,6 +197,13 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// How many accounts there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.0.keys().map_while(Result::ok).count()
+    }
+
     /// The first clients in this order.
     #[must_use]
     pub fn list(&self, (book, settings): &(Book, Clients), sort: ClientSort, most: usize) -> ClientList {
@@ -239,6 +257,33 @@ pub fn limit_names(bits: u32) -> String {
     let names: Vec<_> =
         LIMIT_NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
     names.join("+")
+}
+
+/// How often clients wanted to go beyond their limits, by limit and by what became of them.
+#[derive(Debug, Default)]
+pub struct Excesses([[u64; ACTIONS.len()]; LIMIT_NAMES.len()]);
+
+impl Excesses {
+    /// Counts a client that is over the limits in these bits.
+    pub fn count(&mut self, bits: u32, action: OnExcessSetting) {
+        for ((bit, _), row) in LIMIT_NAMES.iter().zip(&mut self.0) {
+            if bits & bit != 0 {
+                row[action as usize] += 1;
+            }
+        }
+    }
+
+    /// Limit, what became of the clients, and how many there were.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, String, u64)> {
+        let rows = LIMIT_NAMES.iter().zip(&self.0);
+        rows.flat_map(|((_, limit), row)| {
+            ACTIONS
+                .iter()
+                .map(move |action| ((*limit).to_owned(), action.name().to_owned(), row[*action as usize]))
+        })
+        .collect()
+    }
 }
 
 fn network(settings: &Clients, client: Address) -> IpNet {
@@ -315,6 +360,19 @@ mod tests {
             classes(&clients).into_iter().map(|(net, class)| (net.to_string(), class)).collect();
         let expected = [("192.0.2.0/25", 1), ("2001:db8::/48", 1), ("192.0.2.0/24", 2)];
         assert_eq!(found, expected.map(|(net, class)| (net.to_owned(), class)));
+    }
+
+    #[test]
+    fn a_client_that_is_over_two_limits_counts_for_both() {
+        let mut excesses = Excesses::default();
+        excesses.count(SESSIONS | DESTINATIONS, OnExcessSetting::Reset);
+        excesses.count(DESTINATIONS, OnExcessSetting::Reset);
+        let counted: Vec<_> = excesses.list().into_iter().filter(|(_, _, count)| *count != 0).collect();
+        let expected = [("sessions", "reset", 1), ("destinations", "reset", 2)];
+        assert_eq!(
+            counted,
+            expected.map(|(limit, action, count)| (limit.to_owned(), action.to_owned(), count))
+        );
     }
 
     #[test]

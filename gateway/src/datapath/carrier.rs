@@ -22,6 +22,7 @@ use super::progress::Progress;
 use super::reset::{Cut, Resets, Whose};
 use super::sweep;
 use crate::clock;
+use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::ipc::client::ClientList;
 use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport};
 
@@ -100,6 +101,15 @@ pub enum Word {
     Over {
         /// Its addresses.
         client: IpNet,
+    },
+    /// A client was not let in, for it would have gone beyond its limit of destinations.
+    FannedOut {
+        /// The client.
+        client: ClientAddr,
+        /// The destination.
+        destination: OriginalDst,
+        /// About how many it had reached.
+        servers: u32,
     },
     /// A list of clients; made on another thread.
     Clients {

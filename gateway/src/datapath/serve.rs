@@ -359,6 +359,9 @@ impl Datapath {
                 return;
             }
             Word::Settled(_) => return,
+            Word::FannedOut { client, destination, servers } => {
+                ToProxy::FannedOut { client, destination, servers }
+            }
             Word::Clients { ticket, list } => ToProxy::Clients { ticket, list },
             Word::Over { client } => ToProxy::EndUnread { client },
         };
@@ -423,7 +426,7 @@ impl Datapath {
             draining_sessions,
             ..DatapathStatus::default()
         };
-        if let Some(steering) = &self.steering {
+        if let Some(steering) = &mut self.steering {
             steering.report(&mut status);
         }
         self.proxy.mention(&ToProxy::Status(status));

@@ -5,8 +5,9 @@
 
 use gateway_common::name;
 
-/// Instructions that Linux 6.18 followed when they were last recorded here.
-pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 73_597), (name::EGRESS_PROGRAM, 5_610)];
+/// Instructions that Linux 6.18 followed when they were last recorded here, asked by a process with the capabilities
+/// of the gateway.
+pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 95_859), (name::EGRESS_PROGRAM, 8_009)];
 
 /// Instructions that the running kernel followed; absent where it does not say (before 5.16).
 pub type Verified = [(&'static str, Option<u32>); 2];

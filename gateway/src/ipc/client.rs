@@ -146,6 +146,16 @@ pub struct ClientList {
     pub clients: Vec<ClientView>,
 }
 
+/// What is known of all clients together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientTotals {
+    /// How many the kernel has in mind; `None`: not counted yet.
+    pub known: Option<u64>,
+    /// How often a client wanted to go beyond a limit, counted once in a period: limit, what becomes
+    /// of such clients, and number.
+    pub over_limit: Vec<(String, String, u64)>,
+}
+
 /// What is known of a flow's client when the flow begins: of the current period or the one before,
 /// whichever is more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,3 +100,15 @@ pub enum OnExcess {
     /// Its new sessions are answered with 421. Over `bytes`, the same as `reset`.
     Refuse,
 }
+
+impl OnExcess {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reset => "reset",
+            Self::Refuse => "refuse",
+        }
+    }
+}

@@ -1,23 +1,36 @@
 //! What the kernel's accounts of clients have to do with the rest.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use gateway_common::client::DESTINATIONS;
 use gateway_common::event::Event;
+use gateway_common::flow::FlowKey;
 use gateway_common::reason::Reason;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::{Config, Error, Order, Steering, Word};
+use crate::clock;
 use crate::config::file::OnExcess;
-use crate::datapath::accounts::{Accounts, Reader, limit_names};
+use crate::datapath::accounts::{Accounts, Excesses, Reader, limit_names};
 use crate::datapath::object::Kernel;
 use crate::datapath::reset::{Cut, Whose};
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::ipc::client::{ClientCount, ClientSort};
+use crate::ipc::client::{ClientCount, ClientSort, ClientTotals};
 use crate::ipc::flow::FlowEnd;
 
 /// Lists and clients over their limits that wait for the rest of this process.
 const WAITING: usize = 256;
+/// Least time between two counts of all clients.
+const CENSUS: Duration = Duration::from_secs(15);
+/// A count of all clients takes at most one part in so many of a processor.
+const CENSUS_SHARE: u32 = 50;
+/// All clients were never counted.
+const UNKNOWN: u64 = u64::MAX;
 
 /// The accounts, and what is to be said of them.
 pub(super) struct Book {
@@ -25,13 +38,47 @@ pub(super) struct Book {
     reader: Arc<Reader>,
     words: mpsc::Sender<Word>,
     said: mpsc::Receiver<Word>,
+    excesses: Excesses,
+    /// How many clients there were when they were last counted, or [`UNKNOWN`].
+    known: Arc<AtomicU64>,
+    /// Who counts them; ends when they are to be counted again.
+    census: Option<JoinHandle<()>>,
 }
 
 impl Book {
     pub(super) fn open(kernel: &mut Kernel) -> Option<Self> {
         let (accounts, reader) = kernel.accounts()?;
         let (words, said) = mpsc::channel(WAITING);
-        Some(Self { accounts, reader: Arc::new(reader), words, said })
+        let known = Arc::new(AtomicU64::new(UNKNOWN));
+        let (reader, excesses) = (Arc::new(reader), Excesses::default());
+        Some(Self { accounts, reader, words, said, excesses, known, census: None })
+    }
+
+    /// What is known of all clients. Has them counted now and then, on another thread: there may be
+    /// very many.
+    pub(super) fn totals(&mut self) -> ClientTotals {
+        if self.census.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.census = Some(tokio::spawn(census(Arc::clone(&self.reader), Arc::clone(&self.known))));
+        }
+        let known = self.known.load(Ordering::Relaxed);
+        ClientTotals { known: (known != UNKNOWN).then_some(known), over_limit: self.excesses.list() }
+    }
+
+    /// A client wanted to go beyond these limits.
+    fn exceeded(&mut self, event: &Event, limits: u32) {
+        let action = self.accounts.on_excess();
+        let client = self.accounts.network(event.flow().client_addr());
+        tracing::info!(%client, limits = limit_names(limits), "a client is over its limit");
+        self.excesses.count(limits, action);
+        // A client that is refused with a reply is there to be judged by the proxy itself.
+        if limits & DESTINATIONS == 0 || action == OnExcess::Refuse {
+            return;
+        }
+        let (client, destination) = ends(event.flow());
+        let servers = self.accounts.destinations(event.flow().client_addr());
+        if self.words.try_send(Word::FannedOut { client, destination, servers }).is_err() {
+            debug!(%client, "too many clients are over their limits to tell of all");
+        }
     }
 
     /// What is to be said next. Cancelled, it loses nothing.
@@ -78,24 +125,46 @@ impl Steering {
     }
 
     /// Whether the event is that of a client over a limit; then what has to be done is under way.
-    pub(super) fn is_excess(&self, event: &Event) -> bool {
+    pub(super) fn is_excess(&mut self, event: &Event) -> bool {
         let Some(reason @ (Reason::RefusedSyn | Reason::OverLimit)) = event.reason() else {
             return false;
         };
-        let Some(book) = &self.book else { return true };
-        let client = book.accounts.network(event.flow().client_addr());
-        let limits = limit_names(event.error().cast_unsigned());
-        tracing::info!(%client, limits, "a client is over its limit");
+        let Some(book) = &mut self.book else { return true };
+        let limits = event.error().cast_unsigned();
+        if limits != 0 {
+            book.exceeded(event, limits);
+        }
         if matches!(reason, Reason::OverLimit) && book.accounts.on_excess() != OnExcess::Drop {
-            self.order(Order::Condemn {
-                whose: Whose::Clients(client),
-                cut: Cut::Reset,
-                end: FlowEnd::Limit,
-            });
+            let client = book.accounts.network(event.flow().client_addr());
             if book.words.try_send(Word::Over { client }).is_err() {
                 debug!(%client, "too many clients are over their limits to end all their sessions at once");
             }
+            // Of a client that is known to be over its limit, one more flow passes unread.
+            let (sender, destination) = ends(event.flow());
+            let flow = Whose::Flow { client: sender, destination };
+            let whose = if limits == 0 { flow } else { Whose::Clients(client) };
+            self.order(Order::Condemn { whose, cut: Cut::Reset, end: FlowEnd::Limit });
         }
         true
     }
+}
+
+/// Client and original destination of a flow.
+fn ends(flow: &FlowKey) -> (ClientAddr, OriginalDst) {
+    let end = |address: [u8; 16], port| SocketAddr::new(IpAddr::from(address), port);
+    (
+        ClientAddr::new(end(flow.client_addr(), flow.client_port())),
+        OriginalDst::new(end(flow.server_addr(), flow.server_port())),
+    )
+}
+
+/// Counts all clients, and waits until they are to be counted again.
+async fn census(reader: Arc<Reader>, known: Arc<AtomicU64>) {
+    let began = clock::now();
+    match tokio::task::spawn_blocking(move || reader.count()).await {
+        Ok(count) => known.store(u64::try_from(count).unwrap_or(UNKNOWN), Ordering::Relaxed),
+        Err(error) => debug!(%error, "clients are not counted"),
+    }
+    let took = clock::now().saturating_duration_since(began);
+    tokio::time::sleep(CENSUS.max(took.saturating_mul(CENSUS_SHARE))).await;
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::Steering;
+use super::clients::Book;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::DatapathStatus;
@@ -13,7 +14,7 @@ use crate::ipc::DatapathStatus;
 const SHOWN: usize = 1_000;
 
 /// Events written in one go; the rest waits for the next time.
-const EVENTS: usize = 100;
+const EVENTS: usize = 1_000;
 
 /// Between two lines about the same kind of event.
 const QUIET: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ impl Steering {
     }
 
     /// Fills in what the kernel side is.
-    pub fn report(&self, status: &mut DatapathStatus) {
+    pub fn report(&mut self, status: &mut DatapathStatus) {
         let mut hooks: Vec<&str> = self.kernel.attached().map(|attached| attached.hook().name()).collect();
         hooks.sort_unstable();
         hooks.dedup();
@@ -75,5 +76,6 @@ impl Steering {
             }
             Err(error) => debug!(%error, "no counters"),
         }
+        status.clients = self.book.as_mut().map(Book::totals);
     }
 }
