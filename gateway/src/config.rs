@@ -85,6 +85,18 @@ pub fn examine(bytes: &[u8], name: &str) -> Result<(Config, Problems), Problems>
     }
 }
 
+/// What is wrong with files that a configuration names, told at the keys that name them: paths such as
+/// `delivery.dkim.0.key`, each with its message.
+#[must_use]
+pub fn blame(text: &str, name: &str, faults: &[(String, String)]) -> Problems {
+    let mut problems = Problems::new(name);
+    if let Some(root) = tree::read(text, &mut problems) {
+        check::blame(&root, text, faults, &mut problems);
+    }
+    problems.sort();
+    problems
+}
+
 /// The text of a file, if it is text and not too long.
 fn text_of<'b>(bytes: &'b [u8], problems: &mut Problems) -> Option<&'b str> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);

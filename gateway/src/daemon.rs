@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{self, Control, ScannerHealth};
 use crate::delivery::office::Office;
 use crate::handoff::kernel::Kernel;
@@ -145,7 +145,7 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
     }
     let mut descriptors = descriptors.into_iter();
     let text = memfile::read(descriptors.next().context("the configuration is missing")?)?;
-    let config = config::parse(&text, &config_path)?;
+    let config = settings::read(&text, &config_path)?;
     let listeners: Vec<_> = descriptors.by_ref().take(listeners).map(StdListener::from).collect();
     let control = if control { descriptors.next().map(StdUnixListener::from) } else { None };
     if listeners.is_empty() {

@@ -12,6 +12,7 @@ mod closing;
 pub mod connection;
 mod courier;
 pub mod destination;
+pub mod dkim;
 pub mod dsn;
 pub mod generic;
 mod letter;

@@ -206,7 +206,7 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
     let choice = settings.lanes.choose(flow.client, flow.destination, facts.as_ref(), time);
     match choice.lane {
         Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,
-        Lane::Relay => Box::pin(relay::run(stream, live, choice.target, settings, context)).await,
+        Lane::Relay => Box::pin(relay::run(stream, live, choice, settings, context)).await,
         Lane::Bypass => Box::pin(carry::bypass(stream, live, settings, context)).await,
         Lane::Reject => {
             Box::pin(linger::say_and_close(stream, &Refusal::LaneRejects.reply(&settings.rules.voice))).await;

@@ -13,6 +13,7 @@ mod crowd;
 mod deadlines;
 mod delivery;
 mod direct;
+mod dkim;
 mod dnsbl;
 mod flood;
 mod flow_records;

@@ -57,6 +57,7 @@ fn envelope(target: Target, recipients: &[&str]) -> Envelope {
         target,
         submitter: None,
         body: Body::SevenBit,
+        sign: false,
         smtputf8: false,
         ret: None,
         envid: None,

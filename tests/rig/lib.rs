@@ -21,6 +21,7 @@
 //! | [`stuck`] | an SMTP server that hangs, breaks off or drips at one step |
 //! | [`disk`] | a small disk that can fill up, hang and fail |
 //! | [`scripted`] | an SMTP server that says what a script tells it to |
+//! | [`dkim`] | keys that sign mail, and another's verifier |
 //! | [`dovecot`] | a Dovecot: mailboxes behind LMTP, and passwords for a Postfix |
 //! | [`recorder`] | an SMTP server that keeps every octet it receives, and can misbehave |
 //! | [`client`] | an SMTP client that sends exact octets in exact segments |
@@ -34,6 +35,7 @@
 pub mod clamd;
 pub mod client;
 pub mod disk;
+pub mod dkim;
 pub mod dovecot;
 pub mod gateway;
 pub mod haproxy;

@@ -1,6 +1,7 @@
 //! `gateway check`.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,6 +9,8 @@ use anyhow::Context as _;
 
 use super::{ConfigArg, socket, system};
 use crate::config::{self, Config, Problems};
+use crate::delivery::dkim::KeyError;
+use crate::delivery::settings::{self, Disk, SettingsError};
 
 /// Arguments of `gateway check`.
 #[derive(Debug, clap::Args)]
@@ -49,7 +52,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub(super) fn examine(path: &Path) -> anyhow::Result<Result<(Config, Problems), Problems>> {
     let name = path.display().to_string();
     let bytes = File::open(path).and_then(config::bytes_of).with_context(|| format!("cannot read {name}"))?;
-    Ok(config::examine(&bytes, &name))
+    let examined = config::examine(&bytes, &name);
+    let faults = examined.as_ref().map_or_else(|_| Vec::new(), |(config, _)| unusable_keys(config));
+    if faults.is_empty() {
+        return Ok(examined);
+    }
+    Ok(Err(config::blame(&String::from_utf8_lossy(&bytes), &name, &faults)))
+}
+
+/// Keys that cannot sign. Whether the gateway's account may read them, others than root cannot see.
+fn unusable_keys(config: &Config) -> Vec<(String, String)> {
+    let is_mine = |error: &SettingsError| matches!(error, SettingsError::Dkim { error: KeyError::Read(error), .. } if error.kind() == io::ErrorKind::PermissionDenied);
+    let faults = settings::unusable_keys(config, &Disk).into_iter().filter(|(_, error)| !is_mine(error));
+    faults.map(|(key, error)| (key, error.to_string())).collect()
 }
 
 fn plain(problems: &Problems, good: bool) -> String {

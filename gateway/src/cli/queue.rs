@@ -254,6 +254,7 @@ mod tests {
             target: Target::Relay("[mail.b.example]:587".to_owned()),
             submitter: None,
             body: Body::SevenBit,
+            sign: false,
             smtputf8: false,
             ret: None,
             envid: None,

@@ -6,6 +6,7 @@
 mod clients;
 mod delivery;
 mod dialogue;
+mod dkim;
 mod dns;
 mod lanes;
 mod limits;
@@ -37,8 +38,20 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     on_lock::check(config, &mut findings);
     scan::check(config, &mut findings);
     delivery::check(config, &mut findings);
+    dkim::check(config, &mut findings);
     process::check(config, &mut findings);
     quotas::check(config, &mut findings);
+    for finding in findings.list {
+        problems.add(finding.severity, text, finding.place, &finding.message);
+    }
+}
+
+/// Adds what is wrong with files that keys name.
+pub(super) fn blame(root: &Node, text: &str, faults: &[(String, String)], problems: &mut Problems) {
+    let mut findings = Findings { root, list: Vec::new() };
+    for (key, message) in faults {
+        findings.error(&[key], message);
+    }
     for finding in findings.list {
         problems.add(finding.severity, text, finding.place, &finding.message);
     }

@@ -237,6 +237,7 @@ fn message(id: QueueId) -> QueuedMessage {
         target: Target::Relay("[mail.example.com]:587".to_owned()),
         submitter: None,
         body: Body::SevenBit,
+        sign: false,
         smtputf8: false,
         ret: None,
         envid: None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::handoff::kernel;
 use crate::hooks::Hooks;
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -434,5 +434,5 @@ impl Link {
 fn read(descriptors: Vec<std::os::fd::OwnedFd>, path: &str) -> Result<Config, String> {
     let file = descriptors.into_iter().next().ok_or("the configuration is missing")?;
     let text = memfile::read(file).map_err(|error| error.to_string())?;
-    config::parse(&text, path).map_err(|problems| problems.to_string())
+    super::settings::read(&text, path).map_err(|problems| problems.to_string())
 }

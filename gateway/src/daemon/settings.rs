@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::config::Config;
 use crate::config::file::{AuthSkip, Lane, Origin, SpfCheck, Spool, State};
+use crate::config::{self, Config, Problems};
+use crate::delivery::settings::{Disk, unusable_keys};
 use crate::dns::{self, Resolver};
 use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
@@ -45,6 +46,14 @@ pub(super) enum Error {
     /// A certificate of the relay lane cannot be shown.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+}
+
+/// Reads a configuration and the keys that it names.
+pub(super) fn read(text: &str, path: &str) -> Result<Config, Problems> {
+    let config = config::parse(text, path)?;
+    let faults = unusable_keys(&config, &Disk).into_iter();
+    let faults: Vec<_> = faults.map(|(key, error)| (key, error.to_string())).collect();
+    if faults.is_empty() { Ok(config) } else { Err(config::blame(text, path, &faults)) }
 }
 
 /// The gateway's name in its replies: configured, or the host's.

@@ -124,6 +124,7 @@ mod tests {
             lane,
             starttls: None,
             target: None,
+            sign: false,
         }
     }
 
@@ -238,6 +239,7 @@ mod tests {
                 lane,
                 starttls: None,
                 target: None,
+                sign: false,
             },
         )
     }

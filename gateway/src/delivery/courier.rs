@@ -11,7 +11,7 @@ use super::attempt::{Attempt, Rest, Step};
 use super::connection::{Connection, Target};
 use super::destination::Destination;
 use super::generic::Generic;
-use super::letter::Letter;
+use super::letter::{Letter, Signing};
 use super::lookup;
 use super::next_hop::NextHop;
 use super::pool::{Key, Pool, close};
@@ -284,7 +284,8 @@ impl<'r> Round<'r> {
             &transport.rewriting.generic,
             self.stored.content.len(),
         );
-        let mut letter = Letter::new(self.errand.id, self.stored.content.clone(), &transport.rewriting);
+        let (content, signing) = (self.stored.content.clone(), self.signing(transport));
+        let mut letter = Letter::new(self.errand.id, content, &transport.rewriting, signing);
         let mut outcomes: Vec<Option<Outcome>> = vec![None; places.len()];
         let hearer = self.hearer;
         let done = connection
@@ -334,6 +335,17 @@ impl<'r> Round<'r> {
             }
         }
         broken.then_some(last).flatten()
+    }
+
+    /// How the message is signed, if it is.
+    fn signing(&self, transport: &Settings) -> Option<Signing> {
+        let signers = &self.setup.signers;
+        let envelope = &self.stored.envelope;
+        (envelope.sign && !signers.is_empty()).then(|| Signing {
+            signers: Arc::clone(signers),
+            client: envelope.submitter.as_ref().map(|submitter| submitter.address.ip()),
+            line_length: transport.rules.line_length,
+        })
     }
 
     /// No server is left for those whom nobody took: what they were told last counts, or else this.

@@ -7,7 +7,7 @@ mod field;
 
 use crate::table::Maps;
 
-pub use field::map_field;
+pub use field::{first_address, map_field};
 
 /// The operator's mapping.
 #[derive(Clone, Debug, Default)]

@@ -1,12 +1,30 @@
 //! The content of a message in the queue, as it is to be sent: changed on the fly, never held as a whole.
 
-use bytes::Bytes;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::task::spawn_blocking;
 
 use super::connection::Text;
+use super::dkim::{Signers, Unsigned};
 use super::rewrite::{Rewriting, WritePass};
+use crate::clock;
 use crate::mime::Survey;
 use crate::queue::{Content, ContentReader, QueueId, ReadError};
-use crate::smtp::client::Report;
+use crate::smtp::client::{Encoder, Report, Status};
+
+/// How a message is signed.
+#[derive(Clone, Debug)]
+pub(super) struct Signing {
+    /// With which keys.
+    pub(super) signers: Arc<Signers>,
+    /// Who brought it; `None`: the gateway wrote it.
+    pub(super) client: Option<IpAddr>,
+    /// Where lines are folded on the way; 0: nowhere.
+    pub(super) line_length: usize,
+}
 
 /// A message's content on its way out.
 #[derive(Debug)]
@@ -14,6 +32,8 @@ pub(super) struct Letter<'r> {
     id: QueueId,
     content: Content,
     rewriting: &'r Rewriting,
+    /// `None`: it is not signed.
+    signing: Option<Signing>,
     reader: ContentReader,
     /// It has to become 7-bit.
     downgrade: bool,
@@ -34,9 +54,23 @@ enum State {
 }
 
 impl<'r> Letter<'r> {
-    pub(super) fn new(id: QueueId, content: Content, rewriting: &'r Rewriting) -> Self {
+    pub(super) fn new(
+        id: QueueId,
+        content: Content,
+        rewriting: &'r Rewriting,
+        signing: Option<Signing>,
+    ) -> Self {
         let reader = content.reader();
-        Self { id, content, rewriting, reader, downgrade: false, state: State::Begun, damaged: false }
+        Self {
+            id,
+            content,
+            rewriting,
+            signing,
+            reader,
+            downgrade: false,
+            state: State::Begun,
+            damaged: false,
+        }
     }
 
     /// Whether the content is not what was taken.
@@ -54,13 +88,62 @@ impl<'r> Letter<'r> {
         Report { elsewhere: false, ..Report::transient(3, 0, error.to_string()) }
     }
 
-    /// Looks at all of it where that is needed before the first octet.
-    async fn prepared(&mut self) -> Result<State, Report> {
-        if !self.downgrade && !self.rewriting.is_needed() {
-            return Ok(State::AsItIs);
-        }
+    /// Looks at all of it where that is needed before the first octet; also what goes on top of it.
+    async fn prepared(&mut self) -> Result<(State, Vec<u8>), Report> {
         let survey = if self.downgrade { Some(self.survey().await?) } else { None };
-        Ok(State::Changing(Box::new(self.rewriting.write(survey))))
+        let head = match self.signing.clone() {
+            Some(signing) => self.signed(signing, survey.as_ref()).await?,
+            None => Vec::new(),
+        };
+        Ok((self.written(survey), head))
+    }
+
+    fn written(&self, survey: Option<Survey>) -> State {
+        if survey.is_none() && !self.rewriting.is_needed() {
+            return State::AsItIs;
+        }
+        State::Changing(Box::new(self.rewriting.write(survey)))
+    }
+
+    /// The signatures over what the server will read: changed as it will be, in lines as they will be.
+    async fn signed(&mut self, signing: Signing, survey: Option<&Survey>) -> Result<Vec<u8>, Report> {
+        let mut state = self.written(survey.cloned());
+        let mut encoder = Encoder::for_chunks(signing.line_length);
+        let mut pass = signing.signers.begin(signing.client);
+        let (mut changed, mut wire) = (Vec::new(), BytesMut::new());
+        let mut wants_more = true;
+        while wants_more && let Some(octets) = self.read().await? {
+            match &mut state {
+                State::Changing(changing) => {
+                    changing.octets(&octets, &mut changed);
+                    encoder.encode(&changed, &mut wire);
+                    changed.clear();
+                }
+                State::Begun | State::AsItIs | State::Ended => encoder.encode(&octets, &mut wire),
+            }
+            wants_more = pass.octets(&wire);
+            wire.clear();
+        }
+        if let State::Changing(changing) = state {
+            // What there is to note is noted when it is sent.
+            drop(changing.finish(&mut changed));
+            encoder.encode(&changed, &mut wire);
+        }
+        encoder.finish(&mut wire);
+        pass.octets(&wire);
+        self.reader = self.content.reader();
+        // An RSA key would hold up others that run on this thread.
+        let signed = spawn_blocking(move || pass.finish(clock::wall())).await;
+        let failed = |reason: String| Report::new(Status::transient(7, 5), reason);
+        match signed.map_err(|error| failed(io::Error::other(error).to_string()))? {
+            Ok(fields) => Ok(fields),
+            Err(error @ Unsigned::Failed(_)) => Err(failed(error.to_string())),
+            Err(Unsigned::NotOurs) => Ok(Vec::new()),
+            Err(error @ (Unsigned::NoSender | Unsigned::Malformed | Unsigned::TooLong)) => {
+                tracing::info!(id = %self.id, reason = %error, "a message goes out without a signature");
+                Ok(Vec::new())
+            }
+        }
     }
 
     async fn survey(&mut self) -> Result<Survey, Report> {
@@ -93,7 +176,11 @@ impl Text for Letter<'_> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Report> {
         if matches!(self.state, State::Begun) {
-            self.state = self.prepared().await?;
+            let (state, head) = self.prepared().await?;
+            self.state = state;
+            if !head.is_empty() {
+                return Ok(Some(head.into()));
+            }
         }
         loop {
             if matches!(self.state, State::Ended) {

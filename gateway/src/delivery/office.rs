@@ -245,6 +245,7 @@ fn envelope(report: &dsn::Report, sender: String, target: &Target) -> Envelope {
         recipients: vec![recipient],
         target: way_back(target),
         submitter: None,
+        sign: true,
         body: report.body,
         smtputf8: report.smtputf8,
         ret: None,

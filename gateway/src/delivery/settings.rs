@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::attempt::AttemptPolicy;
 use super::checks::Checks;
 use super::destination::{Destination, LMTP_PORT, SMTP_PORT};
+use super::dkim::{KeyError, Signers};
 use super::generic::Generic;
 use super::lookup::LookupPolicy;
 use super::password::{Passwords, RefusedPasswords};
@@ -18,8 +19,8 @@ use super::rewrite::Rewriting;
 use super::route::{Preference, RoutePolicy};
 use super::tls::{Ciphers, Fingerprint, Means, NameMatch, TlsClient, TlsError, TlsPolicies, Versions};
 use crate::config::file::delivery::{
-    AddressPreference, Compatibility, Delivery, HostLookup, InetProtocol, Interface, Miscellaneous, NextHop,
-    Resources, Sasl, SaslOption, Schedule, SecurityLevel, Starttls,
+    AddressPreference, Compatibility, Delivery, Dkim, HostLookup, InetProtocol, Interface, Miscellaneous,
+    NextHop, Resources, Sasl, SaslOption, Schedule, SecurityLevel, Starttls,
 };
 use crate::mime;
 use crate::queue::schedule::{Concurrency, Limits, Retry};
@@ -36,7 +37,7 @@ mod tests;
 use detail::Details;
 use server::Servers;
 
-pub use files::{Disk, Files};
+pub use files::{Disk, Files, unusable_keys};
 pub use server::Visit;
 
 /// Why the section cannot be carried out: for the operator.
@@ -60,6 +61,14 @@ pub enum SettingsError {
         path: String,
         /// Why.
         error: TlsError,
+    },
+    /// A key cannot sign.
+    #[error("`{path}` {error}")]
+    Dkim {
+        /// Its file.
+        path: String,
+        /// Why.
+        error: KeyError,
     },
     /// A key of `starttls` cannot be carried out.
     #[error("`delivery.starttls.{key}`: {error}")]
@@ -180,6 +189,18 @@ impl Settings {
             detail: Details::new(section),
         })
     }
+}
+
+/// The keys that sign mail.
+///
+/// # Errors
+///
+/// A file has no key that can.
+pub fn signers(section: &[Dkim], files: &impl Files) -> Result<Signers, SettingsError> {
+    Signers::new(section, |path| files::secret(path, files)).map_err(|(number, error)| {
+        let path = section.get(number).map_or(String::new(), |entry| entry.key.display().to_string());
+        SettingsError::Dkim { path, error }
+    })
 }
 
 /// The addresses that this host has, as far as the operator counts them: mail for them does not leave it.

@@ -1,7 +1,10 @@
 //! All that deliveries are made with, resolved from the configuration.
 
+use std::sync::Arc;
+
+use super::dkim::Signers;
 use super::office::Reports;
-use super::settings::{Files, Host, Settings, SettingsError};
+use super::settings::{self, Files, Host, Settings, SettingsError};
 use crate::config::Config;
 use crate::queue::schedule::Retry;
 use crate::smtp::client::Protocol;
@@ -18,6 +21,8 @@ pub struct Setup {
     pub smtp: Settings,
     /// For LMTP.
     pub lmtp: Settings,
+    /// The keys that sign mail.
+    pub signers: Arc<Signers>,
     /// When mail is tried again.
     pub retry: Retry,
     /// What is told of mail, and to whom.
@@ -42,6 +47,7 @@ impl Setup {
         Ok(Self {
             name: host.name.to_owned(),
             lmtp: own(Protocol::Lmtp)?,
+            signers: Arc::new(settings::signers(&section.dkim, files)?),
             retry: smtp.retry,
             reports: Reports {
                 size_limit: section.schedule.bounce_size_limit,

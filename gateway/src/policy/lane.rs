@@ -19,6 +19,8 @@ pub struct Choice {
     pub starttls: Option<StartTls>,
     /// Where mail of the relay lane goes.
     pub target: RelayTarget,
+    /// Whether that mail is signed.
+    pub sign: bool,
 }
 
 /// The operator's list of rules.
@@ -68,6 +70,7 @@ impl Lanes {
             lane: rule.map_or(Lane::Inspect, |rule| rule.lane),
             starttls: rule.and_then(|rule| rule.starttls),
             target: rule.and_then(|rule| rule.target).unwrap_or_default(),
+            sign: rule.is_some_and(|rule| rule.sign),
         }
     }
 }

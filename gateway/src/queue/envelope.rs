@@ -110,6 +110,9 @@ pub struct Envelope {
     pub submitter: Option<Submitter>,
     /// What its content is.
     pub body: Body,
+    /// Whether it may be signed in the name of its author's domain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign: bool,
     /// Whether addresses or headers are UTF-8 (RFC 6531).
     #[serde(default)]
     pub smtputf8: bool,

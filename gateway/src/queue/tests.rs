@@ -100,6 +100,7 @@ fn envelope(recipients: usize) -> Envelope {
         target: Target::Mx,
         submitter: None,
         body: Body::SevenBit,
+        sign: false,
         smtputf8: false,
         ret: None,
         envid: None,

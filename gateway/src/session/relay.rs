@@ -18,6 +18,7 @@ use crate::config::file::RelayTarget;
 use crate::intercept::address::ClientAddr;
 use crate::intercept::flow::{Flow, FlowFacts};
 use crate::outcome::{MessageAction, MessageRecord, SessionEnd, Spf, Verdict};
+use crate::policy::lane::Choice;
 use crate::policy::quota::Quota;
 use crate::queue::{Queue, QueueId, Target, WriteError};
 use crate::scan::Exempt;
@@ -34,7 +35,7 @@ pub mod tls;
 mod told;
 mod wire;
 
-use store::Entry;
+use store::{Entry, Way};
 use wire::{Moved, Wire};
 
 /// What sessions of this lane work with.
@@ -50,7 +51,7 @@ pub struct Relaying {
 pub(super) async fn run(
     client: TcpStream,
     live: &OpenSession,
-    target: RelayTarget,
+    choice: Choice,
     settings: &Settings,
     context: &Context,
 ) -> Ending {
@@ -67,7 +68,7 @@ pub(super) async fn run(
     let terms = Terms {
         starttls: relaying.acceptor.is_some(),
         trusted: relaying.rules.relay.trusted.iter().any(|network| network.0.contains(&address)),
-        routes: target == RelayTarget::Mx,
+        routes: choice.target == RelayTarget::Mx,
     };
     let mut driver = Driver {
         server: Server::new(relaying.rules.clone(), terms, clock::now()),
@@ -79,7 +80,7 @@ pub(super) async fn run(
         storing: None,
         spf: None,
         message: None,
-        target,
+        choice,
         relaying,
         queue,
         live,
@@ -107,7 +108,8 @@ struct Driver<'a> {
     /// What was found of the message that begins, or has begun.
     spf: Option<Spf>,
     message: Option<MessageCopy>,
-    target: RelayTarget,
+    /// What the lane rule says.
+    choice: Choice,
     relaying: &'a Relaying,
     queue: &'a Queue,
     live: &'a OpenSession,
@@ -350,14 +352,15 @@ impl Driver<'_> {
 
     /// Puts the message that has passed on stable storage.
     fn store(&mut self, now: Instant) {
-        let target = match self.target {
+        let target = match self.choice.target {
             RelayTarget::Original => Target::Original(self.flow.destination.socket()),
             RelayTarget::RelayHost => Target::Relay(self.relaying.rules.relay.relay_host.clone()),
             RelayTarget::Mx => Target::Mx,
         };
         let copy = self.message.as_ref().and_then(|message| Some((message.reader()?, message.verdict())));
+        let way = Way { target, sign: self.choice.sign };
         let entry = copy.and_then(|(copy, verdict)| {
-            let entry = Entry::new(&self.server, &self.name(), &self.flow, target, verdict, self.settings)?;
+            let entry = Entry::new(&self.server, &self.name(), &self.flow, way, verdict, self.settings)?;
             Some((entry, copy))
         });
         match entry {

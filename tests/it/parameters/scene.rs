@@ -216,6 +216,7 @@ impl Scene {
                 protocol: "ESMTP".to_owned(),
             }),
             body: if self.eight_bit { Body::EightBitMime } else { Body::SevenBit },
+            sign: false,
             smtputf8: false,
             ret: None,
             envid: None,

@@ -203,6 +203,7 @@ mod tests {
                 lane: Lane::Block,
                 starttls: None,
                 target: None,
+                sign: false,
             },
         )
     }
@@ -254,6 +255,7 @@ mod tests {
             lane: Lane::Bypass,
             starttls: None,
             target: None,
+            sign: false,
         };
         let everything = LaneRule { client: Vec::new(), ..rule("::/0") };
         assert!(covers(&rule("192.0.2.0/24"), &rule("192.0.2.0/24")));

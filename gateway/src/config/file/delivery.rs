@@ -1,6 +1,7 @@
 //! How mail is delivered: `delivery`, with a key for each parameter of Postfix's smtp(8) and lmtp(8).
 
 mod controls;
+mod dkim;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -15,6 +16,7 @@ pub use controls::{
     Compatibility, ContentInspection, Miscellaneous, OwnCompatibility, OwnContentInspection,
     OwnMiscellaneous, OwnResources, OwnSasl, OwnStarttls, Resources, Sasl, Starttls,
 };
+pub use dkim::{Canonicalization, Dkim, DomainName, FieldName, FromDomain};
 pub use value::{
     AddressPreference, CipherGrade, DebugPeer, FingerprintDigest, HostLookup, InetProtocol, Interface,
     NextHop, NotifyClass, PixWorkaround, SaslOption, SecurityLevel, Transport,
@@ -40,6 +42,8 @@ pub struct Delivery {
     pub schedule: Schedule,
     /// What operators are told.
     pub trouble_shooting: TroubleShooting,
+    /// Signatures on mail that leaves, each with a key of its own.
+    pub dkim: Vec<Dkim>,
     /// Everything else.
     pub miscellaneous: Miscellaneous,
     /// What LMTP has instead.
@@ -81,6 +85,7 @@ impl Delivery {
             resources: self.resources.with(resources),
             schedule: self.schedule.clone(),
             trouble_shooting: self.trouble_shooting.clone(),
+            dkim: self.dkim.clone(),
             miscellaneous: self.miscellaneous.with(miscellaneous),
             lmtp: self.lmtp.clone(),
         }

@@ -37,6 +37,10 @@ pub struct LaneRule {
     /// With `lane: relay`, where the mail goes from the queue. Left out: `original`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RelayTarget>,
+    /// With `lane: relay`, whether the mail is signed by those entries of `delivery.dkim` that name the domain that it is from.
+    /// Whoever matches the rule can write in your name: name your clients in `client` or `interface`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign: bool,
 }
 
 /// Where mail of the relay lane goes.

@@ -16,6 +16,7 @@ fn envelope(recipients: Vec<Recipient>) -> Envelope {
         target: Target::Mx,
         submitter: None,
         body: Body::EightBitMime,
+        sign: false,
         smtputf8: false,
         ret: None,
         envid: Some("id+1".to_owned()),

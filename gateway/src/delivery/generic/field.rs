@@ -64,6 +64,13 @@ pub fn map_field(generic: &Generic, field: &[u8]) -> Option<Vec<u8>> {
     mapped.then(|| folded(name, &members))
 }
 
+/// The first address of a field's value, its local part as it is meant.
+#[must_use]
+pub fn first_address(value: &[u8]) -> Option<String> {
+    let address = members_of(value).into_iter().find_map(|member| member.address)?;
+    std::str::from_utf8(value.get(address)?).ok().map(unquoted)
+}
+
 /// A member of a list with what divides it from the next, and the place of its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::SettingsError;
+use super::{SettingsError, signers};
+use crate::config::Config;
+use crate::delivery::dkim::KeyError;
 use crate::table::{Maps, TableSpec};
 
 /// Largest file that is read, in octets; the certificates of all authorities that there are have 230,000.
@@ -18,6 +21,13 @@ pub trait Files {
     ///
     /// It cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The permission bits of a file.
+    ///
+    /// # Errors
+    ///
+    /// They are not known.
+    fn mode(&self, path: &Path) -> io::Result<u32>;
 
     /// The files of a folder.
     ///
@@ -42,6 +52,10 @@ impl Files for Disk {
         fs::read(path)
     }
 
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        Ok(fs::metadata(path)?.mode() & 0o7777)
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -58,6 +72,27 @@ impl Files for Disk {
 
 pub(super) fn read(path: &Path, files: &impl Files) -> Result<Vec<u8>, SettingsError> {
     files.read(path).map_err(|error| SettingsError::Read { path: path.display().to_string(), error })
+}
+
+/// What others than the owner and those of his group can do with a file, and his group to it.
+const OPEN: u32 = 0o027;
+
+/// A private key, which others may not have.
+pub(super) fn secret(path: &Path, files: &impl Files) -> Result<Vec<u8>, KeyError> {
+    let mode = files.mode(path)?;
+    if mode & OPEN != 0 { Err(KeyError::Open(mode)) } else { Ok(files.read(path)?) }
+}
+
+/// The files of `delivery.dkim` that have no key that can sign: their keys in the configuration, and what is wrong with
+/// each. Where nothing is delivered, none is read.
+#[must_use]
+pub fn unusable_keys(config: &Config, files: &impl Files) -> Vec<(String, SettingsError)> {
+    let entries = if config.queue.directory.is_some() { config.delivery.dkim.as_slice() } else { &[] };
+    let faults = entries.iter().enumerate().filter_map(|(number, entry)| {
+        let error = signers(std::slice::from_ref(entry), files).err()?;
+        Some((format!("delivery.dkim.{number}.key"), error))
+    });
+    faults.collect()
 }
 
 /// The tables that a key names.

@@ -25,6 +25,10 @@ impl Files for Made {
         self.0.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        self.read(path).map(|text| if text.starts_with(b"open") { 0o644 } else { 0o640 })
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(self.0.keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
     }

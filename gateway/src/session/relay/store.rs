@@ -25,6 +25,12 @@ pub(super) enum Error {
     Spool(#[from] spool::Error),
 }
 
+/// What the lane rule says of a message.
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) sign: bool,
+}
+
 /// Who brought a message, to whom it goes, and what stands on top of it.
 pub(super) struct Entry {
     envelope: queue::Envelope,
@@ -37,7 +43,7 @@ impl Entry {
         server: &Server,
         name: &str,
         flow: &Flow,
-        target: Target,
+        Way { target, sign }: Way,
         verdict: &Verdict,
         settings: &Settings,
     ) -> Option<Self> {
@@ -51,6 +57,7 @@ impl Entry {
             sender: submission.sender,
             recipients: submission.recipients,
             target,
+            sign,
             body: submission.body,
             smtputf8: submission.smtputf8,
             ret: submission.ret,
