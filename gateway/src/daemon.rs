@@ -39,10 +39,12 @@ use crate::under_way::{Place, places};
 mod deliveries;
 mod link;
 mod reach;
+mod remembered;
 mod settings;
 
 use deliveries::Deliveries;
 use link::{FlowNews, KernelRequests, Operator, Parted};
+use remembered::Remembered;
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
@@ -164,15 +166,13 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);
     let (ends, ending) = mpsc::channel(QUESTIONS);
-    let folder = config.state_directory.clone();
-    let (store, mut contents, learnt) = tokio::task::spawn_blocking(move || Store::open(&folder)).await?;
     let shared = settings::shared(&config).await?;
     let (redis, shared_learnt) = shared.unzip();
+    let (locking, locked) = mpsc::channel(QUESTIONS);
+    let kept = remembered::read(&config, heir, redis.clone(), locking, &channel);
+    let Remembered { store, learnt, quotas, locks } = kept.await?;
     let queue = settings::queue(&config).await?;
     let deliveries = Deliveries::start(&config, queue.as_ref(), &telemetry)?;
-    let quotas = Arc::new(Quotas::new(config.quotas.clone(), store.clone(), redis.clone(), &mut contents));
-    let (locking, locked) = mpsc::channel(QUESTIONS);
-    let locks = Arc::new(settings::locks(&config, heir, (store.clone(), &mut contents), locking));
     let (telling, offenders) = mpsc::channel(QUESTIONS);
     let (hooks, waiting) = Hooks::new(telling, Arc::clone(&telemetry));
     hooks.set_server(hooks::Server::of(&config.on_lock)?);

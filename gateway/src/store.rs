@@ -20,11 +20,14 @@ use crate::config::file;
 use crate::policy::quota::{Client, Entry};
 
 mod pending;
+mod progress;
 mod redis;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use progress::Progress;
 
 use pending::Queue;
 use writer::{Backend, Writer};
@@ -124,6 +127,8 @@ pub struct Contents {
     rows: BTreeMap<Table, Vec<(String, String)>>,
     /// What clients have used.
     pub usage: Vec<(Entry, u64)>,
+    /// How far owners have come with it.
+    pub progress: Progress,
 }
 
 impl Contents {
@@ -133,6 +138,7 @@ impl Contents {
         let rows = self.rows.remove(&table).unwrap_or_default();
         let (mut read, mut odd) = (Vec::with_capacity(rows.len()), 0_usize);
         for (key, value) in rows {
+            self.progress.step();
             let row = K::try_from(key.clone()).ok().zip(serde_json::from_str(&value).ok());
             if row.is_none() {
                 tracing::debug!(table = table.name(), key, "a row of the state store makes no sense");
@@ -202,7 +208,16 @@ impl Store {
     /// [`Self::health`].
     #[must_use]
     pub fn open(folder: &Path) -> (Self, Contents, mpsc::UnboundedReceiver<News>) {
-        Self::start(sqlite::Sqlite::new(folder))
+        Self::open_watched(folder, Progress::default())
+    }
+
+    /// As [`Self::open`], where somebody waits who has to know that it goes on.
+    #[must_use]
+    pub fn open_watched(
+        folder: &Path,
+        progress: Progress,
+    ) -> (Self, Contents, mpsc::UnboundedReceiver<News>) {
+        Self::start(sqlite::Sqlite::new(folder, progress))
     }
 
     /// Connects to Redis, which keeps amounts only, and many gateways'. Blocks.

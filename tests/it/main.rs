@@ -26,6 +26,7 @@ mod lifecycle;
 mod locks;
 mod logging;
 mod lookup;
+mod many_locks;
 mod neighbours;
 mod netfilter;
 mod network;

@@ -19,6 +19,9 @@ use crate::wait;
 /// Account of the proxy process in the lab, so that the machine needs no new one.
 const USER: &str = "nobody";
 
+/// How long a start may take, which is little but with a large state store.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
 /// What a test writes into `gateway.yaml`; all else has the built-in default.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -153,7 +156,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When it is not ready within 60 s: then with the end of its log.
+    /// When it is not ready within 5 minutes: then with the end of its log.
     pub fn start(lab: &Lab, settings: &Settings) -> anyhow::Result<Self> {
         Self::start_binary(&binary()?, lab, settings, &[])
     }
@@ -199,7 +202,7 @@ impl Gateway {
         let mut command = netns.host_command(binary.to_str().context("a path that is not text")?);
         command.envs(environment.iter().copied()).arg("run").arg("-c").arg(home.join("gateway.yaml"));
         let mut daemon = Daemon::start("gateway", lab.directory(), &mut command)?;
-        daemon.wait_until(Duration::from_secs(60), |daemon| daemon.log().contains(READY))?;
+        daemon.wait_until(START_LIMIT, |daemon| daemon.log().contains(READY))?;
         Ok(Self { daemon, successors: Vec::new(), home })
     }
 

@@ -26,7 +26,7 @@ use crate::session::table::SessionTable;
 use crate::under_way::UnderWay;
 
 /// How often the proxy says that it is alive.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How often the datapath process is told what clients have open.
 const COUNT: Duration = Duration::from_secs(2);
 /// How long an operator waits for a reload.

@@ -15,7 +15,6 @@ use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
 use crate::intercept::facts::Facts;
-use crate::locks::{self, Locks};
 use crate::policy::lane::Lanes;
 use crate::queue::Queue;
 use crate::quota::Quotas;
@@ -31,7 +30,7 @@ use crate::smtp::exchange::Rules;
 use crate::smtp::question::{Step, Steps};
 use crate::smtp::server;
 use crate::spool::{self, Spooler};
-use crate::store::{Contents, News, Store};
+use crate::store::{News, Store};
 use crate::telemetry::Telemetry;
 
 /// Why a configuration cannot be put in force.
@@ -177,22 +176,6 @@ pub(super) async fn queue(config: &Config) -> anyhow::Result<Option<Queue>> {
     let min_free = config.queue.min_free;
     let opened = tokio::task::spawn_blocking(move || Queue::open(&directory, min_free)).await?;
     Ok(Some(opened.context("mail can be neither taken nor delivered; see `queue.directory`")?))
-}
-
-/// The locks that are in the store, and those that an earlier release has left in the spool folder; an `heir`
-/// waits for those that are in neither yet.
-pub(super) fn locks(
-    config: &Config,
-    heir: bool,
-    (store, contents): (Store, &mut Contents),
-    requests: mpsc::Sender<locks::Request>,
-) -> Locks {
-    let mut locks = Locks::new(config.locks.clone(), store, contents, requests);
-    if heir {
-        locks.await_rest();
-    }
-    locks.import(&config.spool.directory.join(locks::FILE));
-    locks
 }
 
 /// Where it is noted what the next process needs to know of sessions that the kernel carries.

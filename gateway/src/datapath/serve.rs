@@ -38,7 +38,7 @@ mod upgrade;
 
 pub(super) use signals::Signals;
 
-use notify::notify;
+use notify::{notify, notify_starting};
 use reload::Reload;
 use signals::Request;
 use upgrade::{Upgrade, upgraded};
@@ -250,6 +250,10 @@ impl Datapath {
             }
             Event::Said(ToDatapath::UpgradeRequest { binary }) => {
                 self.upgrade(binary, true).await;
+                Ok(())
+            }
+            Event::Said(ToDatapath::Heartbeat) if !self.serving => {
+                notify_starting();
                 Ok(())
             }
             Event::Said(message) => {

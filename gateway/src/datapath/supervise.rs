@@ -18,8 +18,8 @@ use crate::privilege::{Account, Keep};
 
 /// Without a message for this long, a proxy is dead. It sends one every second.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long a proxy may take to be ready.
-const START: Duration = Duration::from_secs(15);
+/// Without a message for this long, a proxy that is not ready is dead. It tells of what it reads.
+pub(super) const START: Duration = Duration::from_secs(15);
 /// A proxy that was ready for this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(30);
 /// First pause before a restart.

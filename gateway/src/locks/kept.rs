@@ -27,6 +27,7 @@ impl Locks {
             }
         }
         for (who, lock) in locks {
+            contents.progress.step();
             if table.get(&who).is_some() {
                 continue;
             }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::pending::Batch;
 use super::writer::Backend;
-use super::{Contents, Error, FILE, News, Table, Total};
+use super::{Contents, Error, FILE, News, Progress, Table, Total};
 use crate::clock;
 
 pub(super) mod schema;
@@ -25,11 +25,14 @@ pub(super) struct Sqlite {
     /// What nobody was told of yet.
     contents: Option<Contents>,
     swept: Instant,
+    /// How far reading has come.
+    progress: Progress,
 }
 
 impl Sqlite {
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), file: None, read: false, contents: None, swept: clock::now() }
+    pub(super) fn new(folder: &Path, progress: Progress) -> Self {
+        let folder = folder.to_owned();
+        Self { folder, file: None, read: false, contents: None, swept: clock::now(), progress }
     }
 
     /// Opens the file, and reads it the first time; one that is damaged makes room for a new one.
@@ -43,7 +46,7 @@ impl Sqlite {
         }?;
         let failed = |source| schema::failure(&self.folder.join(FILE), source);
         if !self.read {
-            self.contents = Some(load(&file).map_err(failed)?);
+            self.contents = Some(load(&file, &self.progress).map_err(failed)?);
             self.read = true;
         }
         self.file = Some(file);
@@ -108,12 +111,18 @@ impl Backend for Sqlite {
         tracing::info!("the state store is written again");
     }
 }
-fn load(file: &Connection) -> rusqlite::Result<Contents> {
-    let mut contents = Contents { usage: usage::load(file)?, ..Contents::default() };
+
+fn load(file: &Connection, progress: &Progress) -> rusqlite::Result<Contents> {
+    let progress = progress.clone();
+    let mut contents = Contents { usage: usage::load(file)?, progress, ..Contents::default() };
     for table in Table::ALL {
         let mut select = file.prepare(&format!("SELECT key, value FROM {}", table.name()))?;
-        let rows = select.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        contents.rows.insert(table, rows.collect::<rusqlite::Result<_>>()?);
+        let rows = select.query_map((), |row| {
+            contents.progress.step();
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        let rows = rows.collect::<rusqlite::Result<_>>()?;
+        contents.rows.insert(table, rows);
     }
     Ok(contents)
 }

@@ -1,0 +1,67 @@
+//! As many locks as there may be.
+
+use std::io::ErrorKind;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::ensure;
+use gateway_tests::gateway::{Gateway, Settings};
+use gateway_tests::lab::{Family, Lab};
+use gateway_tests::process::done;
+use gateway_tests::recorder::{Manners, Recorder};
+use gateway_tests::wait;
+use nix::sys::signal::{Signal, kill};
+
+use crate::quarantine::{attempt, lock};
+
+/// How long a start may take on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+
+/// Fills the table of a gateway that does not run: so many addresses, and the lab's client.
+const FILL: &str = r#"
+import sqlite3, sys
+file, count = sys.argv[1], int(sys.argv[2])
+store = sqlite3.connect(file)
+lock = '"action":"reset","cause":"virus","detail":"Eicar","session":null,"since":5,"until":null,"offences":1,"refused":0}'
+store.execute(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?),"
+    " addresses(who) AS (SELECT printf('10.%d.%d.%d', i >> 16, (i >> 8) & 255, i & 255) FROM n"
+    " UNION SELECT '192.0.2.2')"
+    " INSERT INTO locks SELECT who, '{\"who\":\"' || who || '\",' || ? FROM addresses", (count - 1, lock))
+store.commit()
+store.close()
+"#;
+
+/// So many that it takes longer to read them than a process may be silent.
+const LOCKS: usize = 500_000;
+
+/// Whether a new connection of the lab's client is reset, which is what its lock is for.
+fn is_reset(lab: &Lab) -> anyhow::Result<bool> {
+    let tried = attempt(lab, Family::V4.smtp())?;
+    Ok(tried.err() == Some(ErrorKind::ConnectionRefused))
+}
+
+#[test]
+fn half_a_million_locks_hold_before_anybody_is_served_and_while_a_new_process_reads_them()
+-> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let mut gateway = Gateway::start(&lab, &Settings::default())?;
+    gateway.stop()?;
+    let file = gateway.state().join("state.db");
+    let mut fill = Command::new("/usr/bin/python3");
+    done(fill.args(["-c", FILL]).arg(&file).arg(LOCKS.to_string()))?;
+    gateway.restart(&lab, &Settings::default())?;
+    ensure!(is_reset(&lab)?, "a locked client is served");
+    let list: serde_json::Value = serde_json::from_str(&lock(&gateway, &["list", "--json"])?)?;
+    ensure!(list["held"] == LOCKS, "{}", list["held"]);
+
+    // A process that dies takes no lock along, and the next one has them before it serves.
+    let proxy = gateway.proxy()?;
+    kill(proxy, Signal::SIGKILL)?;
+    wait::until(LONG, "another process that serves", || {
+        ensure!(is_reset(&lab)?, "a locked client passes");
+        let serves = gateway.log().matches("msg=intercepting").count() == 2;
+        Ok((serves && gateway.proxy()? != proxy).then_some(()))
+    })
+}
