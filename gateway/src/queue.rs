@@ -31,7 +31,9 @@
 //! a message is never removed before the message. Where an old message keeps many segments, it is
 //! written again at the end.
 
+mod compaction;
 mod content;
+mod entry;
 mod envelope;
 mod frame;
 mod index;
@@ -42,11 +44,12 @@ mod recovery;
 pub mod schedule;
 mod segment;
 mod storage;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,30 +59,29 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-use crate::clock;
 use crate::config::units::ByteCount;
 use crate::folder::{self, Folder, Space};
 
 pub use crate::smtp::envelope::{Notify as NotifyOn, Recipient, Ret};
 pub use content::{Content, ContentReader, ReadError};
+pub use entry::Summary;
 pub use envelope::{BadQueueId, Body, Envelope, QueueId, Submitter, Target};
 pub use index::Counts;
 pub use journal::WriteError;
 pub use large::LargeMessage;
 pub use record::Standing;
 
+use entry::Entry;
 use frame::Reader;
 use index::Index;
-use journal::{Journal, Place};
+use journal::Journal;
 use record::Record;
-use recovery::{Entry, Found};
-use segment::SegmentId;
+
 use storage::Storage;
+use takeover::own_generation;
 
 /// How soon writing is tried again after it failed.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Messages that are written again at a time.
-const MOVED: usize = 256;
 
 /// Why the queue cannot be opened: for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -103,21 +105,6 @@ pub struct Stored {
     pub warned: bool,
     /// Its content.
     pub content: Content,
-}
-
-/// What a list says of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Its name.
-    pub id: QueueId,
-    /// When it was taken, in milliseconds since 1970.
-    pub arrived: u64,
-    /// Octets of its content.
-    pub size: u64,
-    /// How many recipients are left.
-    pub recipients: u32,
-    /// Whether it may be delivered.
-    pub standing: Standing,
 }
 
 /// The queue of this gateway; cheap to clone.
@@ -184,7 +171,7 @@ impl Queue {
         inner.check_space()?;
         let id = inner.journal.name();
         let size = content.iter().map(Bytes::len).sum::<usize>();
-        let entry = new_entry(&envelope, u64::try_from(size).unwrap_or(u64::MAX));
+        let entry = Entry::new(&envelope, u64::try_from(size).unwrap_or(u64::MAX));
         let record = Record::Message {
             id,
             envelope: Box::new(envelope),
@@ -318,13 +305,13 @@ impl Queue {
     #[must_use]
     pub fn list(&self, after: Option<QueueId>, most: usize) -> Vec<Summary> {
         let entries = self.inner.index().list(after, most);
-        entries.into_iter().map(|(id, entry)| summary(id, &entry)).collect()
+        entries.into_iter().map(|(id, entry)| Summary::new(id, &entry)).collect()
     }
 
     /// One of them.
     #[must_use]
     pub fn find(&self, id: QueueId) -> Option<Summary> {
-        self.inner.index().get(id).map(|entry| summary(id, entry))
+        self.inner.index().get(id).map(|entry| Summary::new(id, entry))
     }
 
     /// Waits until all that was said so far is on stable storage; says whether it is.
@@ -345,32 +332,6 @@ impl Queue {
         // Removing a large file takes time.
         spawn_blocking(move || inner.remove_dead()).await.unwrap_or_default();
     }
-
-    /// Writes messages of the oldest segment again.
-    async fn move_old(&self) {
-        let inner = &self.inner;
-        let ids = inner.index().to_move(inner.journal.current(), MOVED);
-        for id in ids {
-            let Ok(stored) = self.read(id).await else { continue };
-            let mut pieces = Vec::new();
-            let mut reader = stored.content.reader();
-            let sound = loop {
-                match reader.next().await {
-                    Ok(Some(piece)) => pieces.push(piece),
-                    Ok(None) => break true,
-                    Err(_) => break false,
-                }
-            };
-            // A damaged one stays where it is, and is told of when it is delivered.
-            if !sound {
-                continue;
-            }
-            let Some(written) = inner.write_again(id, stored.envelope, pieces) else { continue };
-            if let Ok(Ok(place)) = written.await {
-                inner.index().moved(id, place);
-            }
-        }
-    }
 }
 
 impl Inner {
@@ -385,15 +346,6 @@ impl Inner {
     fn enter(&self, id: QueueId, entry: Entry) {
         self.index().add(id, entry);
         self.arrived.notify_one();
-    }
-
-    /// Has a message written again, as it is now; in the order of what is said of it.
-    fn write_again(&self, id: QueueId, envelope: Envelope, content: Vec<Bytes>) -> Option<journal::Written> {
-        let index = self.index();
-        let entry = index.get(id)?;
-        let (standing, settled, warned) = (entry.standing, entry.settled.clone(), entry.warned);
-        let record = Record::Message { id, envelope: Box::new(envelope), standing, settled, warned };
-        Some(self.journal.again(record.write(), content))
     }
 
     fn read(&self, id: QueueId) -> Result<Stored, ReadError> {
@@ -423,195 +375,10 @@ impl Inner {
         }
         Err(ReadError::Gone)
     }
-
-    /// Takes over the segments of other generations, when none of them lives any more.
-    fn adopt(&self) -> io::Result<()> {
-        let mut segments: BTreeMap<u32, Vec<SegmentId>> = BTreeMap::new();
-        let mut locks = Vec::new();
-        for name in self.folder.names()? {
-            let Some(name) = name.to_str() else { continue };
-            if let Some(id) = SegmentId::parse(name) {
-                segments.entry(id.generation).or_default().push(id);
-            } else if let Some(generation) = segment::lock_generation(name) {
-                locks.push(generation);
-            }
-        }
-        let mut held = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = BTreeMap::new();
-        for generation in locks.iter().chain(segments.keys()) {
-            if held.contains_key(generation) || taken.contains_key(generation) {
-                continue;
-            }
-            // One may have written about the messages of another: all of them, or none.
-            let Some(lock) = lock(&self.folder, *generation)? else { return Ok(()) };
-            taken.insert(*generation, lock);
-        }
-        let left: Vec<SegmentId> =
-            taken.keys().filter_map(|generation| segments.get(generation)).flatten().copied().collect();
-        for generation in taken.keys().filter(|generation| !segments.contains_key(generation)) {
-            self.folder.remove(segment::lock_name(*generation)).unwrap_or_default();
-        }
-        held.extend(taken.into_iter().filter(|(generation, _)| segments.contains_key(generation)));
-        drop(held);
-        if !left.is_empty() {
-            self.take_in(recovery::read(&self.folder, left));
-        }
-        Ok(())
-    }
-
-    /// Brings what was found in order.
-    fn take_in(&self, found: Found) {
-        for id in &found.empty {
-            self.storage.remove(&id.to_string()).unwrap_or_default();
-        }
-        for (id, error) in &found.unreadable {
-            tracing::warn!(segment = %id, error, "a segment of the queue cannot be read; its messages stay in it");
-        }
-        for damage in &found.damage {
-            let kept = self.keep_damage(damage);
-            tracing::warn!(
-                segment = %damage.segment, from = damage.from, octets = damage.length, kept,
-                "a segment of the queue is damaged; what was in these octets is lost to the queue"
-            );
-        }
-        for torn in &found.torn {
-            tracing::info!(
-                segment = %torn.segment, from = torn.from,
-                "what was being written when the gateway died was left out; nobody was told that it was taken"
-            );
-        }
-        let messages = found.messages.len();
-        let mut index = self.index();
-        for (id, length) in &found.segments {
-            let unread = found.unreadable.iter().any(|(unread, _)| unread == id);
-            index.add_segment(*id, *length, unread);
-        }
-        for (id, _) in &found.unreadable {
-            index.add_segment(*id, 0, true);
-        }
-        for (id, entry) in found.messages {
-            index.add(id, entry);
-        }
-        drop(index);
-        if messages > 0 {
-            tracing::info!(messages, "messages found in the queue");
-            self.arrived.notify_one();
-        }
-    }
-
-    /// Copies damaged octets into a file of their own; says whether that succeeded.
-    fn keep_damage(&self, damage: &recovery::Damage) -> bool {
-        let copy = || -> io::Result<()> {
-            let file = self.folder.read(damage.segment.to_string())?;
-            let mut to = self.folder.create(format!("{}-{}.corrupt", damage.segment, damage.from))?;
-            io::copy(&mut io::Read::take(ReadAt { file, at: damage.from }, damage.length), &mut to)?;
-            to.sync_all()
-        };
-        copy().is_ok()
-    }
-
-    /// Removes segments in which nothing is left, and locks of generations without segments.
-    fn remove_dead(&self) {
-        let dead = self.index().take_dead(self.journal.current());
-        for id in &dead {
-            if let Err(error) = self.storage.remove(&id.to_string()) {
-                tracing::debug!(segment = %id, %error, "an empty segment cannot be removed");
-                // What comes behind it must not go before it.
-                self.index().add_segment(*id, 0, false);
-                break;
-            }
-        }
-        let Some(last) = dead.last() else { return };
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        let over: Vec<u32> = locks.range(..last.generation).map(|(generation, _)| *generation).collect();
-        for generation in over {
-            locks.remove(&generation);
-            self.folder.remove(segment::lock_name(generation)).unwrap_or_default();
-        }
-    }
-}
-
-/// Reads a file from a place on.
-struct ReadAt {
-    file: File,
-    at: u64,
-}
-
-impl io::Read for ReadAt {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = std::os::unix::fs::FileExt::read_at(&self.file, into, self.at)?;
-        self.at = self.at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-        Ok(read)
-    }
-}
-
-/// The entry of a message that is about to be written; its place comes later.
-fn new_entry(envelope: &Envelope, size: u64) -> Entry {
-    let nowhere = Place { segment: SegmentId { generation: 0, number: 0 }, at: 0, length: 0 };
-    Entry {
-        place: nowhere,
-        arrived: envelope.arrived,
-        size,
-        recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
-        settled: Vec::new(),
-        standing: Standing::Ready,
-        warned: false,
-    }
-}
-
-fn summary(id: QueueId, entry: &Entry) -> Summary {
-    let settled = u32::try_from(entry.settled.len()).unwrap_or(u32::MAX);
-    Summary {
-        id,
-        arrived: entry.arrived,
-        size: entry.size,
-        recipients: entry.recipients.saturating_sub(settled),
-        standing: entry.standing,
-    }
 }
 
 /// Milliseconds since 1970.
 fn milliseconds(wall: SystemTime) -> u64 {
     let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A generation that nobody had before, and its lock. By the clock, so that names of messages do not come
-/// again when the queue was empty at a stop.
-fn own_generation(folder: &Folder) -> io::Result<(u32, File)> {
-    let seen = folder.names()?.into_iter().filter_map(|name| {
-        let name = name.to_str()?;
-        segment::lock_generation(name).or_else(|| SegmentId::parse(name).map(|id| id.generation))
-    });
-    let after = seen.max().map_or(0, |last| last.saturating_add(1));
-    let seconds = u32::try_from(milliseconds(clock::wall()) / 1_000).unwrap_or(u32::MAX);
-    let first = after.max(seconds);
-    for generation in first..=first.saturating_add(64) {
-        match folder.create(segment::lock_name(generation)) {
-            Ok(file) => {
-                // Whoever looks for abandoned locks in this moment finds no segments, and removes the name.
-                file.lock()?;
-                if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 0 {
-                    return Ok((generation, file));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// The lock of a generation, which is made when it is missing; `None` while its process lives.
-fn lock(folder: &Folder, generation: u32) -> io::Result<Option<File>> {
-    let name = segment::lock_name(generation);
-    let file = match folder.read(&name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(&name)?,
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::entry::Entry;
 use super::envelope::QueueId;
 use super::journal::Place;
 use super::record::Standing;
-use super::recovery::Entry;
 use super::segment::SegmentId;
 
 /// The journal may be so many times as long as what lives in it,

@@ -7,14 +7,15 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use super::entry::Entry;
 use super::envelope::{Envelope, QueueId};
 use super::frame::{self, FIRST, HEAD, Mark};
 use super::journal::{self, Place, WriteError};
 use super::record::{Record, Standing};
-use super::recovery::Entry;
+
+use super::Queue;
 use super::segment::SegmentId;
 use super::storage::Storage;
-use super::{Queue, new_entry};
 
 /// A message that is being written: first the content, then, when it is on stable storage, what is said of it.
 /// Dropped before, it leaves no trace.
@@ -96,7 +97,7 @@ impl LargeMessage {
         .await?;
         if let Some(envelope) = self.envelope.take() {
             let place = Place { segment: self.segment, at: FIRST, length };
-            let entry = Entry { place, ..new_entry(&envelope, self.length) };
+            let entry = Entry { place, ..Entry::new(&envelope, self.length) };
             self.queue.inner.enter(self.id, entry);
         }
         Ok(self.id)

@@ -4,31 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 
+use super::entry::Entry;
 use super::envelope::QueueId;
 use super::frame::{self, Frame, HEAD, Next, Reader};
 use super::journal::Place;
-use super::record::{Record, Standing};
+use super::record::Record;
 use super::segment::SegmentId;
 use crate::folder::Folder;
-
-/// A message that is in the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// Where its record and content are.
-    pub(super) place: Place,
-    /// When it was taken, in milliseconds since 1970.
-    pub(super) arrived: u64,
-    /// Octets of its content.
-    pub(super) size: u64,
-    /// How many recipients it has.
-    pub(super) recipients: u32,
-    /// Places of those for whom all is done, in order.
-    pub(super) settled: Vec<u32>,
-    /// Whether it may be delivered.
-    pub(super) standing: Standing,
-    /// Whether its sender was told that it takes long.
-    pub(super) warned: bool,
-}
 
 /// Octets that are no record, between others that are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,22 +136,6 @@ impl Said {
             |place: Place| voids.iter().any(|(segment, from)| place.segment == *segment && place.at >= *from);
         self.messages.retain(|_, entry| !is_void(entry.place) && !entry.is_done());
         self.messages
-    }
-}
-
-impl Entry {
-    /// Notes that all is done for `recipients`.
-    pub(super) fn settle(&mut self, recipients: &[u32]) {
-        for recipient in recipients.iter().filter(|recipient| **recipient < self.recipients) {
-            if let Err(place) = self.settled.binary_search(recipient) {
-                self.settled.insert(place, *recipient);
-            }
-        }
-    }
-
-    /// Whether nobody is left.
-    pub(super) fn is_done(&self) -> bool {
-        self.settled.len() >= usize::try_from(self.recipients).unwrap_or(usize::MAX)
     }
 }
 
