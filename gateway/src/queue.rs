@@ -47,6 +47,7 @@ mod storage;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -179,9 +180,9 @@ impl Queue {
             settled: Vec::new(),
             warned: false,
         };
-        let place = inner.journal.offer(id, record.write(), content).taken().await?;
+        let kept = inner.journal.offer(id, record.write(), content).taken().await?;
         // Nobody else delivers it before: whoever is told that it is not taken must be right.
-        inner.enter(id, Entry { place, ..entry });
+        inner.enter(id, Entry { place: kept.place, ..entry });
         Ok(id)
     }
 

@@ -19,14 +19,15 @@ impl Queue {
     /// Writes messages of the oldest segment again.
     pub(super) async fn move_old(&self) {
         let inner = &self.inner;
-        let ids = inner.index().to_move(inner.journal.current(), MOVED);
+        let in_use = inner.oldest_in_use();
+        let ids = inner.index().to_move(in_use, MOVED);
         for id in ids {
             let Ok(stored) = self.read(id).await else { continue };
             // A damaged one stays where it is, and is told of when it is delivered.
             let Some(content) = whole(&stored.content).await else { continue };
             let Some(written) = inner.write_again(id, stored.envelope, content) else { continue };
-            if let Ok(Ok(place)) = written.await {
-                inner.index().moved(id, place);
+            if let Ok(Ok(kept)) = written.await {
+                inner.index().moved(id, kept.place);
             }
         }
     }
@@ -57,9 +58,21 @@ impl Inner {
         Some(self.journal.again(record.write(), content))
     }
 
+    /// The oldest segment that may still get a message. The index has all that do not any more, also those in which
+    /// nothing but marks was written.
+    fn oldest_in_use(&self) -> SegmentId {
+        let (oldest, over) = self.journal.take_over();
+        let mut index = self.index();
+        for id in over {
+            index.add_segment(id, 0, false);
+        }
+        oldest
+    }
+
     /// Removes segments in which nothing is left, and locks of generations without segments.
     pub(super) fn remove_dead(&self) {
-        let dead = self.index().take_dead(self.journal.current());
+        let in_use = self.oldest_in_use();
+        let dead = self.index().take_dead(in_use);
         let removed = dead.iter().take_while(|id| self.remove_segment(**id)).count();
         let (removed, left) = dead.split_at(removed);
         let mut index = self.index();

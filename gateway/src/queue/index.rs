@@ -59,7 +59,7 @@ impl Index {
         self.messages.insert(id, entry);
     }
 
-    /// Adds a segment that was found, or one that must stay.
+    /// Adds a segment of which there may be nothing in the queue; one that is `pinned` must stay.
     pub(super) fn add_segment(&mut self, id: SegmentId, length: u64, pinned: bool) {
         let segment = self.segments.entry(id).or_default();
         segment.length = segment.length.max(length);
@@ -212,11 +212,11 @@ impl Index {
         true
     }
 
-    /// Segments older than `current` that hold nothing and have nothing older beside them. They are
+    /// Segments older than `in_use` that hold nothing and have nothing older beside them. They are
     /// forgotten here, and may be removed in this order.
-    pub(super) fn take_dead(&mut self, current: SegmentId) -> Vec<SegmentId> {
+    pub(super) fn take_dead(&mut self, in_use: SegmentId) -> Vec<SegmentId> {
         let dead = |(id, segment): &(&SegmentId, &Segment)| {
-            **id < current && segment.messages == 0 && !segment.pinned
+            **id < in_use && segment.messages == 0 && !segment.pinned
         };
         let dead: Vec<_> = self.segments.iter().take_while(dead).map(|(id, _)| *id).collect();
         for id in &dead {
@@ -226,7 +226,7 @@ impl Index {
     }
 
     /// Messages of the oldest segment, if the journal has become too long for what lives in it.
-    pub(super) fn to_move(&self, current: SegmentId, most: usize) -> Vec<QueueId> {
+    pub(super) fn to_move(&self, in_use: SegmentId, most: usize) -> Vec<QueueId> {
         let (mut length, mut live) = (0u64, 0u64);
         for segment in self.segments.values() {
             length = length.saturating_add(segment.length);
@@ -235,7 +235,7 @@ impl Index {
         let Some((oldest, _)) = self.segments.iter().find(|(_, segment)| segment.messages > 0) else {
             return Vec::new();
         };
-        if *oldest >= current || length <= live.saturating_mul(SLACK).saturating_add(SPARE) {
+        if *oldest >= in_use || length <= live.saturating_mul(SLACK).saturating_add(SPARE) {
             return Vec::new();
         }
         let there = |(_, entry): &(&QueueId, &Entry)| entry.place.segment == *oldest;

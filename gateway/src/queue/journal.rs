@@ -22,6 +22,7 @@ use super::frame::{self, FIRST, HEAD, Mark, PREAMBLE};
 use super::record::Record;
 use super::segment::SegmentId;
 use super::storage::Storage;
+use super::uses::{Use, Uses};
 use crate::clock;
 
 /// A segment that has reached this size is not written on, in octets.
@@ -92,7 +93,7 @@ struct Message {
     content: Vec<Bytes>,
     /// Its name, where it is only taken if somebody waits for that.
     offered: Option<QueueId>,
-    done: oneshot::Sender<Result<Place, WriteError>>,
+    done: oneshot::Sender<Result<Kept, WriteError>>,
 }
 
 impl Message {
@@ -102,8 +103,16 @@ impl Message {
     }
 }
 
+/// A message on stable storage. As long as this is there its segment is not removed, though nobody else knows of it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Where it is.
+    pub(super) place: Place,
+    _segment: Use,
+}
+
 /// When a message is on stable storage, and where.
-pub(super) type Written = oneshot::Receiver<Result<Place, WriteError>>;
+pub(super) type Written = oneshot::Receiver<Result<Kept, WriteError>>;
 
 /// A message that is being taken. Dropped before that is known, it is taken back: whoever brought it was told that
 /// it is not taken, or nothing, and brings it again.
@@ -116,7 +125,7 @@ pub(super) struct Offered {
 
 impl Offered {
     /// Where the message is, once it is on stable storage.
-    pub(super) async fn taken(mut self) -> Result<Place, WriteError> {
+    pub(super) async fn taken(mut self) -> Result<Kept, WriteError> {
         (&mut self.written).await.map_err(|_| WriteError::Closed)?
     }
 }
@@ -125,8 +134,8 @@ impl Drop for Offered {
     fn drop(&mut self) {
         // From here on the thread knows; what it has said before is still to be read.
         self.written.close();
-        if let Ok(Ok(place)) = self.written.try_recv() {
-            self.journal.mark(&Record::Gone { id: self.id }, place.segment);
+        if let Ok(Ok(kept)) = self.written.try_recv() {
+            self.journal.mark(&Record::Gone { id: self.id }, kept.place.segment);
         }
     }
 }
@@ -141,7 +150,7 @@ pub(super) struct Journal {
     orders: mpsc::UnboundedSender<Order>,
     numbers: Arc<AtomicU32>,
     messages: Arc<AtomicU32>,
-    current: Arc<AtomicU32>,
+    uses: Uses,
     behind: Arc<AtomicBool>,
 }
 
@@ -151,14 +160,14 @@ impl Journal {
     pub(super) fn start(storage: Arc<dyn Storage>, generation: u32, again: Duration) -> io::Result<Self> {
         let (orders, waiting) = mpsc::unbounded_channel();
         let numbers = Arc::new(AtomicU32::new(1));
-        let published = Arc::new(AtomicU32::new(0));
+        let uses = Uses::default();
         let behind = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             storage,
             generation,
             numbers: Arc::clone(&numbers),
             current: None,
-            published: Arc::clone(&published),
+            uses: uses.clone(),
             owed: Vec::new(),
             behind: Arc::clone(&behind),
             trouble: None,
@@ -169,7 +178,7 @@ impl Journal {
             .name("queue".to_owned())
             .spawn(move || runtime.block_on(writer.run(waiting)))?;
         let messages = Arc::new(AtomicU32::new(1));
-        Ok(Self { generation, orders, numbers, messages, current: published, behind })
+        Ok(Self { generation, orders, numbers, messages, uses, behind })
     }
 
     /// Whether marks wait because the file system fails, otherwise than for being full.
@@ -182,9 +191,12 @@ impl Journal {
         QueueId::new(self.generation, self.messages.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The segment that is written; those before it are not any more.
-    pub(super) fn current(&self) -> SegmentId {
-        SegmentId { generation: self.generation, number: self.current.load(Ordering::Acquire) }
+    /// The oldest segment that may still get a message, and those that do not any more, each of which is told once.
+    pub(super) fn take_over(&self) -> (SegmentId, Vec<SegmentId>) {
+        // Asked for before: one that is begun meanwhile is not older.
+        let next = SegmentId { generation: self.generation, number: self.numbers.load(Ordering::Acquire) };
+        let (oldest, over) = self.uses.take_over();
+        (oldest.unwrap_or(next), over)
     }
 
     /// A segment for one message alone.
@@ -229,6 +241,7 @@ impl Journal {
 #[derive(Debug)]
 struct Open {
     id: SegmentId,
+    used: Use,
     file: File,
     mark: Mark,
     /// Everything up to here is on stable storage, or need not be.
@@ -241,8 +254,7 @@ struct Writer {
     generation: u32,
     numbers: Arc<AtomicU32>,
     current: Option<Open>,
-    /// The number of the segment that is written.
-    published: Arc<AtomicU32>,
+    uses: Uses,
     /// Marks that could not be written yet.
     owed: Vec<(Vec<u8>, SegmentId)>,
     /// See [`Journal::is_behind`].
@@ -307,9 +319,10 @@ impl Writer {
         }
         match written {
             Ok(places) => {
-                for (Message { offered, done, .. }, place) in messages.into_iter().zip(places) {
-                    if let (Err(_), Some(id)) = (done.send(Ok(place)), offered) {
-                        self.owed.push((Record::Gone { id }.write(), place.segment));
+                for (Message { offered, done, .. }, kept) in messages.into_iter().zip(places) {
+                    let home = kept.place.segment;
+                    if let (Err(_), Some(id)) = (done.send(Ok(kept)), offered) {
+                        self.owed.push((Record::Gone { id }.write(), home));
                     }
                 }
             }
@@ -330,7 +343,7 @@ impl Writer {
         &mut self,
         frames: &[(&[u8], &[Bytes])],
         home: Option<SegmentId>,
-    ) -> Result<Vec<Place>, WriteError> {
+    ) -> Result<Vec<Kept>, WriteError> {
         if frames.is_empty() {
             return Ok(Vec::new());
         }
@@ -350,7 +363,7 @@ impl Writer {
         &mut self,
         frames: &[(&[u8], &[Bytes])],
         home: Option<SegmentId>,
-    ) -> Result<Vec<Place>, WriteError> {
+    ) -> Result<Vec<Kept>, WriteError> {
         let storage = Arc::clone(&self.storage);
         // The oldest segment is removed first, so nothing may be said of a message before its own segment.
         let usable = |open: &Open| open.length < FULL && home.is_none_or(|home| home <= open.id);
@@ -370,7 +383,8 @@ impl Writer {
             let content: usize = content.iter().map(Bytes::len).sum();
             let length = HEAD.saturating_add(record.len()).saturating_add(content);
             let length = u64::try_from(length).unwrap_or(u64::MAX);
-            places.push(Place { segment: open.id, at, length });
+            let place = Place { segment: open.id, at, length };
+            places.push(Kept { place, _segment: open.used.clone() });
             at = at.saturating_add(length);
         }
         if let Err(error) = storage.write(&open.file, open.length, &pieces) {
@@ -404,10 +418,10 @@ impl Writer {
     fn open(&self) -> Result<Open, WriteError> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let id = SegmentId { generation: self.generation, number };
+        let used = self.uses.begin(id);
         let (file, mark) = begin(&*self.storage, id)?;
         self.storage.sync_names()?;
-        self.published.store(number, Ordering::Release);
-        Ok(Open { id, file, mark, length: FIRST })
+        Ok(Open { id, used, file, mark, length: FIRST })
     }
 }
 

@@ -125,7 +125,8 @@ impl Drop for LargeMessage {
         let (inner, id, segment) = (Arc::clone(&self.queue.inner), self.id, self.segment);
         let remove = move || {
             if inner.storage.remove(&segment.to_string()).is_err() {
-                // Its head may be on the disk, although it was refused.
+                // Its head may be on the disk, although it was refused. It is removed before what says so.
+                inner.index().add_segment(segment, 0, false);
                 inner.journal.mark(&Record::Gone { id }, segment);
             }
         };

@@ -1,26 +1,15 @@
 //! Messages that nobody waits for any more.
 
-use std::sync::Condvar;
-
-use super::disk::{Operation, queue_on};
+use super::disk::{Gate, queue_behind};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_session_did_not_wait_for_is_not_taken_when_the_disk_answers() {
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("queue");
-    let hangs = Arc::new((Mutex::new(true), Condvar::new()));
-    let disk = Arc::clone(&hangs);
-    let first = queue_on(&path, move |_, operation| {
-        if matches!(operation, Operation::Sync) {
-            drop(disk.1.wait_while(disk.0.lock().unwrap(), |hangs| *hangs).unwrap());
-        }
-        Ok(())
-    });
-    let set = |hang| {
-        *hangs.0.lock().unwrap() = hang;
-        hangs.1.notify_all();
-    };
+    let gate = Arc::new(Gate::default());
+    let first = queue_behind(&path, &gate);
+    gate.shut();
     let offer = |number| Box::pin(first.accept(envelope(1), vec![text(number).into()]));
     let large = async {
         let mut large = first.begin(envelope(1)).await?;
@@ -37,13 +26,13 @@ async fn what_a_session_did_not_wait_for_is_not_taken_when_the_disk_answers() {
     let mut patient = offer(4);
     assert!(tokio::time::timeout(short, &mut patient).await.is_err());
     drop((written, waiting, large));
-    set(false);
+    gate.open();
     let kept = patient.await.unwrap();
     // One that is on the disk, but nobody has heard of it yet.
-    set(true);
+    gate.shut();
     let mut unheard = offer(5);
     assert!(tokio::time::timeout(short, &mut unheard).await.is_err());
-    set(false);
+    gate.open();
     assert!(first.settled().await);
     drop(unheard);
     assert!(first.settled().await);

@@ -1,10 +1,10 @@
 //! What becomes of segments, and of messages in old ones.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 
-use super::disk::{Operation, queue_on};
+use super::disk::{Gate, Operation, queue_behind, queue_on};
 use super::*;
 use crate::clock;
 
@@ -62,8 +62,8 @@ async fn messages_that_are_written_again_keep_what_was_said_of_them() {
         } else {
             first.settle(id, &[0]);
         }
-        let place = written.await.unwrap().unwrap();
-        assert_eq!(first.inner.index().moved(id, place), id != gone);
+        let kept = written.await.unwrap().unwrap();
+        assert_eq!(first.inner.index().moved(id, kept.place), id != gone);
     }
     assert_eq!(content(&first, id).await, text(1));
     assert!(first.settled().await);
@@ -123,5 +123,79 @@ async fn segments_that_cannot_be_removed_are_removed_later_and_bring_nothing_bac
     assert!(left.iter().all(|segment| !segment.exists()));
     // The last of them is freed with the next.
     assert_eq!(files(&path, "lock"), locks[2..]);
+    assert_eq!(queue.counts(), Counts::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_session_has_not_heard_of_keeps_its_segment() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let gate = Arc::new(Gate::default());
+    let queue = queue_behind(&path, &gate);
+    let first = queue.accept(envelope(1), vec![text(1).into()]).await.unwrap();
+    queue.settle(first, &[0]);
+    assert!(queue.settled().await);
+    gate.shut();
+    let mut unheard = Box::pin(queue.accept(envelope(1), vec![text(2).into()]));
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut unheard).await.is_err());
+    gate.open();
+    assert!(queue.settled().await);
+    // What is said of a large one stands behind it, in another segment.
+    let large = take_large(&queue, 3).await;
+    queue.settle(large, &[0]);
+    assert!(queue.settled().await);
+    queue.maintain().await;
+    let id = unheard.await.unwrap();
+    assert_eq!(content(&queue, id).await, text(2));
+    queue.settle(id, &[0]);
+    queue.maintain().await;
+    assert_eq!(files(&path, "segment").len(), 1, "only the one that is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_with_nothing_but_marks_do_not_gather() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let queue = queue(&path);
+    for number in 1..=5 {
+        let id = take_large(&queue, number).await;
+        queue.settle(id, &[0]);
+        assert!(queue.settled().await);
+    }
+    queue.maintain().await;
+    assert_eq!(files(&path, "segment").len(), 1, "only the one that is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_large_message_whose_segment_cannot_be_removed_does_not_come_back() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("queue");
+    let fails = Arc::new(AtomicBool::new(false));
+    let removals = Arc::new(AtomicUsize::new(0));
+    let (disk, asked) = (Arc::clone(&fails), Arc::clone(&removals));
+    let queue = queue_on(&path, move |_, operation| {
+        if matches!(operation, Operation::Remove) {
+            asked.fetch_add(1, Ordering::SeqCst);
+        }
+        let fails =
+            disk.load(Ordering::SeqCst) && matches!(operation, Operation::Remove | Operation::SyncNames);
+        if fails { Err(Errno::EIO.into()) } else { Ok(()) }
+    });
+    let kept = queue.accept(envelope(1), vec![text(1).into()]).await.unwrap();
+    let mut large = queue.begin(envelope(1)).await.unwrap();
+    large.write(text(2).into()).await.unwrap();
+    let [_, segment] = &files(&path, "segment")[..] else { unreachable!("one of many, one of its own") };
+    fails.store(true, Ordering::SeqCst);
+    assert!(large.finish().await.is_err());
+    wait_until(async || removals.load(Ordering::SeqCst) > 0).await;
+    assert!(segment.exists());
+    fails.store(false, Ordering::SeqCst);
+    queue.settle(kept, &[0]);
+    // The segment is removed as soon as it can be.
+    wait_until(async || {
+        queue.maintain().await;
+        files(&path, "segment").len() == 1
+    })
+    .await;
     assert_eq!(queue.counts(), Counts::default());
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use super::AGAIN;
 use crate::config::units::ByteCount;
@@ -78,4 +78,38 @@ where
         (self.ask)(&self.folder, Operation::Remove)?;
         Storage::remove(&self.folder, name)
     }
+}
+
+/// What a disk waits at that does not answer for a while.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Waits until it is open.
+    pub(super) fn pass(&self) {
+        drop(self.opened.wait_while(self.is_shut.lock().unwrap(), |is_shut| *is_shut).unwrap());
+    }
+
+    pub(super) fn shut(&self) {
+        *self.is_shut.lock().unwrap() = true;
+    }
+
+    pub(super) fn open(&self) {
+        *self.is_shut.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+}
+
+/// Opens the queue in the folder at `path`, on a disk that syncs nothing while the gate is shut.
+pub(super) fn queue_behind(path: &Path, gate: &Arc<Gate>) -> Queue {
+    let gate = Arc::clone(gate);
+    queue_on(path, move |_, operation| {
+        if matches!(operation, Operation::Sync) {
+            gate.pass();
+        }
+        Ok(())
+    })
 }
