@@ -71,6 +71,7 @@ pub mod supervise;
 pub mod sweep;
 pub mod takeover;
 pub mod verified;
+mod wrapping;
 
 use listener::ControlSocket;
 use serve::{Datapath, End, Signals};

@@ -7,14 +7,16 @@
 //! | --- | --- |
 //! | watch | entries count packets, so that it is known that the program sees them all |
 //! | look | nothing unread, nothing unacknowledged even when asked for, nothing that cannot be translated |
+//! | survey | nothing that the kernel does to packets on their way, and would not do any more |
 //! | freeze | the program drops the packets of both directions; TCP repairs that |
 //! | wait | until every packet that was past the program has reached its socket |
 //! | look again | with the sockets in repair mode, when nothing can change any more |
 //! | forget | both sockets, without a word to their peers |
 //! | publish | both entries |
 
+use std::cell::LazyCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::flow_table::{FlowTable, key};
 use super::repair::{Connection, Facts, Taken};
+use super::wrapping::{self, Policies};
 use crate::clock;
 pub use crate::ipc::flow::Refusal;
 
@@ -114,6 +117,20 @@ impl Pair {
     fn watching(&self, from_client: bool) -> Translation {
         let peer = if from_client { self.down } else { self.up };
         Translation::watch(&peer, from_client, clock::monotonic())
+    }
+
+    /// Looks whether its packets can go past what the kernel does to others on their way.
+    fn survey(&self, policies: &io::Result<Policies>) -> Result<(), Refusal> {
+        let policies = policies.as_ref().map_err(|_| Refusal::Kernel)?;
+        // From here to the peer of either connection.
+        let legs = [&self.up, &self.down].map(|key| {
+            let end = |address: [u8; 16], port| SocketAddr::new(IpAddr::from(address).to_canonical(), port);
+            (end(key.server_addr(), key.server_port()), end(key.client_addr(), key.client_port()))
+        });
+        let [(_, client), (here, server)] = legs;
+        let wrapped = legs.iter().any(|(from, to)| policies.wrap(*from, *to))
+            || here.ip() != client.ip() && wrapping::by_route(here.ip(), server.ip())?;
+        if wrapped { Err(Refusal::Wrapped) } else { Ok(()) }
     }
 
     /// Both entries as they are, or new ones.
@@ -240,11 +257,19 @@ pub fn hand_off(
             }
         }
     }
+    let policies = LazyCell::new(|| {
+        let policies = Policies::read();
+        if let Err(error) = &policies {
+            tracing::debug!(%error, "policies of IPsec");
+        }
+        policies
+    });
     let frozen: Vec<Result<Pair, Refusal>> = looked
         .into_iter()
         .map(|(pair, answer)| {
             let pair = pair?;
             answer?;
+            pair.survey(&policies)?;
             if let Err(refusal) = pair.freeze(table) {
                 Pair::thaw(&pair.up, &pair.down, table);
                 return Err(refusal);

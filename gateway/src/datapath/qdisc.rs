@@ -8,6 +8,7 @@ use aya::programs::tc::{TcError, qdisc_add_clsact};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 
 use super::netlink::ask;
@@ -64,7 +65,7 @@ pub(super) fn remove_if_unused(index: u32) -> io::Result<()> {
     let mut message = TcMessage::default();
     message.header = header(index, TcHandle::INGRESS)?;
     message.header.handle = CLSACT;
-    gone_is_empty(ask(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK)).map(drop)
+    gone_is_empty(ask(NETLINK_ROUTE, RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK)).map(drop)
 }
 
 /// The filters of packets that come in on this interface, and of those that go out.
@@ -80,7 +81,7 @@ pub(super) fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
     message.header = header(index, filter.parent)?;
     message.header.handle = filter.handle.into();
     message.header.info = filter.info;
-    gone_is_empty(ask(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK)).map(drop)
+    gone_is_empty(ask(NETLINK_ROUTE, RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK)).map(drop)
 }
 
 fn header(index: u32, parent: TcHandle) -> io::Result<TcHeader> {
@@ -91,7 +92,7 @@ fn header(index: u32, parent: TcHandle) -> io::Result<TcHeader> {
 fn filters(index: u32, hook: TcHandle) -> io::Result<Vec<Filter>> {
     let mut message = TcMessage::default();
     message.header = header(index, hook)?;
-    let answers = ask(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
+    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
     // Each priority comes once without a handle, as the head of its filters.
     let filters = answers.into_iter().filter_map(|answer| {
         if let RouteNetlinkMessage::NewTrafficFilter(message) = answer { Some(message.into()) } else { None }

@@ -30,11 +30,13 @@ pub enum Refusal {
     Unavailable,
     /// The server is another than the one the client meant: an entry has room for one end that changes.
     Server,
+    /// The kernel wraps its packets, or stops them: IPsec, or a route with encapsulation.
+    Wrapped,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unseen,
         Self::Busy,
         Self::Ended,
@@ -46,6 +48,7 @@ impl Refusal {
         Self::Kernel,
         Self::Unavailable,
         Self::Server,
+        Self::Wrapped,
     ];
 
     /// One word, as shown.
@@ -63,6 +66,7 @@ impl Refusal {
             Self::Kernel => "kernel",
             Self::Unavailable => "unavailable",
             Self::Server => "server",
+            Self::Wrapped => "wrapped",
         }
     }
 
@@ -102,6 +106,23 @@ pub enum FlowEnd {
     Limit,
     /// Its client was locked.
     Locked,
+}
+
+impl FlowEnd {
+    /// One word, as in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::ClientReset => "client-reset",
+            Self::ServerReset => "server-reset",
+            Self::Idle => "idle",
+            Self::Ended => "ended",
+            Self::Shutdown => "shutdown",
+            Self::Limit => "limit",
+            Self::Locked => "locked",
+        }
+    }
 }
 
 /// The ends of the two connections that were.

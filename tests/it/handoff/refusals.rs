@@ -8,7 +8,7 @@ use gateway::datapath::handoff::Refusal;
 use gateway_tests::lab::{self, Lab, WAN};
 use gateway_tests::wait;
 
-use super::{PATIENCE, Session, noise, on_router};
+use super::{PATIENCE, Router, Session, noise, on_router};
 use crate::router::{FAMILIES, listen_on_server};
 /// A session that is refused for `reason`, and goes on.
 fn refused(set_up: impl FnOnce(&Lab) -> anyhow::Result<()> + Send, reason: Refusal) -> anyhow::Result<()> {
@@ -94,6 +94,62 @@ fn a_connection_whose_addresses_are_translated_behind_the_gateway_keeps_its_sock
             answer => bail!("{answer:?}"),
         })?;
         session.pass()?;
+        Ok(())
+    })
+}
+
+/// Whether a session whose upstream connection comes from `source` is handed off at its first quiet instant.
+fn is_handed_off(router: &mut Router<'_>, family: lab::Family, session: &Session) -> anyhow::Result<bool> {
+    wait::until(PATIENCE, "a quiet instant", || match router.hand_off(session)? {
+        Err(Refusal::Busy) => Ok(None),
+        Err(Refusal::Wrapped) => Ok(Some(false)),
+        Ok(()) => Ok(Some(true)),
+        Err(other) => bail!("{family:?}: {other:?}"),
+    })
+}
+
+#[test]
+fn what_a_policy_of_ipsec_holds_for_keeps_its_sockets() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let lab = router.lab;
+        for family in FAMILIES {
+            let any = if family == lab::Family::V4 { "0.0.0.0/0" } else { "::/0" };
+            let server = listen_on_server(lab, family)?;
+            for (to, port) in [(family.server(), "dport"), (family.client(), "sport")] {
+                let policy = |command: &str, rest: &str| {
+                    let of = format!("src {any} dst {to} proto tcp {port} 25 dir out");
+                    lab.router().ip(&format!("xfrm policy {command} {of} {rest}")).map(drop)
+                };
+                let session = router.session(&server, family, family.client())?;
+                let tunnel = format!("tmpl src {} dst {to} proto esp mode tunnel", family.router());
+                policy("add", &tunnel)?;
+                ensure!(!is_handed_off(&mut router, family, &session)?, "to {to}");
+                policy("delete", "")?;
+                session.pass()?;
+                ensure!(is_handed_off(&mut router, family, &session)?, "to {to}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_session_under_the_gateways_own_address_keeps_its_sockets_where_a_route_wraps_packets()
+-> anyhow::Result<()> {
+    on_router(|mut router| {
+        let lab = router.lab;
+        for (family, kind, nowhere) in
+            [(lab::Family::V4, "ip", "203.0.113.1"), (lab::Family::V6, "ip6", "2001:db8:9::1")]
+        {
+            let server = listen_on_server(lab, family)?;
+            let session = router.session(&server, family, family.router())?;
+            let route = format!("{} encap {kind} id 7 dst {nowhere} dev {WAN}", family.server());
+            lab.router().ip(&format!("route add {route}"))?;
+            ensure!(!is_handed_off(&mut router, family, &session)?);
+            session.pass()?;
+            lab.router().ip(&format!("route delete {route}"))?;
+            ensure!(is_handed_off(&mut router, family, &session)?);
+        }
         Ok(())
     })
 }
