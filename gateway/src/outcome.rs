@@ -11,6 +11,7 @@ use crate::handoff::Engine;
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::intercept::identity::Identity;
+use crate::ipc::flow::FlowEnd;
 use crate::tls::TlsFacts;
 
 mod spf;
@@ -213,6 +214,8 @@ pub struct HandedOff {
     pub packets_from_server: u64,
     /// Whether an earlier process had handed it off: what was before is known by that one's notes.
     pub taken_over: bool,
+    /// How the flow ended.
+    pub end: FlowEnd,
 }
 
 /// How a session ended.

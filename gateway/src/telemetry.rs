@@ -211,6 +211,7 @@ impl Telemetry {
             engine = record.engine.map(Engine::name),
             packets_from_client = record.handed_off.map(|kernel| kernel.packets_from_client),
             packets_from_server = record.handed_off.map(|kernel| kernel.packets_from_server),
+            flow_end = record.handed_off.map(|kernel| kernel.end.name()),
             taken_over = record.handed_off.filter(|kernel| kernel.taken_over).map(|_| true),
             messages = record.messages,
             authenticated = record.conduct.authenticated,

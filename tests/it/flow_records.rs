@@ -68,18 +68,18 @@ fn reset(stream: &TcpStream) -> anyhow::Result<()> {
     Ok(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?)
 }
 
-/// One way to end a session, and what its record says of it.
+/// One way to end a session, and what its record says of session and flow.
 type End = (&'static str, fn(Ends) -> anyhow::Result<()>);
 
 const ENDS: [End; 5] = [
-    ("client", |ends| {
+    ("client closed", |ends| {
         ends.client.shutdown(Shutdown::Write)?;
         ensure!((&ends.server).read(&mut [0])? == 0);
         ends.server.shutdown(Shutdown::Write)?;
         ensure!((&ends.client).read(&mut [0])? == 0);
         Ok(())
     }),
-    ("client", |ends| {
+    ("client closed", |ends| {
         ends.server.shutdown(Shutdown::Write)?;
         ensure!((&ends.client).read(&mut [0])? == 0);
         // Half of it is still open.
@@ -88,19 +88,19 @@ const ENDS: [End; 5] = [
         ensure!((&ends.server).read(&mut [0])? == 0);
         Ok(())
     }),
-    ("client", |ends| {
+    ("client closed", |ends| {
         // At once: neither waits for the other.
         ends.client.shutdown(Shutdown::Write)?;
         ends.server.shutdown(Shutdown::Write)?;
         ensure!((&ends.server).read(&mut [0])? == 0 && (&ends.client).read(&mut [0])? == 0);
         Ok(())
     }),
-    ("client", |ends| {
+    ("client client-reset", |ends| {
         reset(&ends.client)?;
         drop(ends.client);
         is_reset(&ends.server)
     }),
-    ("server", |ends| {
+    ("server server-reset", |ends| {
         reset(&ends.server)?;
         drop(ends.server);
         is_reset(&ends.client)
@@ -131,7 +131,9 @@ fn each_way_to_end_leaves_one_record_of_packets_octets_time_and_end() -> anyhow:
     let longest = began.elapsed();
     gateway.stop()?;
     let records = records(&gateway);
-    let mut ends = records.iter().map(|record| field(record, "end")).collect::<Result<Vec<_>, _>>()?;
+    let said =
+        |record: &String| anyhow::Ok(format!("{} {}", field(record, "end")?, field(record, "flow_end")?));
+    let mut ends = records.iter().map(said).collect::<Result<Vec<_>, _>>()?;
     ends.sort_unstable();
     expected.sort_unstable();
     assert_eq!(ends, expected, "{records:?}");
@@ -164,7 +166,7 @@ fn a_session_that_is_silent_for_too_long_is_over_and_another_one_is_not() -> any
         Ok(records(&gateway).first().cloned())
     };
     let record = wait::until(PATIENCE, "the record", over).with_context(|| gateway.log())?;
-    ensure!(record.contains(" end=timeout ") && record.contains(" engine=handoff "), "{record}");
+    ensure!(record.contains(" end=timeout ") && record.contains(" flow_end=idle "), "{record}");
     let time = Duration::from_millis(field(&record, "time_ms")?.parse()?);
     ensure!(time >= Duration::from_secs(8), "{record}");
     // Nobody renumbers what its ends say, and neither knows what the other means.

@@ -93,6 +93,7 @@ impl Parked {
             packets_from_client: self.from_client.packets,
             packets_from_server: self.from_server.packets,
             taken_over: self.taken_over,
+            end,
         };
         let (engine, end) = (Some(Engine::Handoff), end_of(end));
         let record = record::session(&self.session, &self.lane, end, self.conduct, engine, Some(handed_off));
