@@ -13,7 +13,12 @@ use gateway_tests::recorder::Manners;
 use gateway_tests::sink::Sink;
 use gateway_tests::{message, wait};
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::bench::Bench;
+use crate::direct::{echo, greeted, ping, say_hello, settings, start_tls, wait_until_direct};
+use crate::router::connect_again;
+use crate::survive::{field, records, shown};
 
 /// Sends EICAR; the reply's code shows whether anybody scans.
 fn eicar_reply(bench: &Bench) -> anyhow::Result<u16> {
@@ -176,5 +181,43 @@ fn mail_in_the_queue_goes_where_the_name_servers_of_the_new_configuration_say() 
     let (reloaded, said) = gateway.control_command("reload")?;
     ensure!(reloaded, "{said}");
     sink.wait_for("looked up anew")?;
+    Ok(())
+}
+
+#[test]
+fn another_spool_folder_takes_nothing_from_the_records_of_sessions_in_the_kernel() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    // In the sandbox no reload could name a new folder.
+    let more = "process: { sandbox: off }\n".to_owned();
+    let gateway = Gateway::start(&lab, &Settings { more, ..settings("preserve") })?;
+    let stream = connect_again(lab.client(), (Family::V4.client(), 0).into(), Family::V4.smtp())?;
+    greeted(&stream)?;
+    start_tls(&stream)?;
+    say_hello(&stream, "kept.example")?;
+    wait_until_direct(&lab, &stream)?;
+    let (id, _) = shown(&gateway)?;
+
+    let file = lab.directory().join("gateway/gateway.yaml");
+    let (old, new) = (gateway.spool(), lab.directory().join("gateway/another-spool"));
+    let yaml = std::fs::read_to_string(file)?;
+    let changed = yaml.replace(&old.display().to_string(), &new.display().to_string());
+    ensure!(changed != yaml, "{yaml}");
+    gateway.write_config(&changed)?;
+    let (reloaded, said) = gateway.control_command("reload")?;
+    ensure!(reloaded, "{said}");
+    kill(gateway.proxy()?, Signal::SIGKILL)?;
+    gateway.wait_for_log("the proxy process died")?;
+    wait::until(SOON, "the session in the list of another process", || {
+        Ok(gateway.control_command("sessions")?.1.contains(&id).then_some(()))
+    })?;
+    ping(&stream, 5)?;
+    drop(stream);
+    let record = wait::until(SOON, "its record", || Ok(records(&gateway).pop()))?;
+    assert_eq!(field(&record, "session")?, id);
+    ensure!(
+        record.contains("helo=client.example") && record.contains("server_name=kept.example"),
+        "{record}"
+    );
     Ok(())
 }

@@ -142,8 +142,9 @@ pub struct Config {
     pub state: State,
     /// The server of `state: redis`. Takes effect at start.
     pub redis: Redis,
-    /// Folder of the file in which quotas and locks outlive the gateway; it must belong to the account
-    /// `user` alone. Where it cannot be used, they are kept in memory only. Takes effect at start.
+    /// Folder of the file in which quotas and locks outlive the gateway, and of those in which processes
+    /// tell each other of sessions that the kernel carries; it must belong to the account `user` alone.
+    /// Where it cannot be used, all that is kept in memory only. Takes effect at start.
     pub state_directory: PathBuf,
     /// The copy of a message that the scanners see.
     pub spool: Spool,

@@ -183,7 +183,7 @@ pub(super) fn journal(config: &Config) -> Option<Journal> {
     if config.origin != Origin::Assign {
         return None;
     }
-    let folder = Folder::open(&config.spool.directory).inspect_err(|error| {
+    let folder = Folder::open(&config.state_directory).inspect_err(|error| {
         warn!(%error, "records of handed-off sessions that outlive this process will lack what was before");
     });
     folder.ok().map(Journal::open)

@@ -1,8 +1,8 @@
 //! What is known of sessions that the kernel carries, where the next process finds it.
 //!
-//! Owns files in the spool folder: one for each process, a line of JSON for each session, written
-//! before the kernel is asked to take it. They outlive `kill -9`; a machine that loses power has
-//! lost the flows too, so that nothing waits for the disk. A process holds a lock (flock(2)) on its
+//! Owns files in `state-directory`, which is the same for all processes of a gateway: one for each, a
+//! line of JSON for each session, written before the kernel is asked to take it. They outlive `kill
+//! -9`; a machine that loses power has lost the flows too, so that nothing waits for the disk. A process holds a lock (flock(2)) on its
 //! file, by which others know that it lives; [`Journal::tidy`] writes anew what still counts, and
 //! removes the files of processes that have ended.
 
