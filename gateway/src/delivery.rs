@@ -27,5 +27,6 @@ pub mod record;
 pub mod rewrite;
 pub mod route;
 pub mod settings;
+pub mod source;
 pub mod tls;
 pub mod transport;

@@ -54,6 +54,7 @@ mod scanner_failure;
 mod scanners;
 mod seeing;
 mod source_address;
+mod sources;
 mod spam;
 mod spf;
 mod spool;

@@ -18,6 +18,7 @@ mod process;
 mod quotas;
 mod relay;
 mod scan;
+mod sources;
 
 use super::file::Config;
 use super::problem::{Place, Problems, Severity};
@@ -39,6 +40,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     scan::check(config, &mut findings);
     delivery::check(config, &mut findings);
     dkim::check(config, &mut findings);
+    sources::check(config, &mut findings);
     process::check(config, &mut findings);
     quotas::check(config, &mut findings);
     for finding in findings.list {

@@ -73,8 +73,13 @@ pub(super) fn changed<'o>(office: &'o Office, config: &Config) -> anyhow::Result
 
 /// What deliveries are made with.
 fn setup(config: &Config) -> anyhow::Result<Setup> {
-    let host = Host { name: &settings::name(config), addresses: &addresses()? };
-    Setup::new(config, host, &Disk).context("mail cannot be delivered")
+    let addresses = addresses()?;
+    let host = Host { name: &settings::name(config), addresses: &addresses };
+    let setup = Setup::new(config, host, &Disk).context("mail cannot be delivered")?;
+    for address in setup.smtp.pooled_addresses().filter(|address| !addresses.contains(address)) {
+        tracing::warn!(%address, "an address of `delivery.sources` is none of this machine's; mail goes from the others of its pool, or waits");
+    }
+    Ok(setup)
 }
 
 /// The addresses of this host's interfaces.

@@ -3,8 +3,10 @@
 //! Owns the list of what a configuration needs of kernel, rights, settings and files. Changes
 //! nothing: the program is loaded and tested, and gone again before it was attached anywhere.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::net::UdpSocket;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
@@ -99,7 +101,19 @@ pub async fn examine(config: &Config) -> io::Result<Vec<Finding>> {
     }
     findings.extend(account(config));
     findings.extend(folders::examine(config));
+    findings.extend(source_addresses(config));
     Ok(findings)
+}
+
+/// The addresses that mail is to leave from.
+fn source_addresses(config: &Config) -> Vec<Finding> {
+    let pools = config.delivery.sources.iter();
+    let addresses: BTreeSet<_> =
+        pools.flat_map(|pool| pool.addresses.iter().map(|source| source.address)).collect();
+    let missing = addresses.into_iter().filter(|address| UdpSocket::bind((*address, 0)).is_err());
+    let advice =
+        "mail goes from the other addresses of its pool, or waits; see `ip address` and `delivery.sources`";
+    missing.map(|address| Finding::look(format!("{address} is no address of this machine"), advice)).collect()
 }
 
 /// Looks at the kernel's settings for the interfaces that are meant.

@@ -368,6 +368,13 @@ impl Connection {
     }
 }
 
+/// Whether this machine has an address, as far as connections can come from there.
+#[must_use]
+pub fn is_here(address: IpAddr) -> bool {
+    // Nothing is sent, and the port is free again at once.
+    std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+}
+
 async fn connected(remote: &Remote) -> io::Result<Stream> {
     match remote {
         Remote::Unix(path) => Ok(Stream::new(UnixStream::connect(path).await?)),

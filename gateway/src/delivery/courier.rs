@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Rest, Step};
-use super::connection::{Connection, Target};
+use super::connection::{self, Connection, Target};
 use super::destination::Destination;
 use super::generic::Generic;
 use super::letter::{Letter, Signing};
@@ -265,7 +265,8 @@ impl<'r> Round<'r> {
         let sender = self.stored.envelope.sender.as_str();
         // Behind a socket there is but one, without an address.
         let server = if matches!(next_hop, Destination::Unix(_)) { None } else { Some(server) };
-        transport.target(Visit { next_hop, server, sender, random, now: clock::now() })
+        let is_here = connection::is_here;
+        transport.target(Visit { next_hop, server, sender, random, now: clock::now(), is_here })
     }
 
     /// Delivers over a connection; returns why it broke, if it did.

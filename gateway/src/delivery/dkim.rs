@@ -23,7 +23,7 @@ use mail_auth::common::headers::{Writable, Writer};
 use mail_auth::dkim::{Canonicalization, Signature};
 
 use crate::config::file::Network;
-use crate::config::file::delivery::{self, Dkim, FieldName, FromDomain};
+use crate::config::file::delivery::{self, Dkim, DomainPattern, FieldName};
 use header::Header;
 
 pub use key::KeyError;
@@ -40,7 +40,7 @@ struct Signer {
     domain: String,
     selector: String,
     key: DkimKey,
-    from: Vec<FromDomain>,
+    from: Vec<DomainPattern>,
     clients: Vec<Network>,
     names: Vec<String>,
     oversigned: Vec<String>,
@@ -87,7 +87,7 @@ impl Signers {
     /// Those that sign mail from a domain; where none of them names it, those for all others.
     fn for_domain(&self, domain: &str, client: Option<IpAddr>) -> Vec<Arc<Signer>> {
         let names = |signer: &&Arc<Signer>| signer.from.iter().any(|from| from.names(domain));
-        let others = |signer: &&Arc<Signer>| signer.from.contains(&FromDomain::Other);
+        let others = |signer: &&Arc<Signer>| signer.from.contains(&DomainPattern::Any);
         let named = self.list.iter().any(|signer| names(&signer));
         let allows = |signer: &&Arc<Signer>| {
             client.is_none_or(|client| {

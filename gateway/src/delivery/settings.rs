@@ -17,6 +17,7 @@ use super::lookup::LookupPolicy;
 use super::password::{Passwords, RefusedPasswords};
 use super::rewrite::Rewriting;
 use super::route::{Preference, RoutePolicy};
+use super::source::Pools;
 use super::tls::{Ciphers, Fingerprint, Means, NameMatch, TlsClient, TlsError, TlsPolicies, Versions};
 use crate::config::file::delivery::{
     AddressPreference, Compatibility, Delivery, Dkim, HostLookup, InetProtocol, Interface, Miscellaneous,
@@ -152,8 +153,10 @@ impl Settings {
             Protocol::Lmtp => &lmtp,
         };
         let Delivery { compatibility, resources, miscellaneous, .. } = section;
+        let rules = Arc::new(rules(section, protocol, host.name, files)?);
         Ok(Self {
-            rules: Arc::new(rules(section, protocol, host.name, files)?),
+            servers: Arc::new(servers(section, &rules, files)?),
+            rules,
             lookup: lookup(miscellaneous, deadline),
             route: route(section, own_addresses(miscellaneous, host.addresses)),
             attempt: AttemptPolicy {
@@ -185,7 +188,6 @@ impl Settings {
             tls: Arc::new(tls_client(&section.starttls, files)?),
             assume_final: delivery.lmtp.assume_final,
             digits: u32::from(miscellaneous.delay_logging_resolution_limit),
-            servers: Arc::new(servers(section, protocol, files)?),
             detail: Details::new(section),
         })
     }
@@ -223,7 +225,7 @@ const fn own_port(protocol: Protocol) -> u16 {
     }
 }
 
-fn servers(section: &Delivery, protocol: Protocol, files: &impl Files) -> Result<Servers, SettingsError> {
+fn servers(section: &Delivery, rules: &Rules, files: &impl Files) -> Result<Servers, SettingsError> {
     let Delivery { compatibility, sasl, starttls, miscellaneous, .. } = section;
     let Compatibility { discard_ehlo_keywords: discard, pix_workarounds: pix, .. } = compatibility;
     let window = u32::from(compatibility.tcp_windowsize);
@@ -233,13 +235,18 @@ fn servers(section: &Delivery, protocol: Protocol, files: &impl Files) -> Result
         pix: server::workarounds(|workaround| pix.contains(&workaround)),
         pix_maps: files::maps(&compatibility.pix_workaround_maps, files)?,
         policies: policies(starttls, files)?,
-        passwords: if sasl.sasl_auth_enable { Some(passwords(section, protocol, files)?) } else { None },
+        passwords: if sasl.sasl_auth_enable {
+            Some(passwords(section, rules.protocol, files)?)
+        } else {
+            None
+        },
         refused: RefusedPasswords::new(if sasl.sasl_auth_cache {
             sasl.sasl_auth_cache_time.duration()
         } else {
             Duration::ZERO
         }),
         source: source(miscellaneous),
+        pools: Pools::new(&section.sources, rules),
         window: (window > 0).then_some(window),
         port: miscellaneous.tcp_port,
     })

@@ -233,7 +233,7 @@ impl Section<'_, '_> {
 }
 
 /// A host name or an address in brackets, as far as its letters go (RFC 5321 section 4.1.1.1).
-fn is_hello(name: &str) -> bool {
+pub(super) fn is_hello(name: &str) -> bool {
     let letters = |octet: u8| octet.is_ascii_alphanumeric() || b"-._[]:".contains(&octet);
     !name.is_empty() && name.len() <= 255 && name.bytes().all(letters)
 }

@@ -2,6 +2,8 @@
 
 mod controls;
 mod dkim;
+mod domain;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -16,7 +18,9 @@ pub use controls::{
     Compatibility, ContentInspection, Miscellaneous, OwnCompatibility, OwnContentInspection,
     OwnMiscellaneous, OwnResources, OwnSasl, OwnStarttls, Resources, Sasl, Starttls,
 };
-pub use dkim::{Canonicalization, Dkim, DomainName, FieldName, FromDomain};
+pub use dkim::{Canonicalization, Dkim, FieldName};
+pub use domain::{DomainName, DomainPattern};
+pub use sources::{SourceAddress, SourceChoice, SourcePool};
 pub use value::{
     AddressPreference, CipherGrade, DebugPeer, FingerprintDigest, HostLookup, InetProtocol, Interface,
     NextHop, NotifyClass, PixWorkaround, SaslOption, SecurityLevel, Transport,
@@ -44,6 +48,9 @@ pub struct Delivery {
     pub trouble_shooting: TroubleShooting,
     /// Signatures on mail that leaves, each with a key of its own.
     pub dkim: Vec<Dkim>,
+    /// Pools of addresses that connections to SMTP servers come from; the first that is for a mail counts, and mail that none
+    /// is for goes by `miscellaneous.bind-address` and `miscellaneous.helo-name`.
+    pub sources: Vec<SourcePool>,
     /// Everything else.
     pub miscellaneous: Miscellaneous,
     /// What LMTP has instead.
@@ -86,6 +93,7 @@ impl Delivery {
             schedule: self.schedule.clone(),
             trouble_shooting: self.trouble_shooting.clone(),
             dkim: self.dkim.clone(),
+            sources: Vec::new(),
             miscellaneous: self.miscellaneous.with(miscellaneous),
             lmtp: self.lmtp.clone(),
         }

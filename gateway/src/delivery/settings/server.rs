@@ -10,6 +10,7 @@ use crate::delivery::connection::{Remote, Target, Tls};
 use crate::delivery::destination::{Destination, SMTP_PORT};
 use crate::delivery::password::{Passwords, Refusal, RefusedPasswords};
 use crate::delivery::route::Server;
+use crate::delivery::source::{Pools, Source, Wanted};
 use crate::delivery::tls::{TlsPolicies, TlsPolicy};
 use crate::smtp::client::sasl::Login;
 use crate::smtp::client::{Discard, Peer, PixWorkarounds, Protocol, Report, Status, Terms, TlsLevel};
@@ -28,6 +29,8 @@ pub struct Visit<'v> {
     pub random: [u8; 18],
     /// The time.
     pub now: Instant,
+    /// Whether this machine has an address.
+    pub is_here: fn(IpAddr) -> bool,
 }
 
 /// What tables and keys say of servers.
@@ -43,6 +46,8 @@ pub(super) struct Servers {
     pub(super) refused: RefusedPasswords,
     /// The addresses that are connected from, by family.
     pub(super) source: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// What comes before them.
+    pub(super) pools: Pools,
     pub(super) window: Option<u32>,
     /// The port in place of the protocol's own.
     pub(super) port: Option<u16>,
@@ -56,6 +61,7 @@ impl Settings {
     /// It cannot be, as the configuration stands, or it has refused the gateway's password already.
     pub fn target(&self, visit: Visit<'_>) -> Result<Target, Report> {
         let Visit { next_hop, server, .. } = visit;
+        let source = self.pooled(visit)?;
         let peer = self.peer(next_hop, server);
         // Nobody but this host is behind its sockets.
         let name = if server.is_some() { next_hop.name() } else { self.rules.hostname.clone() };
@@ -83,8 +89,8 @@ impl Settings {
         };
         let detail = self.detail.of(next_hop, &terms.peer);
         Ok(Target {
-            remote: self.remote(next_hop, server),
-            rules: Arc::clone(&self.rules),
+            remote: self.remote(next_hop, server, source),
+            rules: Arc::clone(source.map_or(&self.rules, |source| &source.rules)),
             terms,
             tls,
             detail,
@@ -112,12 +118,26 @@ impl Settings {
         self.servers.port.filter(|_| port == super::own_port(self.rules.protocol)).unwrap_or(port)
     }
 
-    fn remote(&self, next_hop: &Destination, server: Option<&Server>) -> Remote {
+    /// The address of a pool, where there is one for this mail.
+    fn pooled(&self, visit: Visit<'_>) -> Result<Option<&Source>, Report> {
+        let Some(server) = visit.server else { return Ok(None) };
+        let destination = visit.next_hop.name();
+        let wanted = Wanted { sender: visit.sender, destination: &destination, server: server.address };
+        self.servers.pools.choose(wanted, visit.is_here)
+    }
+
+    fn remote(&self, next_hop: &Destination, server: Option<&Server>, pooled: Option<&Source>) -> Remote {
         let Some(server) = server else { return Remote::Unix(next_hop.name().into()) };
         let (ipv4, ipv6) = self.servers.source;
-        let source = if server.address.is_ipv4() { ipv4.map(IpAddr::from) } else { ipv6.map(IpAddr::from) };
+        let own = if server.address.is_ipv4() { ipv4.map(IpAddr::from) } else { ipv6.map(IpAddr::from) };
         let address = SocketAddr::new(server.address, self.port(server.port));
-        Remote::Tcp { address, source, must_bind: false, window: self.servers.window }
+        let source = pooled.map(|source| source.address).or(own);
+        Remote::Tcp { address, source, must_bind: pooled.is_some(), window: self.servers.window }
+    }
+
+    /// Addresses of pools.
+    pub fn pooled_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.servers.pools.addresses()
     }
 
     fn policy(&self, next_hop: &Destination, host: &str, name: &str) -> Result<TlsPolicy, String> {

@@ -57,7 +57,14 @@ fn target(settings: &Settings, next_hop: &str, address: &str, sender: &str) -> R
         best: true,
     };
     let server = next_hop.port().map(|_| &server);
-    settings.target(Visit { next_hop: &next_hop, server, sender, random: [1; 18], now: clock::now() })
+    settings.target(Visit {
+        next_hop: &next_hop,
+        server,
+        sender,
+        random: [1; 18],
+        now: clock::now(),
+        is_here: |_| true,
+    })
 }
 
 fn level(settings: &Settings, next_hop: &str) -> String {

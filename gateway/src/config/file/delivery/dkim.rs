@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::domain::{DomainName, DomainPattern};
 use crate::config::condition::Network;
 use crate::config::units::Span;
-use crate::delivery::destination::host_name;
 
 /// A signature on mail that leaves (DKIM, RFC 6376), with one key. A message has one by each entry that names the domain of
 /// its From field.
@@ -27,7 +27,7 @@ pub struct Dkim {
     /// Domains of From fields that are signed for: `example.net`, `.example.net` for all below it, or `*` for those that no
     /// entry names. Left out: `domain` itself and all below it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub domains: Vec<FromDomain>,
+    pub domains: Vec<DomainPattern>,
     /// Clients whose mail is signed, of those that a rule with `sign: true` lets in: addresses or networks. Left out: all. Name
     /// them where one of your clients must not write mail in the name of another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -87,91 +87,12 @@ impl Dkim {
 
     /// The From domains that are signed for.
     #[must_use]
-    pub fn from_domains(&self) -> Vec<FromDomain> {
+    pub fn from_domains(&self) -> Vec<DomainPattern> {
         if self.domains.is_empty() {
             let domain = self.domain.as_str().to_owned();
-            return vec![FromDomain::Is(domain.clone()), FromDomain::Below(domain)];
+            return vec![DomainPattern::Is(domain.clone()), DomainPattern::Below(domain)];
         }
         self.domains.clone()
-    }
-}
-
-/// A name of the DNS, in lower case and A-labels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct DomainName(String);
-
-impl DomainName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for DomainName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        host_name(&text)
-            .map(Self)
-            .map_err(|_| format!("`{text}` is no name of the DNS; write for example `example.net`"))
-    }
-}
-
-impl From<DomainName> for String {
-    fn from(name: DomainName) -> Self {
-        name.0
-    }
-}
-
-/// Domains of From fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub enum FromDomain {
-    /// This one, in lower case and A-labels.
-    Is(String),
-    /// All below this one.
-    Below(String),
-    /// Those that nobody names.
-    Other,
-}
-
-impl FromDomain {
-    /// Whether it names that domain, which is in lower case and A-labels.
-    #[must_use]
-    pub fn names(&self, domain: &str) -> bool {
-        match self {
-            Self::Is(own) => own == domain,
-            Self::Below(above) => domain.strip_suffix(above.as_str()).is_some_and(|rest| rest.ends_with('.')),
-            Self::Other => false,
-        }
-    }
-}
-
-impl TryFrom<String> for FromDomain {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let bad =
-            || format!("`{text}` is no domain; write `example.net`, `.example.net` for all below it, or `*`");
-        match text.strip_prefix('.') {
-            _ if text == "*" => Ok(Self::Other),
-            Some(above) => host_name(above).map(Self::Below).map_err(|_| bad()),
-            None => host_name(&text).map(Self::Is).map_err(|_| bad()),
-        }
-    }
-}
-
-impl From<FromDomain> for String {
-    fn from(domain: FromDomain) -> Self {
-        match domain {
-            FromDomain::Is(domain) => domain,
-            FromDomain::Below(domain) => format!(".{domain}"),
-            FromDomain::Other => "*".to_owned(),
-        }
     }
 }
 
