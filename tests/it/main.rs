@@ -53,6 +53,7 @@ mod scan;
 mod scanner_failure;
 mod scanners;
 mod seeing;
+mod smtputf8;
 mod source_address;
 mod sources;
 mod spam;
