@@ -31,6 +31,7 @@
 //! a message is never removed before the message. Where an old message keeps many segments, it is
 //! written again at the end.
 
+mod claim;
 mod compaction;
 mod content;
 mod entry;
@@ -64,6 +65,7 @@ use crate::config::units::ByteCount;
 use crate::folder::{self, Folder, Space};
 
 pub use crate::smtp::envelope::{Notify as NotifyOn, Recipient, Ret};
+pub use claim::Claim;
 pub use content::{Content, ContentReader, ReadError};
 pub use entry::Summary;
 pub use envelope::{BadQueueId, Body, Envelope, QueueId, Submitter, Target};
@@ -234,13 +236,6 @@ impl Queue {
         } else {
             inner.journal.mark(&Record::Settled { id, recipients: recipients.to_vec() }, home);
         }
-    }
-
-    /// Takes one message, whether it is due or not; says whether nobody else has it. To be given back as one that was
-    /// taken.
-    #[must_use]
-    pub fn claim(&self, id: QueueId) -> bool {
-        self.inner.index().claim(id)
     }
 
     /// Gives a message back that was taken: it is due again at `due`. One that an operator has held meanwhile stays

@@ -1,7 +1,5 @@
 //! What operators have done with mail in the queue, apart from marks that the queue takes by itself.
 
-use std::time::{Duration, SystemTime};
-
 use super::destination::DestinationError;
 use super::next_hop::NextHop;
 use super::office::Office;
@@ -64,7 +62,8 @@ pub async fn flush(office: &Office, destination: &str) -> Result<usize, OperateE
 
 /// Puts a message into the queue anew, for the recipients that are left, and returns its new name.
 ///
-/// It goes to `target` if there is one, and as if its sender had never been warned. Its age stays what it is.
+/// It goes to `target` if there is one, and as if its sender had never been warned. Its age stays what it is. Broken off,
+/// the message is as it was.
 ///
 /// # Errors
 ///
@@ -74,22 +73,12 @@ pub async fn requeue(office: &Office, id: QueueId, target: Option<Target>) -> Re
         NextHop::parse(text)?;
     }
     let queue = &office.queue;
-    let before = queue.find(id).ok_or(ReadError::Gone)?.standing;
-    if !queue.claim(id) {
-        return Err(OperateError::UnderWay);
-    }
-    let written = copy(queue, id, target).await;
-    match &written {
-        Ok(_) => drop(queue.remove(id)),
-        Err(_) => match before {
-            Standing::Deferred(due) => {
-                let due = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(due));
-                queue.defer(id, due.unwrap_or(SystemTime::UNIX_EPOCH));
-            }
-            Standing::Ready | Standing::Held => queue.put_back(id),
-        },
-    }
-    written
+    queue.find(id).ok_or(ReadError::Gone)?;
+    // Whoever asked may leave at any time.
+    let claim = queue.claim(id).ok_or(OperateError::UnderWay)?;
+    let new = copy(queue, id, target).await?;
+    claim.remove();
+    Ok(new)
 }
 
 async fn copy(queue: &Queue, id: QueueId, target: Option<Target>) -> Result<QueueId, OperateError> {

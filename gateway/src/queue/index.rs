@@ -146,6 +146,19 @@ impl Index {
         true
     }
 
+    /// Takes a message back that was claimed, with the standing that it has; says which.
+    pub(super) fn unclaim(&mut self, id: QueueId) -> Option<Standing> {
+        if !self.taken.remove(&id) {
+            return None;
+        }
+        let standing = self.messages.get(&id)?.standing;
+        // One that is held was never left out.
+        if standing != Standing::Held {
+            self.file(id, standing);
+        }
+        Some(standing)
+    }
+
     /// Takes a message back that somebody had taken; says where its record is, and whether it has this standing now:
     /// one that was held meanwhile stays so.
     pub(super) fn give_back(&mut self, id: QueueId, standing: Standing) -> Option<(SegmentId, bool)> {

@@ -134,3 +134,39 @@ async fn what_is_given_back_is_due_when_it_was_said_and_at_once_after_a_crash() 
     // The one that was under way is as it was before.
     assert_eq!(queue(&path).take(at(999), 9), [back]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_message_is_given_back_as_it_is_whenever_its_claim_is_dropped() {
+    let parent = TempDir::new().unwrap();
+    let queue = queue(&parent.path().join("queue"));
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let id = queue.accept(envelope(1), vec![text(1).into()]).await.unwrap();
+    let deferred = Standing::Deferred(1_000_000);
+    for (before, meanwhile, after) in [
+        (Standing::Ready, None, Standing::Ready),
+        (deferred, None, deferred),
+        (Standing::Held, None, Standing::Held),
+        (Standing::Held, Some(Standing::Ready), Standing::Ready),
+        (Standing::Ready, Some(Standing::Held), Standing::Held),
+        (deferred, Some(Standing::Ready), Standing::Ready),
+    ] {
+        queue.set_standing(id, before);
+        let claim = queue.claim(id).unwrap();
+        assert!(queue.claim(id).is_none(), "{before:?}");
+        if let Some(standing) = meanwhile {
+            queue.set_standing(id, standing);
+        }
+        assert_eq!(queue.take(at(2_000), 9), [], "{before:?} {meanwhile:?}");
+        drop(claim);
+        assert_eq!(queue.find(id).unwrap().standing, after, "{before:?} {meanwhile:?}");
+        let counts = queue.counts();
+        assert_eq!(counts.ready + counts.deferred + counts.held, 1, "{before:?} {meanwhile:?}");
+        let due = if after == Standing::Held { Vec::new() } else { vec![id] };
+        assert_eq!(queue.take(at(2_000), 9), due, "{before:?} {meanwhile:?}");
+        queue.put_back(id);
+    }
+    queue.set_standing(id, Standing::Ready);
+    let claim = queue.claim(id).unwrap();
+    claim.remove();
+    assert_eq!((queue.find(id), queue.take(at(2_000), 9)), (None, vec![]));
+}
