@@ -13,6 +13,8 @@ use tokio::time::{sleep_until, timeout};
 
 mod active;
 mod errand;
+#[cfg(test)]
+mod tests;
 
 use active::Active;
 use errand::{Event, Failed};
@@ -78,8 +80,9 @@ enum Task {
         message: QueueId,
         recipients: Vec<u32>,
     },
-    /// It concludes a message, or looks after the queue.
-    Other,
+    Conclude(QueueId),
+    /// It looks after the queue.
+    Maintain,
 }
 
 #[derive(Debug)]
@@ -149,7 +152,7 @@ impl Manager {
     fn maintain(&mut self) {
         let Ok(permit) = Arc::clone(&self.maintaining).try_acquire_owned() else { return };
         let office = Arc::clone(&self.office);
-        self.spawn(Task::Other, async move {
+        self.spawn(Task::Maintain, async move {
             office.queue.maintain().await;
             drop(permit);
             Event::Other
@@ -182,7 +185,8 @@ impl Manager {
                     let done = Failed { fates: fates(&recipients, &report), trouble: None };
                     self.delivered(&destination, message, &recipients, done);
                 }
-                Some(Task::Other) | None => {}
+                Some(Task::Conclude(id)) => self.again(id),
+                Some(Task::Maintain) | None => {}
             },
         }
     }
@@ -199,11 +203,16 @@ impl Manager {
             }
             Err(ReadError::Io(error)) => {
                 self.office.telemetry.trouble(Trouble::Queue, || format!("message {id}: {error}"));
-                let after = self.office.setup.load().retry.minimal_backoff;
-                return self.office.queue.defer(id, super::closing::later(after));
+                return self.again(id);
             }
         };
         self.activate(id, stored);
+    }
+
+    /// Gives a message back with which something is wrong that may pass.
+    fn again(&self, id: QueueId) {
+        let after = self.office.setup.load().retry.minimal_backoff;
+        self.office.queue.defer(id, super::closing::later(after));
     }
 
     /// Gives the recipients of a message to the schedule.
@@ -297,7 +306,7 @@ impl Manager {
             return;
         }
         let subject = Subject { id, envelope: active.envelope };
-        self.spawn(Task::Other, async move {
+        self.spawn(Task::Conclude(id), async move {
             super::closing::conclude(&office, &subject, active.warned, active.failed).await;
             Event::Other
         });

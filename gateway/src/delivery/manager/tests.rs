@@ -1,0 +1,59 @@
+//! Tasks that fail for an error of the gateway's own.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::Config;
+use crate::config::units::ByteCount;
+use crate::delivery::settings::{Disk, Host};
+use crate::delivery::transport::Setup;
+use crate::dns::Resolver;
+use crate::queue::{Body, Envelope, Queue, Recipient, Standing, Target};
+use crate::telemetry::Telemetry;
+
+fn manager(folder: &TempDir) -> (Manager, Asked) {
+    let config = Config::default();
+    let queue = Queue::open(&folder.path().join("queue"), ByteCount::new(0)).unwrap();
+    let resolver = Arc::new(Resolver::new(&config.dns).unwrap());
+    let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
+    let setup = Setup::new(&config, Host { name: "gw.test", addresses: &[] }, &Disk).unwrap();
+    let (office, asked) = Office::new(queue, resolver, telemetry, setup);
+    (Manager::new(Arc::new(office)), asked)
+}
+
+fn envelope() -> Envelope {
+    let recipient = Recipient { address: "r@example.net".to_owned(), original: None, notify: None };
+    Envelope {
+        arrived: clock::wall_millis(),
+        sender: "s@example.org".to_owned(),
+        recipients: vec![recipient],
+        target: Target::Mx,
+        submitter: None,
+        body: Body::SevenBit,
+        sign: false,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+/// Has a task about a new message fail; says how the message stands then.
+async fn after_fault(manager: &mut Manager, task: impl FnOnce(QueueId) -> Task) -> Standing {
+    let queue = manager.office.queue.clone();
+    let id = queue.accept(envelope(), vec!["Subject: a\r\n".into()]).await.unwrap();
+    assert_eq!(queue.take(clock::wall(), 9), [id]);
+    manager.spawn(task(id), async { unreachable!("a fault") });
+    let ended = manager.tasks.join_next_with_id().await.unwrap();
+    manager.ended(ended);
+    assert!(manager.known.is_empty());
+    assert!(queue.claim(id).is_some(), "somebody has it still");
+    queue.find(id).unwrap().standing
+}
+
+#[tokio::test]
+async fn a_message_whose_task_fails_is_tried_again_or_kept_for_the_operator() {
+    let folder = TempDir::new().unwrap();
+    let (mut manager, _asked) = manager(&folder);
+    assert!(matches!(after_fault(&mut manager, Task::Conclude).await, Standing::Deferred(_)));
+    assert_eq!(after_fault(&mut manager, Task::Read).await, Standing::Held);
+}
