@@ -4,7 +4,7 @@
 //! message. What it holds is what a real server behind the gateway would have read. Any AUTH with an
 //! initial response succeeds that it is not told to refuse. STARTTLS does, too, but it goes on in clear.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -268,25 +268,10 @@ impl Conversation<'_> {
     }
 
     fn fill(&mut self) -> Option<()> {
-        let mut buffer = [0; 64 * 1024];
-        while !self.stop.load(Ordering::Relaxed) {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => {
-                    let octets = buffer.get(..count).unwrap_or_default();
-                    self.unread.extend_from_slice(octets);
-                    self.note(|connection| connection.received.extend_from_slice(octets));
-                    return Some(());
-                }
-                // A read with a time limit is not taken up again after a signal (signal(7)).
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
-                Err(_) => return None,
-            }
-        }
-        None
+        let count = wait::receive(&mut self.stream, &mut self.unread, self.stop)?;
+        let fresh = self.unread.len().saturating_sub(count);
+        let octets = self.unread.get(fresh..).unwrap_or_default();
+        self.note(|connection| connection.received.extend_from_slice(octets));
+        Some(())
     }
 }

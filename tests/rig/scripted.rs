@@ -1,6 +1,6 @@
 //! An SMTP server that says what a script tells it to.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::netns::Netns;
+use crate::wait;
 
 /// How long a client has to close its side, where the server has closed its own.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -133,23 +134,7 @@ impl Conversation {
     }
 
     fn fill(&mut self) -> Option<()> {
-        let mut buffer = [0; 16 * 1024];
-        while !self.stop.load(Ordering::Relaxed) {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => {
-                    self.unread.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                    return Some(());
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
-                Err(_) => return None,
-            }
-        }
-        None
+        wait::receive(&mut self.stream, &mut self.unread, &self.stop).map(drop)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Waiting for something, but not for ever.
 
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,4 +65,27 @@ pub fn until<T>(
         }
         thread::sleep(STEP);
     }
+}
+
+/// Appends what the other side sends next to `unread`; says how many octets came, `None` when it has closed or `stop`
+/// is set. How soon that is seen is the read timeout of `stream`.
+pub fn receive(stream: &mut TcpStream, unread: &mut Vec<u8>, stop: &AtomicBool) -> Option<usize> {
+    let mut buffer = [0; 64 * 1024];
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer) {
+            Ok(0) => return None,
+            Ok(count) => {
+                unread.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                return Some(count);
+            }
+            // A read with a time limit is not taken up again after a signal (signal(7)).
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return None,
+        }
+    }
+    None
 }

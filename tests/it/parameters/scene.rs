@@ -78,14 +78,19 @@ pub(super) type Row = (&'static str, Scene, &'static str, &'static str);
 
 /// Plays each scene without its parameter and with it.
 pub(super) fn play(rows: Vec<Row>) -> anyhow::Result<()> {
-    let told = thread::scope(|scope| {
-        let played: Vec<_> = rows.iter().map(|row| scope.spawn(move || played(row))).collect();
+    all(&rows, played)
+}
+
+/// Plays all at once; each tells what is not as it should be.
+fn all(rows: &[Row], play: impl Fn(&Row) -> String + Copy + Send) -> anyhow::Result<()> {
+    let wrong = thread::scope(|scope| {
+        let played: Vec<_> = rows.iter().map(|row| scope.spawn(move || play(row))).collect();
         played
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| "panic\n".to_owned()))
             .collect::<String>()
     });
-    anyhow::ensure!(told.is_empty(), "{told}");
+    anyhow::ensure!(wrong.is_empty(), "{wrong}");
     Ok(())
 }
 
@@ -113,19 +118,10 @@ fn played((parameter, scene, without, with): &Row) -> String {
 
 /// A scene that is only played with its parameter: without it would take minutes.
 pub(super) fn limited(rows: Vec<Row>) -> anyhow::Result<()> {
-    let told = thread::scope(|scope| {
-        let told = |row: &Row| match row.1.told(row.0) {
-            Ok(told) if told.contains(row.3) => String::new(),
-            told => format!("---- {}: wanted `{}`\n{told:?}\n", row.0, row.3),
-        };
-        let played: Vec<_> = rows.iter().map(|row| scope.spawn(move || told(row))).collect();
-        played
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| "panic\n".to_owned()))
-            .collect::<String>()
-    });
-    anyhow::ensure!(told.is_empty(), "{told}");
-    Ok(())
+    all(&rows, |(parameter, scene, _, wanted)| match scene.told(parameter) {
+        Ok(told) if told.contains(wanted) => String::new(),
+        told => format!("---- {parameter}: wanted `{wanted}`\n{told:?}\n"),
+    })
 }
 
 impl Scene {
