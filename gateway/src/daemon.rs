@@ -191,6 +191,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         hooks: Arc::clone(&hooks),
         quotas: Arc::clone(&quotas),
         queue,
+        office: deliveries.office(),
         stop: stopped,
         arriving: Semaphore::new(session::ARRIVING),
         turned_away: Semaphore::new(session::TURNED_AWAY),

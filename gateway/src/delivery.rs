@@ -15,6 +15,7 @@ pub mod destination;
 pub mod dkim;
 pub mod dsn;
 pub mod generic;
+pub mod incident;
 mod letter;
 pub mod lookup;
 pub mod manager;

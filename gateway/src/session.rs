@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
 use crate::config::file::{Config, Lane, LockAction, OnExcess};
+use crate::delivery::office::Office;
 use crate::handoff::{Engine, Handoff};
 use crate::hooks::Hooks;
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -77,6 +78,8 @@ pub struct Context {
     pub quotas: Arc<Quotas>,
     /// Mail that the gateway has taken; none where there is no `queue.directory`.
     pub queue: Option<Queue>,
+    /// Who tells the postmaster of sessions in the relay lane; none where there is no queue.
+    pub office: Option<Arc<Office>>,
     /// What the kernel knows of flows.
     pub facts: Facts,
     /// Turns true when sessions are to end now.

@@ -114,6 +114,11 @@ async fn outcomes(
     (told, done)
 }
 
+/// Why a server cannot be used.
+fn said(report: &Report) -> String {
+    format!("{} {}", report.status, report.reason)
+}
+
 #[test]
 fn a_postfix_takes_mail_one_after_the_other_in_clear_text_and_in_chunks() -> anyhow::Result<()> {
     let lab = Lab::new()?;
@@ -181,7 +186,7 @@ fn a_postfix_gets_mail_under_tls_where_its_certificate_is_what_the_level_asks_fo
         let opened = run(lab.server(), async {
             let mut connection = match Connection::open(target).await {
                 Ok(connection) => connection,
-                Err(failure) => return Err(failure.report),
+                Err(unusable) => return Err(unusable.failure.report),
             };
             let version = connection.tls().map(|session| session.version.clone());
             assert_eq!(version.as_deref(), Some(if policy.tls13 { "TLSv1_3" } else { "TLSv1_2" }));
@@ -259,9 +264,7 @@ fn what_a_server_refuses_or_leaves_unsaid_is_what_postmasters_know() -> anyhow::
         let host = target.terms.peer.host();
         let told = run(lab.server(), async {
             match Connection::open(target).await {
-                Err(failure) => {
-                    vec![format!("failed {} {}", failure.report.status, failure.report.reason); 2]
-                }
+                Err(unusable) => vec![format!("failed {}", said(&unusable.failure.report)); 2],
                 Ok(mut connection) => {
                     let mut letter = Letter::new("x@a.example", ".\n.dot\n");
                     let recipients = ["r1@server.example", "r2@server.example"];
@@ -285,7 +288,7 @@ fn nobody_there_is_a_failed_connection() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let server = SocketAddr::new(Family::V4.server(), 2_599);
     let opened = run(lab.server(), Connection::open(target(server, Protocol::Smtp, TlsLevel::None)))?;
-    let failure = opened.err().map(|failure| format!("{} {}", failure.report.status, failure.report.reason));
+    let failure = opened.err().map(|unusable| said(&unusable.failure.report));
     let expected = format!("4.4.1 connect to mail.server.example[{}]:2599: Connection refused", server.ip());
     assert_eq!(failure, Some(expected));
     Ok(())
@@ -302,7 +305,7 @@ fn a_server_that_says_nothing_is_given_up_in_time() -> anyhow::Result<()> {
     let target = Target { rules: Arc::new(rules), ..target(server, Protocol::Smtp, TlsLevel::None) };
     let host = target.terms.peer.host();
     let opened = run(lab.server(), Connection::open(target))?;
-    let failure = opened.err().map(|failure| format!("{} {}", failure.report.status, failure.report.reason));
+    let failure = opened.err().map(|unusable| said(&unusable.failure.report));
     let expected =
         format!("4.4.2 conversation with {host} timed out while receiving the initial server greeting");
     assert_eq!(failure, Some(expected));

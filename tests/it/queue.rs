@@ -137,6 +137,44 @@ fn record(gateway: &Gateway, recipient: &str, status: &str) -> anyhow::Result<St
     .with_context(|| gateway.daemon().log_tail())
 }
 
+/// Changes a letter of what is in the queue.
+fn damage(folder: &Path, text: &str) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let mut octets = fs::read(&path)?;
+        let at = octets.windows(text.len()).position(|window| window == text.as_bytes());
+        if let Some(octet) = at.and_then(|at| octets.get_mut(at)) {
+            *octet ^= 0x20;
+            return Ok(fs::write(&path, octets)?);
+        }
+    }
+    anyhow::bail!("`{text}` is nowhere in {}", folder.display())
+}
+
+#[test]
+fn damaged_mail_is_held_and_the_postmaster_hears_of_it() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let server = server(2525);
+    let sink = Sink::at(lab.server(), server, lab.directory())?;
+    let relay = Target::Relay(format!("[{}]:{}", server.ip(), server.port()));
+    // What is damaged at the end of all was never whole; those behind it show that it was.
+    let names = ["m0", "m1", "m2"];
+    let mail = names.map(|name| (envelope(relay.clone(), &["r@b.example"]), text(name)));
+    let ids = fill(&lab, mail.to_vec())?;
+    let (id, name) = ids.iter().zip(names).min().context("no mail")?;
+    damage(&folder(&lab), &format!("the end of {name}."))?;
+    let classes = "  trouble-shooting: {notify-classes: [data]}\n";
+    let mut gateway = Gateway::start(&lab, &settings(&lab, classes, ""))?;
+    let notice = sink.wait_for("of the class `data`")?;
+    let id = id.to_string();
+    anyhow::ensure!(notice.contains(&id) && notice.contains("Gateway SMTP client: errors from"), "{notice}");
+    let (_, shown) = gateway.control_command_with("queue", &["list"])?;
+    anyhow::ensure!(shown.contains(&id), "it is not held: {shown}");
+    let whole = format!("Message-ID: <{name}>");
+    assert!(!sink.messages()?.iter().any(|message| message.contains(&whole)), "it was delivered");
+    gateway.stop()
+}
+
 #[test]
 fn mail_in_the_queue_is_delivered_and_leaves_it() -> anyhow::Result<()> {
     let lab = Lab::new()?;

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::chown;
 
 mod destinations;
+mod notices;
 mod wire;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -27,6 +27,7 @@ use crate::smtp::client::{
     Action, Client, Delivery, DeliveryDone, Failure, FailureKind, Features, Note, Outcome, Peer, Report,
     Rules, Stage, Status, Terms, TlsFacts,
 };
+use crate::smtp::transcript::Transcript;
 
 /// How long the end of a TLS session may take to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -124,6 +125,15 @@ impl fmt::Display for TlsSession {
     }
 }
 
+/// A server that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Why.
+    pub failure: Failure,
+    /// What was said, if that is written down.
+    pub transcript: Option<Transcript>,
+}
+
 /// A connection that is ready for mail, or was.
 #[derive(Debug)]
 pub struct Connection {
@@ -143,8 +153,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Failure`]: this server cannot be used.
-    pub async fn open(target: Target) -> Result<Self, Failure> {
+    /// This server cannot be used.
+    pub async fn open(target: Target) -> Result<Self, Box<Unusable>> {
         let opened = clock::now();
         let client = Client::new(target.rules, target.terms, opened);
         let mut connection = Self {
@@ -158,8 +168,13 @@ impl Connection {
             told: None,
         };
         connection.connect(&target.remote).await;
-        connection.until_ready().await?;
-        Ok(connection)
+        match connection.until_ready().await {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                let transcript = connection.transcript().cloned();
+                Err(Box::new(Unusable { failure, transcript }))
+            }
+        }
     }
 
     /// Asks the server whether it still listens. To be called before a connection that has been idle is used.
@@ -212,6 +227,12 @@ impl Connection {
         self.client.features()
     }
 
+    /// What was said, if that is written down.
+    #[must_use]
+    pub const fn transcript(&self) -> Option<&Transcript> {
+        self.client.transcript()
+    }
+
     /// The TLS session, if there is one.
     #[must_use]
     pub const fn tls(&self) -> Option<&TlsSession> {
@@ -241,6 +262,7 @@ impl Connection {
                 self.stream = Some(stream);
                 self.client.connected(clock::now());
             }
+            Ok(Err(error)) if is_lack(&error) => self.client.connect_lacking(&spoken(&error), clock::now()),
             Ok(Err(error)) => self.client.connect_failed(&spoken(&error), clock::now()),
             Err(_) => self.client.timeout(clock::now()),
         }
@@ -401,6 +423,13 @@ async fn connected(remote: &Remote) -> io::Result<Stream> {
             Ok(Stream::new(stream))
         }
     }
+}
+
+/// Whether this host has not what a connection takes: descriptors, memory, ports.
+fn is_lack(error: &io::Error) -> bool {
+    use nix::errno::Errno::{EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    let number = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    number.is_some_and(|number| [EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&number))
 }
 
 /// A name for a server that is asked for none.

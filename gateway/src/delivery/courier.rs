@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Rest, Step};
-use super::connection::{self, Connection, Target};
+use super::connection::{self, Connection, Target, Unusable};
 use super::destination::Destination;
 use super::generic::Generic;
+use super::incident::{Incident, Worst};
 use super::letter::{Letter, Signing};
 use super::lookup;
 use super::next_hop::NextHop;
@@ -23,7 +24,8 @@ use crate::clock;
 use crate::dns::Resolver;
 use crate::queue::{Body, Envelope, QueueId, Recipient, Stored};
 use crate::smtp::client::{Delivery, DeliveryDone, Encoding, FailureKind, Outcome, Report, TlsLevel};
-use crate::smtp::client::{Failure, Origin};
+use crate::smtp::client::{Origin, Status};
+use crate::smtp::fault::Fault;
 
 /// What is to be delivered.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub(super) struct Delivered {
     pub(super) trouble: Option<Report>,
     /// The content is not what was taken.
     pub(super) damaged: bool,
+    /// What the postmaster may want to hear of.
+    pub(super) incident: Option<Incident>,
 }
 
 /// Those who hear at once what became of recipients.
@@ -97,6 +101,7 @@ pub(super) async fn deliver(
         began: clock::now(),
         relay: None,
         damaged: false,
+        worst: Worst::default(),
         errand,
     };
     Box::pin(round.run()).await
@@ -119,6 +124,7 @@ struct Round<'r> {
     /// The last server that could be connected to.
     relay: Option<String>,
     damaged: bool,
+    worst: Worst,
 }
 
 /// What a server said of a recipient.
@@ -143,6 +149,7 @@ impl<'r> Round<'r> {
             let attempt = Attempt::new(hop.destinations, hop.relay, transport.attempt.clone());
             let (attempt, rest) = self.try_all(transport, attempt).await;
             let trouble = attempt.trouble().cloned();
+            let hop_name = self.errand.next_hop.to_string();
             let last = match rest {
                 Rest::Nobody => None,
                 Rest::Failed(report) => Some(report),
@@ -162,9 +169,13 @@ impl<'r> Round<'r> {
                 }
             };
             if let Some(report) = last {
+                // A relay that refuses all mail for good is one that the operator has named wrongly.
+                let is_own = report.status == Status::transient(3, 5);
+                self.worst.note(is_own.then_some(Fault::Software), &hop_name, &report, None);
                 self.give_up(transport, &report);
             }
-            return Delivered { fates: self.fates, trouble, damaged: self.damaged };
+            let incident = self.worst.into_incident();
+            return Delivered { fates: self.fates, trouble, damaged: self.damaged, incident };
         }
     }
 
@@ -208,7 +219,12 @@ impl<'r> Round<'r> {
     ) {
         let target = match self.target(transport, server, next_hop) {
             Ok(target) => target,
-            Err(report) => return attempt.not_connected(report),
+            Err(report) => {
+                // A refused password that is remembered was told of.
+                let fault = report.diagnostic.is_none().then_some(Fault::Software);
+                self.worst.note(fault, &next_hop.to_string(), &report, None);
+                return attempt.not_connected(report);
+            }
         };
         let host = target.terms.peer.name.clone();
         let login = target.terms.login.clone();
@@ -228,7 +244,9 @@ impl<'r> Round<'r> {
                 let failure = self.transact(transport, connection, host, keep).await;
                 attempt.session_over(failure);
             }
-            Err((failure, peer)) => {
+            Err((unusable, peer)) => {
+                let Unusable { failure, transcript } = *unusable;
+                self.worst.note(failure.fault(), &peer, &failure.report, transcript.as_ref());
                 if failure.kind != FailureKind::Connect {
                     self.relay = Some(peer);
                 }
@@ -303,6 +321,9 @@ impl<'r> Round<'r> {
         let relay = Some(connection.peer().to_string());
         self.relay.clone_from(&relay);
         let connection_use = connection.deliveries();
+        for report in outcomes.iter().flatten().filter_map(report_of) {
+            self.worst.note(report.fault(), &connection.peer().to_string(), report, connection.transcript());
+        }
         let DeliveryDone { mail, end, dsn, broken, reusable } = done;
         match keep.filter(|_| reusable) {
             Some(key) => self.pool.put(key, connection, &transport.reuse),
@@ -408,13 +429,13 @@ impl<'r> Round<'r> {
 }
 
 /// Connects. Where TLS is only wanted and its handshake fails, once more without it, but never with a password.
-async fn open(target: Target) -> Result<(Connection, Key), (Failure, String)> {
+async fn open(target: Target) -> Result<(Connection, Key), (Box<Unusable>, String)> {
     let peer = target.terms.peer.to_string();
     let mut clear = target.clone();
     let key = Key::new(&target);
     match Connection::open(target).await {
-        Err(failure)
-            if failure.kind == FailureKind::Handshake
+        Err(unusable)
+            if unusable.failure.kind == FailureKind::Handshake
                 && clear.terms.tls == TlsLevel::May
                 && clear.terms.login.is_none() =>
         {
@@ -422,9 +443,9 @@ async fn open(target: Target) -> Result<(Connection, Key), (Failure, String)> {
             clear.tls = None;
             let key = Key::new(&clear);
             let opened = Connection::open(clear).await;
-            opened.map(|connection| (connection, key)).map_err(|failure| (failure, peer))
+            opened.map(|connection| (connection, key)).map_err(|unusable| (unusable, peer))
         }
-        opened => opened.map(|connection| (connection, key)).map_err(|failure| (failure, peer)),
+        opened => opened.map(|connection| (connection, key)).map_err(|unusable| (unusable, peer)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! original are those that came, 8-bit ones too.
 
 mod field;
+mod notice;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::queue::{Body, Envelope, NotifyOn, Recipient, Ret};
 use crate::smtp::client::Status;
 use field::{Fields, date};
+pub use notice::{Session, Side, notice, sum};
 
 /// What a report tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,6 +83,8 @@ enum Task {
     Conclude(QueueId),
     /// It looks after the queue.
     Maintain,
+    /// It tells the postmaster of something.
+    Tell,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Manager {
         let office = Arc::clone(&self.office);
         self.spawn(Task::Maintain, async move {
             office.queue.maintain().await;
+            office.sum_up().await;
             drop(permit);
             Event::Other
         });
@@ -186,7 +189,7 @@ impl Manager {
                     self.delivered(&destination, message, &recipients, done);
                 }
                 Some(Task::Conclude(id)) => self.again(id),
-                Some(Task::Maintain) | None => {}
+                Some(Task::Maintain | Task::Tell) | None => {}
             },
         }
     }
@@ -199,6 +202,7 @@ impl Manager {
             Err(ReadError::Gone) => return,
             Err(ReadError::Damaged) => {
                 errand::hold_damaged(&self.office, id);
+                self.spawn(Task::Tell, errand::tell_damaged(Arc::clone(&self.office), id));
                 return self.office.queue.put_back(id);
             }
             Err(ReadError::Io(error)) => {

@@ -1,6 +1,6 @@
 //! What all deliveries share, and what is told of mail: records, and reports to senders and postmasters.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::bounce::{self, Returned};
 use super::courier::{Fate, Hearer, recipient};
 use super::dsn::{self, Action, Host, Kind, Original, Reader, Told};
+use super::incident::Pace;
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::record::Record;
@@ -18,7 +19,12 @@ use crate::config::file::delivery::NotifyClass;
 use crate::dns::Resolver;
 use crate::queue::{Content, Envelope, NotifyOn, Queue, QueueId, Recipient, Target, WriteError};
 use crate::smtp::client::{Outcome, Protocol, Report};
+use crate::smtp::fault::Fault;
 use crate::telemetry::{Counter, Telemetry, Trouble};
+
+pub(super) mod postmaster;
+
+pub use postmaster::Place;
 
 /// Octets of a header that a report returns at most, where the body is too long to be returned.
 const LONGEST_HEADER: usize = 128 * 1024;
@@ -33,6 +39,10 @@ pub struct Reports {
     pub size_limit: usize,
     /// What the postmaster hears of (`notify-classes`).
     pub classes: Vec<NotifyClass>,
+    /// The classes of sessions among these.
+    pub faults: Vec<Fault>,
+    /// Notices of one class in an hour (`notices-per-hour`).
+    pub notices_per_hour: usize,
     /// The postmaster (`error-notice-recipient`).
     pub postmaster: String,
 }
@@ -50,6 +60,8 @@ pub struct Office {
     pub(super) pool: Arc<Pool>,
     /// Where the manager is told that an operator wants destinations to be tried that are left alone.
     revive: mpsc::Sender<oneshot::Sender<()>>,
+    /// Notices to the postmaster of late.
+    pace: Mutex<Pace>,
     /// What deliveries are made with. A change counts for those that begin behind it.
     pub setup: ArcSwap<Setup>,
 }
@@ -81,6 +93,7 @@ impl Office {
                 telemetry,
                 pool: Arc::default(),
                 revive,
+                pace: Mutex::default(),
                 setup: ArcSwap::from_pointee(setup),
             },
             asked,

@@ -27,6 +27,7 @@ use crate::mime;
 use crate::queue::schedule::{Concurrency, Limits, Retry};
 use crate::smtp::client::sasl::{MechanismFilter, SecurityOptions};
 use crate::smtp::client::{Discard, Protocol, Rules, Timeouts, TlsLevel};
+use crate::smtp::fault::Fault;
 use crate::table::TableProblems;
 
 mod detail;
@@ -480,6 +481,7 @@ fn rules(
             quit: resources.quit_timeout.duration(),
             ..own.timeouts
         },
+        transcript: !Fault::wanted(&section.trouble_shooting.notify_classes).is_empty(),
         reply_filter: files::maps(&compatibility.reply_filter, files)?,
         status_filter: files::maps(&compatibility.delivery_status_filter, files)?,
         ..own

@@ -8,6 +8,7 @@ use super::settings::{self, Files, Host, Settings, SettingsError};
 use crate::config::Config;
 use crate::queue::schedule::Retry;
 use crate::smtp::client::Protocol;
+use crate::smtp::fault::Fault;
 
 /// Deliveries at once (`default_process_limit` of Postfix).
 pub const PLACES: u32 = 100;
@@ -52,6 +53,8 @@ impl Setup {
             reports: Reports {
                 size_limit: section.schedule.bounce_size_limit,
                 classes: section.trouble_shooting.notify_classes.clone(),
+                faults: Fault::wanted(&section.trouble_shooting.notify_classes),
+                notices_per_hour: section.trouble_shooting.notices_per_hour,
                 postmaster: section.trouble_shooting.error_notice_recipient.clone(),
             },
             digits: smtp.digits,

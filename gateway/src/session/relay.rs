@@ -89,8 +89,12 @@ pub(super) async fn run(
     };
     let end = driver.drive().await;
     let conduct = driver.server.conduct();
+    let fault = driver.server.take_fault();
     if let Some(wire) = driver.wire.take() {
         Box::pin(wire.close()).await;
+    }
+    if let (Some(fault), Some(office)) = (fault, &context.office) {
+        Box::pin(driver.tell_postmaster(office, fault)).await;
     }
     Ending { conduct, ..Ending::of("relay", end) }
 }
@@ -352,11 +356,7 @@ impl Driver<'_> {
 
     /// Puts the message that has passed on stable storage.
     fn store(&mut self, now: Instant) {
-        let target = match self.choice.target {
-            RelayTarget::Original => Target::Original(self.flow.destination.socket()),
-            RelayTarget::RelayHost => Target::Relay(self.relaying.rules.relay.relay_host.clone()),
-            RelayTarget::Mx => Target::Mx,
-        };
+        let target = self.target();
         let copy = self.message.as_ref().and_then(|message| Some((message.reader()?, message.verdict())));
         let way = Way { target, sign: self.choice.sign };
         let entry = copy.and_then(|(copy, verdict)| {
@@ -369,6 +369,15 @@ impl Driver<'_> {
                 self.storing = Some(Box::pin(entry.store(self.queue.clone(), copy)));
             }
             None => self.server.decided(Some(Refusal::SpoolFailed), now),
+        }
+    }
+
+    /// Where the mail of this session goes.
+    fn target(&self) -> Target {
+        match self.choice.target {
+            RelayTarget::Original => Target::Original(self.flow.destination.socket()),
+            RelayTarget::RelayHost => Target::Relay(self.relaying.rules.relay.relay_host.clone()),
+            RelayTarget::Mx => Target::Mx,
         }
     }
 

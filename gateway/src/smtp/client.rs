@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::{Buf as _, BytesMut};
 
 use super::reply::Reply;
+use super::transcript::Transcript;
 
 mod action;
 mod auth;
@@ -21,6 +22,7 @@ mod content;
 mod deadline;
 mod delivery;
 mod ending;
+mod fault;
 mod feature;
 mod greeting;
 mod hello;
@@ -104,6 +106,14 @@ impl Client {
     pub fn connect_failed(&mut self, reason: &str, now: Instant) {
         if matches!(self.state, State::Connect) {
             self.state = self.wire.connect_failed(reason);
+            self.settle(now);
+        }
+    }
+
+    /// This host lacks what a connection takes: `reason` is the system's word for it.
+    pub fn connect_lacking(&mut self, reason: &str, now: Instant) {
+        if matches!(self.state, State::Connect) {
+            self.state = self.wire.connect_lacking(reason);
             self.settle(now);
         }
     }
@@ -250,6 +260,12 @@ impl Client {
     #[must_use]
     pub const fn features(&self) -> &Features {
         &self.wire.features
+    }
+
+    /// What was said, if [`Rules::transcript`] wants to know.
+    #[must_use]
+    pub const fn transcript(&self) -> Option<&Transcript> {
+        self.wire.transcript.as_ref()
     }
 
     /// The rules and terms that hold here.

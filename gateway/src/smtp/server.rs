@@ -12,11 +12,13 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::fault::Fault;
 use super::line::LineDecoder;
 use super::question::{Question, Step};
 use super::report::{Envelope, Note};
 use super::stage::Stage;
 use super::tally::Tally;
+use super::transcript::Transcript;
 use crate::outcome::{Conduct, SessionEnd};
 
 mod action;
@@ -128,6 +130,10 @@ pub struct Server {
     clocks: deadline::Clocks,
     actions: VecDeque<Action>,
     tally: Tally,
+    /// What was said, where the postmaster may want to hear of it.
+    transcript: Option<Transcript>,
+    /// The worst fault of those that he wants to hear of, and what was refused for it.
+    fault: Option<(Fault, String)>,
 }
 
 impl Server {
@@ -135,6 +141,7 @@ impl Server {
     #[must_use]
     pub fn new(rules: Arc<Rules>, terms: Terms, now: Instant) -> Self {
         let client_lines = LineDecoder::new(rules.limits.command_line.as_len());
+        let transcript = (!rules.faults.is_empty()).then(Transcript::default);
         let mut server = Self {
             rules,
             terms,
@@ -164,6 +171,8 @@ impl Server {
             clocks: deadline::Clocks::new(now),
             actions: VecDeque::new(),
             tally: Tally::default(),
+            transcript,
+            fault: None,
         };
         server.arrive(now);
         server
@@ -172,6 +181,12 @@ impl Server {
     /// What was counted since this was last called.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
+    }
+
+    /// The worst that the postmaster wants to hear of, what was refused for it, and what was said; once.
+    pub fn take_fault(&mut self) -> Option<(Fault, String, Transcript)> {
+        let (fault, reason) = self.fault.take()?;
+        Some((fault, reason, self.transcript.take().unwrap_or_default()))
     }
 
     /// Who sends the message at hand to whom.

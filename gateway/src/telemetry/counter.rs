@@ -10,6 +10,7 @@ use crate::dns;
 use crate::hooks::{Hook, Outcome};
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Cause, SpfResult};
+use crate::smtp::fault::Fault;
 
 /// Something that is counted by name. Messages and sessions are counted with their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,13 @@ pub enum Counter {
     Delivery(Ending),
     /// A report on a message was made.
     DeliveryReport(Kind),
+    /// The postmaster is told of a session, or only of how many there were.
+    Notice {
+        /// What went wrong in it.
+        fault: Fault,
+        /// He is told of this one.
+        told: bool,
+    },
     /// A ceiling was reached.
     Limit(Limit),
     /// A client was locked for what it has done.

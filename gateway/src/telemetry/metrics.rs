@@ -19,6 +19,7 @@ use crate::dns;
 use crate::hooks::{self, Hook};
 use crate::ipc::flow::Refusal;
 use crate::outcome::{Cause, Kind, MessageAction, MessageRecord, SessionEnd, SessionRecord, SpfResult};
+use crate::smtp::fault::Fault;
 
 const LANES: [&str; 7] = ["inspect", "splice", "reject", "takeover", "bypass", "block", "other"];
 const ENDS: [SessionEnd; 11] = [
@@ -108,6 +109,8 @@ pub(super) struct Metrics {
     lookups: [AtomicU64; dns::Outcome::ALL.len()],
     spf: [AtomicU64; SpfResult::ALL.len()],
     deliveries: [AtomicU64; Ending::ALL.len()],
+    notices: [AtomicU64; Fault::ALL.len()],
+    summed: [AtomicU64; Fault::ALL.len()],
     failure_reports: AtomicU64,
     delay_reports: AtomicU64,
     success_reports: AtomicU64,
@@ -171,6 +174,8 @@ impl Metrics {
             Counter::DeliveryReport(Report::Failure) => &self.failure_reports,
             Counter::DeliveryReport(Report::Delay { .. }) => &self.delay_reports,
             Counter::DeliveryReport(Report::Success) => &self.success_reports,
+            Counter::Notice { fault, told: true } => &self.notices[fault as usize],
+            Counter::Notice { fault, told: false } => &self.summed[fault as usize],
             Counter::Limit(limit) => &self.limits[limit as usize],
             Counter::Reload => &self.reloads,
             Counter::ReloadRefused => &self.reloads_refused,
@@ -298,6 +303,17 @@ impl Metrics {
         ];
         let help = "Reports on messages in the queue, to senders and postmasters.";
         visit(Family::new(name, help, labelled(name, "kind", cells)));
+        for (name, told, help) in [
+            ("gateway_postmaster_notices_total", true, "Notices of sessions to the postmaster, by class."),
+            (
+                "gateway_postmaster_notices_withheld_total",
+                false,
+                "Sessions of which the postmaster is told in a sum only, by class.",
+            ),
+        ] {
+            let cell = |fault: &Fault| (fault.name(), self.cell(Counter::Notice { fault: *fault, told }));
+            visit(Family::new(name, help, labelled(name, "class", Fault::ALL.iter().map(cell).collect())));
+        }
         let name = "gateway_limits_hit_total";
         let cells =
             Limit::ALL.iter().map(|limit| (limit.name(), self.cell(Counter::Limit(*limit)))).collect();

@@ -34,6 +34,69 @@ fn the_postmaster_hears_of_what_he_wants_to() -> anyhow::Result<()> {
     ])
 }
 
+/// Notices of deliveries from `s@a.test`; notices themselves come from another sender, of whom servers take all.
+#[test]
+fn the_postmaster_reads_what_was_said_when_something_went_wrong() -> anyhow::Result<()> {
+    const NOTICE: &str = "\nSubject: Gateway SMTP client: errors from 127.0.0.1[127.0.0.1]:";
+    const LOGIN: &str = "smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = inline:{s@a.test=u:p}\n\
+        smtp_sender_dependent_authentication = yes\nsmtp_sasl_security_options = noanonymous";
+    let at = |main, records, reply: &'static [(&'static str, &'static str)]| {
+        let script = Script { keywords: &["AUTH PLAIN"], replies: reply, ..Script::default() };
+        Scene { main, records, servers: vec![script], ..Scene::default() }
+    };
+    // Records: of the mail, of its report where it is returned, of the notice.
+    let odd = || at(LOGIN, 3, &[("MAIL FROM:<s@a.test>", "501 5.5.4 what")]);
+    let full = || at("", 2, &[("MAIL FROM:<s@a.test>", "452 4.3.1 no room")]);
+    let wrong = || at(LOGIN, 2, &[("AUTH", "535 5.7.8 wrong password")]);
+    let unusable = Scene {
+        main: "smtp_tls_policy_maps = inline:{[127.0.0.1]:PORT=nonsense}\nlmtp_tls_policy_maps =",
+        ..at("", 1, &[])
+    };
+    limited(vec![
+        ("notify_classes = protocol", odd(), "", NOTICE),
+        (
+            "notify_classes = protocol",
+            odd(),
+            "",
+            "\nThis is a notice of the mail gateway gw.test, of the class `protocol`.",
+        ),
+        ("notify_classes = protocol", odd(), "", "\n Out: AUTH PLAIN (not shown)\n In:  235 2.7.0 welcome\n"),
+        ("notify_classes = protocol", odd(), "", "\n Out: MAIL FROM:<s@a.test>\n In:  501 5.5.4 what\n"),
+        ("notify_classes = resource", full(), "", "\n In:  452 4.3.1 no room\n"),
+        (
+            "notify_classes = software",
+            wrong(),
+            "",
+            "\n Out: AUTH PLAIN (not shown)\n In:  535 5.7.8 wrong password\n",
+        ),
+        ("notify_classes = software", unusable, "", "fault=software"),
+    ])?;
+    // Who does not ask for it hears nothing, and nobody hears of a report or a notice.
+    let silent = |parameter, scene: Scene| -> anyhow::Result<()> {
+        let told = scene.told(parameter)?;
+        anyhow::ensure!(!told.contains("notice to the postmaster"), "{parameter}: {told}");
+        Ok(())
+    };
+    silent("notify_classes = policy, data, resource, software", Scene { records: 2, ..odd() })?;
+    silent("notify_classes = protocol, software", Scene { records: 1, ..full() })?;
+    let replies = &[("MAIL", "501 5.5.4 what")];
+    for sender in ["", "Double-Bounce@gw.test"] {
+        silent("notify_classes = protocol", Scene { sender, ..at("", 1, replies) })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_server_is_worth_one_notice_an_hour() -> anyhow::Result<()> {
+    let script = Script { replies: &[("MAIL FROM:<s@a.test>", "452 4.3.1 no room")], ..Script::default() };
+    // Six deferred, and one notice.
+    let many = Scene { copies: 6, records: 7, servers: vec![script], ..Scene::default() };
+    let told = many.told("")?;
+    assert_eq!(told.matches("notice to the postmaster").count(), 1, "{told}");
+    assert_eq!(told.matches("\nSubject: Gateway SMTP client: errors from").count(), 1, "{told}");
+    Ok(())
+}
+
 #[test]
 fn a_session_that_is_listed_is_told_in_detail() -> anyhow::Result<()> {
     let step = "step of a delivery";
@@ -70,7 +133,7 @@ fn an_lmtp_server_may_count_as_the_last_one() -> anyhow::Result<()> {
 #[test]
 fn mail_is_tried_for_as_long_as_the_operator_says() -> anyhow::Result<()> {
     let busy = |main| {
-        let script = Script { greeting: "421 4.3.2 no", ..Script::default() };
+        let script = Script { greeting: "421 4.7.0 no", ..Script::default() };
         Scene { main, servers: vec![script], ..Scene::default() }
     };
     let nobody = Scene { sender: "", ..busy("") };

@@ -95,7 +95,7 @@ fn a_destination_gets_more_or_fewer_deliveries_by_how_it_does() -> anyhow::Resul
         records: 5,
         ..Scene::default()
     };
-    let script = Script { greeting: "421 4.3.2 no", ..Script::default() };
+    let script = Script { greeting: "421 4.7.0 no", ..Script::default() };
     let dead = Scene {
         main: "initial_destination_concurrency = 1",
         servers: vec![script],

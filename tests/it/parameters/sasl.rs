@@ -87,10 +87,10 @@ fn passwords_are_sent_as_the_operator_says() -> anyhow::Result<()> {
 #[test]
 fn a_refused_password_is_remembered_and_returns_no_mail() -> anyhow::Result<()> {
     const LOGIN: &str = "smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = static:u:p\n\
-        smtp_sasl_security_options = noanonymous\nminimal_backoff_time = 3s\nmaximal_backoff_time = 3s\n";
+        smtp_sasl_security_options = noanonymous\nminimal_backoff_time = 3s\nmaximal_backoff_time = 3s\nnotify_classes = bounce\n";
     const CACHED: &str = "smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = static:u:p\n\
         smtp_sasl_security_options = noanonymous\nminimal_backoff_time = 3s\nmaximal_backoff_time = 3s\n\
-        smtp_sasl_auth_cache_name = proxy:btree:/var/lib/postfix/sasl\n";
+        notify_classes = bounce\nsmtp_sasl_auth_cache_name = proxy:btree:/var/lib/postfix/sasl\n";
     let twice = |main| Scene { records: 2, ..refusing(main) };
     play(vec![
         ("smtp_sasl_auth_cache_name = proxy:btree:/var/lib/postfix/sasl", twice(LOGIN), "", "SASL [CACHED]"),

@@ -264,7 +264,7 @@ impl<'s> Session<'s> {
 
     fn run(&mut self) -> io::Result<()> {
         if self.number < self.script.busy {
-            self.say("421 4.3.2 busy")?;
+            self.say("421 4.7.0 busy")?;
         } else if !self.script.greeting.is_empty() {
             self.say(self.script.greeting)?;
         }

@@ -40,7 +40,8 @@ pub(super) fn settings(queue: &std::path::Path, more: &str) -> Settings {
         lanes: vec!["{client: [192.0.2.0/24], lane: relay, target: relay-host}"],
         more: format!(
             "queue: {{directory: {}, min-free: 100KiB}}\nrelay: {{relay-host: '[{}]:{}'}}\n\
-             delivery:\n  schedule: {{minimal-backoff-time: 1s, maximal-backoff-time: 1s}}\n{more}",
+             delivery:\n  schedule: {{minimal-backoff-time: 1s, maximal-backoff-time: 1s}}\n  \
+             trouble-shooting: {{notify-classes: []}}\n{more}",
             queue.display(),
             relay.ip(),
             relay.port()

@@ -178,6 +178,8 @@ pub struct TroubleShooting {
     pub error_notice_recipient: String,
     /// What the postmaster is told of.
     pub notify_classes: Vec<NotifyClass>,
+    /// Notices of sessions that an hour brings at most, of each class and of different peers; of more there is a sum behind it.
+    pub notices_per_hour: usize,
 }
 
 impl Default for TroubleShooting {
@@ -187,6 +189,7 @@ impl Default for TroubleShooting {
             debug_peer_list: Vec::new(),
             error_notice_recipient: "postmaster".to_owned(),
             notify_classes: vec![NotifyClass::Resource, NotifyClass::Software],
+            notices_per_hour: 10,
         }
     }
 }

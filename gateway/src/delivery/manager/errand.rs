@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::courier::{self, Delivered, Errand, Fate, recipient};
-use crate::delivery::office::{Ear, Office, Subject, awaiting_report};
+use crate::delivery::dsn::Side;
+use crate::delivery::incident::{Incident, damaged, unreadable};
+use crate::delivery::office::{Ear, Office, Place, Subject, awaiting_report};
 use crate::delivery::record::{Delays, Ending, Record};
-use crate::queue::{QueueId, ReadError, Standing, Stored};
+use crate::queue::{Envelope, QueueId, ReadError, Standing, Stored, Target};
 use crate::smtp::client::{Outcome, Report};
 
 /// What a task ends with.
@@ -41,10 +43,12 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
         Err(ReadError::Gone) => return nothing,
         Err(ReadError::Damaged) => {
             hold_damaged(&office, subject.id);
+            tell(&office, &subject, &damaged(subject.id)).await;
             return nothing;
         }
         Err(ReadError::Io(error)) => {
             let report = Report::transient(3, 0, format!("the queue cannot be read: {error}"));
+            tell(&office, &subject, &unreadable(&report)).await;
             let fates = super::fates(&errand.recipients, &report);
             return Event::Delivered(Failed { fates, trouble: None });
         }
@@ -54,9 +58,10 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
     let ear = Ear { office: &office, subject: &subject };
     let resolver = office.resolver.load_full();
     let delivered = courier::deliver(&setup, &resolver, &office.pool, errand, &stored, &ear).await;
-    let Delivered { fates, trouble, damaged } = delivered;
-    if damaged {
+    let Delivered { fates, trouble, damaged: is_damaged, mut incident } = delivered;
+    if is_damaged {
         hold_damaged(&office, subject.id);
+        incident = Some(damaged(subject.id));
     }
     let waiting = awaiting_report(&subject.envelope, &fates);
     if !waiting.is_empty() {
@@ -67,7 +72,24 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
         // than what was under way again.
         office.queue.settled().await;
     }
+    if let Some(incident) = &incident {
+        tell(&office, &subject, incident).await;
+    }
     Event::Delivered(Failed { fates, trouble })
+}
+
+/// Tells the postmaster of an incident with a message.
+async fn tell(office: &Office, subject: &Subject, incident: &Incident) {
+    let Envelope { sender, target, .. } = &*subject.envelope;
+    let id = subject.id.to_string();
+    office.notice(incident, Place { side: Side::Client, id: &id, sender, target }).await;
+}
+
+/// Tells the postmaster of a message that is damaged in the queue, so that nothing more is known of it.
+pub(super) async fn tell_damaged(office: Arc<Office>, id: QueueId) -> Event {
+    let place = Place { side: Side::Client, id: &id.to_string(), sender: "unknown", target: &Target::Mx };
+    office.notice(&damaged(id), place).await;
+    Event::Other
 }
 
 /// Keeps a message that is not what was taken for the operator to look at.

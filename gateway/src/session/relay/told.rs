@@ -1,8 +1,16 @@
 //! What others are told of a session: scanners, and those who hear of locks.
 
 use super::Driver;
+use crate::delivery::dsn::Side;
+use crate::delivery::incident::Incident;
+use crate::delivery::office::{Office, Place};
 use crate::ipc::offender::{Auth, Scene, Told};
 use crate::scan::Envelope;
+use crate::smtp::fault::Fault;
+use crate::smtp::transcript::Transcript;
+
+/// What was refused, why, and what was said.
+type Refused = (Fault, String, Transcript);
 
 impl Driver<'_> {
     /// What the scanners are told of the message that has come to its end.
@@ -25,6 +33,17 @@ impl Driver<'_> {
     /// The name of the message at hand in records.
     pub(super) fn name(&self) -> String {
         format!("{}-{}", self.flow.id, self.live.messages())
+    }
+
+    /// Tells the postmaster what the gateway refused in this session, and what was said.
+    pub(super) async fn tell_postmaster(&mut self, office: &Office, (fault, reason, transcript): Refused) {
+        let peer = format!("[{}]", self.flow.client.ip());
+        let incident = Incident { fault, peer, reason, transcript: Some(transcript) };
+        let id = self.flow.id.to_string();
+        let target = self.target();
+        let sender = self.server.last_sender();
+        let place = Place { side: Side::Server, id: &id, sender, target: &target };
+        office.notice(&incident, place).await;
     }
 
     /// How far the dialogue has come, for those who are told of an offence.

@@ -23,6 +23,11 @@ impl Wire {
         self.break_off(FailureKind::Connect, Report::new(Status::transient(4, 1), reason))
     }
 
+    pub(super) fn connect_lacking(&mut self, reason: &str) -> State {
+        let reason = format!("connect to {}: {reason}", self.terms.peer);
+        self.break_off(FailureKind::Connect, Report::new(Status::transient(3, 0), reason))
+    }
+
     /// Gives the server up, politely.
     pub(super) fn part(&mut self, kind: FailureKind, report: Report, now: Instant) -> State {
         self.act(Action::Failed(Failure { report, kind }));

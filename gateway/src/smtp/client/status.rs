@@ -62,6 +62,11 @@ impl Status {
         self.class == 5
     }
 
+    /// Subject and detail.
+    pub(super) const fn parts(self) -> (u16, u16) {
+        (self.subject, self.detail)
+    }
+
     /// 2.X.Y.
     #[must_use]
     pub const fn is_success(self) -> bool {

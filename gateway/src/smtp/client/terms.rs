@@ -146,6 +146,8 @@ pub struct Rules {
     pub min_data_rate: u32,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// What is said is written down, for the postmaster (`notify-classes`).
+    pub transcript: bool,
     /// What is read in place of a line of a server's reply (`reply-filter`).
     pub reply_filter: Maps,
     /// What is told in place of `X.Y.Z text` of an outcome (`delivery-status-filter`).
@@ -177,6 +179,7 @@ impl Rules {
             request_deadline: true,
             min_data_rate: 500,
             timeouts: Timeouts::default(),
+            transcript: true,
             reply_filter: Maps::default(),
             status_filter: Maps::default(),
         }

@@ -9,6 +9,7 @@ use bytes::{BufMut as _, BytesMut};
 use super::deadline::Clock;
 use super::{Action, Features, Note, Rules, Stage, Terms, TlsFacts};
 use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
+use crate::smtp::transcript::{Transcript, Way};
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -20,6 +21,7 @@ pub(super) struct Wire {
     pub(super) actions: VecDeque<Action>,
     pub(super) clock: Clock,
     pub(super) features: Features,
+    pub(super) transcript: Option<Transcript>,
     /// The handshake has succeeded.
     pub(super) tls: Option<TlsFacts>,
     /// AUTH has succeeded.
@@ -33,6 +35,7 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(rules: Arc<Rules>, terms: Terms, now: Instant) -> Self {
         Self {
+            transcript: rules.transcript.then(Transcript::default),
             rules,
             terms,
             input: BytesMut::new(),
@@ -50,6 +53,9 @@ impl Wire {
 
     /// Sends a command line.
     pub(super) fn send(&mut self, line: &str) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.command(Way::Out, line.as_bytes());
+        }
         self.output.put_slice(line.as_bytes());
         self.output.put_slice(b"\r\n");
     }
@@ -72,6 +78,9 @@ impl Wire {
     pub(super) fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
         while let Some(end) = memchr::memchr(b'\n', &self.input) {
             let mut line = self.input.split_to(end.saturating_add(1));
+            if let Some(transcript) = &mut self.transcript {
+                transcript.line(Way::In, line.trim_ascii_end());
+            }
             if let Some(mended) = self.rules.reply_filter.find(line.trim_ascii_end()) {
                 line = BytesMut::from(mended.as_ref());
                 line.put_u8(b'\n');

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::config::file::{Config, Filters, Inspect, Limits, Relay, Timeouts};
+use crate::smtp::fault::Fault;
 use crate::smtp::question::{Question, Steps};
 use crate::smtp::report::{EnvelopeRefused, MessageDone, Note};
 use crate::smtp::voice::Voice;
@@ -22,6 +23,8 @@ pub struct Rules {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// Faults of which the postmaster hears; with none, what is said is not written down.
+    pub faults: Vec<Fault>,
     /// The steps at which [`Action::Ask`] is wanted.
     pub asks: Steps,
 }
@@ -37,6 +40,7 @@ impl Rules {
             filters: config.filters.clone(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
+            faults: Fault::wanted(&config.delivery.trouble_shooting.notify_classes),
             asks: Steps::default(),
         }
     }

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use super::{Input, Note, Phase, Server};
 use crate::outcome::SessionEnd;
+use crate::smtp::fault::Fault;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::smtp::tally;
+use crate::smtp::transcript::Way;
 
 impl Server {
     /// Answers a command.
@@ -17,6 +19,9 @@ impl Server {
         }
         tally::count(&mut self.tally.replies, reply.code());
         tally::count(&mut self.tally.own_replies, reply.code());
+        if let Some(transcript) = &mut self.transcript {
+            transcript.reply(Way::Out, reply);
+        }
         reply.encode(&mut self.held);
         self.flush(now);
     }
@@ -24,7 +29,17 @@ impl Server {
     /// Answers a command with a refusal.
     pub(super) fn refuse(&mut self, refusal: &Refusal, now: Instant) {
         self.tally.refused(refusal);
+        self.fault(refusal);
         self.reply(&refusal.reply(&self.rules.voice), now);
+    }
+
+    /// Notes whose fault a refusal is, if somebody wants to hear of it: the worst of the session counts.
+    fn fault(&mut self, refusal: &Refusal) {
+        let fault = Fault::of_refusal(refusal).filter(|fault| self.rules.faults.contains(fault));
+        if let Some(fault) = fault.filter(|fault| self.fault.as_ref().is_none_or(|(worst, _)| worst < fault))
+        {
+            self.fault = Some((fault, refusal.to_string()));
+        }
     }
 
     /// Hands replies to the client, unless they are held back.
@@ -47,6 +62,7 @@ impl Server {
     /// Answers with a refusal, and ends the session there.
     pub(super) fn close_with(&mut self, refusal: &Refusal, end: SessionEnd, now: Instant) {
         self.tally.refused(refusal);
+        self.fault(refusal);
         self.answer_last(&refusal.reply(&self.rules.voice), end, now);
     }
 

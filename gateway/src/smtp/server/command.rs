@@ -11,6 +11,7 @@ use crate::smtp::line::Line;
 use crate::smtp::question::Ruling;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
+use crate::smtp::transcript::Way;
 
 /// Commands without a message that are answered before each counts as an error (Postfix
 /// `smtpd_junk_command_limit`).
@@ -21,6 +22,13 @@ impl Server {
     pub(super) fn read_command(&mut self, now: Instant) -> bool {
         let Some(line) = self.client_lines.next(&mut self.client_in) else { return false };
         self.clocks.command = now;
+        if let Some(transcript) = &mut self.transcript {
+            match &line {
+                Line::Text(line) => transcript.command(Way::In, line),
+                Line::TooLong => transcript.line(Way::In, b"(a line that is too long)"),
+                Line::Illegal => transcript.line(Way::In, b"(a line with control octets)"),
+            }
+        }
         match line {
             Line::Text(line) if self.refusing.is_some() => self.read_refusing(&line, now),
             Line::Text(line) if self.terms.trusted && xclient::is_introduction(&line) => {

@@ -251,23 +251,23 @@ words! {
 }
 
 words! {
-    /// What the postmaster is told of.
+    /// What the postmaster is told of; of sessions in deliveries and in the relay lane with a transcript.
     NotifyClass {
         /// Returned mail.
         Bounce = "bounce",
         /// Reports that cannot be delivered.
         DoubleBounce = "2bounce",
-        /// Mail whose content cannot be used.
+        /// Messages whose content cannot be used.
         Data = "data",
         /// Delayed mail.
         Delay = "delay",
-        /// What policies refuse.
+        /// Sessions of clients from which a policy refused something.
         Policy = "policy",
-        /// Errors of the protocol.
+        /// Sessions in which one side did not keep to the protocol, or did not understand the other.
         Protocol = "protocol",
-        /// A lack of resources.
+        /// Sessions and messages for which a server or the gateway lacked room, memory or connections.
         Resource = "resource",
-        /// Trouble of the program.
+        /// What the operator has set up and does not work: scanners, passwords, TLS, relays.
         Software = "software",
     }
 }
