@@ -34,6 +34,7 @@
 mod claim;
 mod compaction;
 mod content;
+mod debt;
 mod entry;
 mod envelope;
 mod frame;
@@ -285,7 +286,7 @@ impl Queue {
     }
 
     /// Whether the disk fails to note what was done, so that a crash would undo whatever is done meanwhile. One that
-    /// is only full does not count: what leaves it makes room.
+    /// is only full does not count, since what leaves it makes room, until there is more to note than should be held.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.inner.journal.is_behind()

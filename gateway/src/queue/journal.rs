@@ -4,10 +4,11 @@
 //! bound to the rate of flushes. After a failed sync a segment is not touched again: on Linux the
 //! next sync would succeed although the octets are gone.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::debt::Debt;
 use super::envelope::QueueId;
 use super::frame::{self, FIRST, HEAD, Mark, PREAMBLE};
 use super::record::Record;
@@ -151,7 +153,7 @@ pub(super) struct Journal {
     numbers: Arc<AtomicU32>,
     messages: Arc<AtomicU32>,
     uses: Uses,
-    behind: Arc<AtomicBool>,
+    debt: Debt,
 }
 
 impl Journal {
@@ -161,15 +163,15 @@ impl Journal {
         let (orders, waiting) = mpsc::unbounded_channel();
         let numbers = Arc::new(AtomicU32::new(1));
         let uses = Uses::default();
-        let behind = Arc::new(AtomicBool::new(false));
+        let debt = Debt::default();
         let writer = Writer {
             storage,
             generation,
             numbers: Arc::clone(&numbers),
             current: None,
             uses: uses.clone(),
-            owed: Vec::new(),
-            behind: Arc::clone(&behind),
+            owed: VecDeque::new(),
+            debt: debt.clone(),
             trouble: None,
             again,
         };
@@ -178,12 +180,12 @@ impl Journal {
             .name("queue".to_owned())
             .spawn(move || runtime.block_on(writer.run(waiting)))?;
         let messages = Arc::new(AtomicU32::new(1));
-        Ok(Self { generation, orders, numbers, messages, uses, behind })
+        Ok(Self { generation, orders, numbers, messages, uses, debt })
     }
 
-    /// Whether marks wait because the file system fails, otherwise than for being full.
+    /// Whether marks wait because the file system fails otherwise than for being full, or too many of them for any reason.
     pub(super) fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::Relaxed)
+        self.debt.is_too_large()
     }
 
     /// A name for the next message.
@@ -220,7 +222,9 @@ impl Journal {
 
     /// Has written what became of a message that is in `home`.
     pub(super) fn mark(&self, record: &Record, home: SegmentId) {
-        self.tell(Order::Mark { record: record.write(), home });
+        let record = record.write();
+        self.debt.add(&record);
+        self.tell(Order::Mark { record, home });
     }
 
     fn tell(&self, order: Order) {
@@ -256,9 +260,8 @@ struct Writer {
     current: Option<Open>,
     uses: Uses,
     /// Marks that could not be written yet.
-    owed: Vec<(Vec<u8>, SegmentId)>,
-    /// See [`Journal::is_behind`].
-    behind: Arc<AtomicBool>,
+    owed: VecDeque<(Vec<u8>, SegmentId)>,
+    debt: Debt,
     /// The last failure, when no success came after it.
     trouble: Option<(Instant, WriteError)>,
     /// How soon writing is tried again after it failed.
@@ -294,48 +297,64 @@ impl Writer {
         }
     }
 
-    /// Writes and syncs all of `batch`, and answers.
+    /// Writes and syncs all of `batch` and what is owed, and answers.
     fn commit(&mut self, batch: Vec<Order>) {
-        let mut marks = std::mem::take(&mut self.owed);
-        let mut messages = Vec::new();
-        let mut settles = Vec::new();
+        let (mut messages, mut settles) = (Vec::new(), Vec::new());
         for order in batch {
             match order {
                 Order::Message(message) if message.is_abandoned() => {}
                 Order::Message(message) => messages.push(message),
-                Order::Mark { record, home } => marks.push((record, home)),
+                Order::Mark { record, home } => self.owed.push_back((record, home)),
                 Order::Settle { done } => settles.push(done),
             }
         }
+        let mut written = self.write_some(messages);
+        // In portions: little room is of use, too.
+        while written && !self.owed.is_empty() {
+            written = self.write_some(Vec::new());
+        }
+        for done in settles {
+            // Nobody may wait any more.
+            done.send(written).ok();
+        }
+        let fails = matches!(&self.trouble, Some((_, WriteError::Io(_))));
+        self.debt.set_failing(fails && !self.owed.is_empty());
+    }
+
+    /// Writes and syncs messages with the first of the marks that are owed, and answers; says whether that succeeded.
+    fn write_some(&mut self, messages: Vec<Message>) -> bool {
+        let marks: Vec<_> = self.owed.drain(..self.owed.len().min(BATCH)).collect();
         let frames = messages.iter().map(|message| (message.record.as_slice(), message.content.as_slice()));
         // Marks come behind messages: what is written twice, of which the later counts, stays in order.
         let mut frames: Vec<(&[u8], &[Bytes])> = frames.collect();
         frames.extend(marks.iter().map(|(record, _)| (record.as_slice(), &[][..])));
         let home = marks.iter().map(|(_, home)| *home).max();
-        let written = self.write(&frames, home);
-        for done in settles {
-            // Nobody may wait any more.
-            done.send(written.is_ok()).ok();
-        }
-        match written {
+        match self.write(&frames, home) {
             Ok(places) => {
+                marks.iter().for_each(|(record, _)| self.debt.pay(record));
                 for (Message { offered, done, .. }, kept) in messages.into_iter().zip(places) {
                     let home = kept.place.segment;
                     if let (Err(_), Some(id)) = (done.send(Ok(kept)), offered) {
-                        self.owed.push((Record::Gone { id }.write(), home));
+                        self.owe(&Record::Gone { id }, home);
                     }
                 }
+                true
             }
             Err(error) => {
-                marks.append(&mut self.owed);
-                self.owed = marks;
+                marks.into_iter().rev().for_each(|mark| self.owed.push_front(mark));
                 for message in messages {
                     drop(message.done.send(Err(error.clone())));
                 }
+                false
             }
         }
-        let fails = matches!(&self.trouble, Some((_, WriteError::Io(_))));
-        self.behind.store(fails && !self.owed.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Notes a mark of its own that is to be written.
+    fn owe(&mut self, record: &Record, home: SegmentId) {
+        let record = record.write();
+        self.debt.add(&record);
+        self.owed.push_back((record, home));
     }
 
     /// Puts frames on stable storage, behind the segment `home`.
@@ -411,7 +430,7 @@ impl Writer {
             return;
         }
         let void = Record::Void { generation: id.generation, number: id.number, from: *length };
-        self.owed.push((void.write(), *id));
+        self.owe(&void, *id);
     }
 
     /// Begins a segment.

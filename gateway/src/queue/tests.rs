@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod compaction;
+mod debt;
 mod disk;
 mod faults;
 mod takeover;
