@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::process::done;
@@ -35,10 +35,9 @@ store.close()
 /// So many that it takes longer to read them than a process may be silent.
 const LOCKS: usize = 500_000;
 
-/// Whether a new connection of the lab's client is reset, which is what its lock is for.
-fn is_reset(lab: &Lab) -> anyhow::Result<bool> {
-    let tried = attempt(lab, Family::V4.smtp())?;
-    Ok(tried.err() == Some(ErrorKind::ConnectionRefused))
+/// How a new connection of the lab's client ends; where it is not served, which is what its lock is for.
+fn held_off(lab: &Lab) -> anyhow::Result<ErrorKind> {
+    attempt(lab, Family::V4.smtp())?.err().context("a locked client is served")
 }
 
 #[test]
@@ -52,7 +51,7 @@ fn half_a_million_locks_hold_before_anybody_is_served_and_while_a_new_process_re
     let mut fill = Command::new("/usr/bin/python3");
     done(fill.args(["-c", FILL]).arg(&file).arg(LOCKS.to_string()))?;
     gateway.restart(&lab, &Settings::default())?;
-    ensure!(is_reset(&lab)?, "a locked client is served");
+    wait::until(LONG, "a reset", || Ok((held_off(&lab)? == ErrorKind::ConnectionRefused).then_some(())))?;
     let list: serde_json::Value = serde_json::from_str(&lock(&gateway, &["list", "--json"])?)?;
     ensure!(list["held"] == LOCKS, "{}", list["held"]);
 
@@ -60,7 +59,7 @@ fn half_a_million_locks_hold_before_anybody_is_served_and_while_a_new_process_re
     let proxy = gateway.proxy()?;
     kill(proxy, Signal::SIGKILL)?;
     wait::until(LONG, "another process that serves", || {
-        ensure!(is_reset(&lab)?, "a locked client passes");
+        held_off(&lab)?;
         let serves = gateway.log().matches("msg=intercepting").count() == 2;
         Ok((serves && gateway.proxy()? != proxy).then_some(()))
     })
