@@ -26,7 +26,7 @@ pub enum Unsigned {
     /// What should be its header is none.
     #[error("its header has lines that are no fields")]
     Malformed,
-    /// See [`LONGEST_HEADER`].
+    /// Its header is longer than what is held of one.
     #[error("its header has more than {LONGEST_HEADER} octets")]
     TooLong,
     /// The key failed.
