@@ -4,6 +4,8 @@
 pub const PROGRAM: &str = "gateway_ingress";
 /// The program for packets that go out.
 pub const EGRESS_PROGRAM: &str = "gateway_egress";
+/// The program that is asked where the stack looks for a listener.
+pub const LISTENER_PROGRAM: &str = "gateway_listener";
 /// Global value that holds [`crate::ABI_VERSION`]: a section, and so a map, of its own.
 pub const ABI: &str = ".rodata.abi";
 /// One [`crate::settings::Settings`].

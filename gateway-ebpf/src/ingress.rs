@@ -169,7 +169,12 @@ impl Here<'_> {
             };
             self.note(packet, seen);
         }
-        match self.steer(listener) {
+        let socket = if packet.remembered {
+            Socket::remembered(self.ctx, packet).unwrap_or(listener)
+        } else {
+            listener
+        };
+        match self.steer(socket) {
             Ok(()) => self.steered(if packet.rejected { Reason::LockRejected } else { Reason::Opened }),
             Err(error) => self.down(error, packet),
         }

@@ -11,9 +11,10 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the only way to the instruction that adds in one step")]
 
+use aya_ebpf::bindings::sk_action::SK_PASS;
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::macros::{classifier, sk_lookup};
+use aya_ebpf::programs::{SkLookupContext, TcContext};
 use gateway_common::reason::Reason;
 
 mod account;
@@ -26,6 +27,7 @@ mod ingress;
 mod map;
 mod quarantine;
 mod refuse;
+mod remembered;
 mod rewrite;
 mod socket;
 mod translate;
@@ -40,6 +42,13 @@ const DROP: i32 = TC_ACT_SHOT;
 
 /// Goes straight to a neighbour.
 const REDIRECT: i32 = TC_ACT_REDIRECT;
+
+/// Listeners that the stack looks for.
+#[sk_lookup]
+fn gateway_listener(ctx: SkLookupContext) -> u32 {
+    remembered::find_listener(&ctx);
+    SK_PASS
+}
 
 /// Packets that come in.
 #[classifier]

@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext as _;
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_NOT_FWDED, BPF_TCP_LISTEN, BPF_TCP_NEW_SYN_RECV, BPF_TCP_SYN_SENT, BPF_TCP_TIME_WAIT,
     bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple,
@@ -24,7 +24,7 @@ use crate::map;
 
 /// Address families (linux/socket.h).
 const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(crate) const AF_INET6: u8 = 10;
 /// Look-ups are made where the interface is (`BPF_F_CURRENT_NETNS`, linux/bpf.h).
 const THIS_NETNS: u64 = u64::MAX;
 
@@ -95,6 +95,12 @@ impl Socket {
         settings.is_own(unsafe { (*full).mark })
     }
 
+    /// What the stack remembers of the connection that this SYN's sender had.
+    #[inline(never)]
+    pub(crate) fn remembered(ctx: &TcContext, packet: &Packet) -> Option<Self> {
+        Self::look_up(ctx, &packet.tuple)
+    }
+
     /// The sequence number up to which the other side has everything; at first, the initial one.
     #[inline(always)]
     fn first_unacknowledged(&self) -> Option<u32> {
@@ -126,13 +132,13 @@ impl Socket {
         0 == unsafe { bpf_tcp_check_syncookie(self.0.cast(), ip, length, tcp, 20) }
     }
 
-    /// Gives the packet to this socket.
+    /// Gives the packet to this socket, or names it to the stack that looks for a listener.
     ///
     /// # Errors
     ///
     /// The negative errno of the kernel, mostly because the socket has just been closed.
     #[inline(always)]
-    pub(crate) fn take(self, ctx: &TcContext) -> Result<(), i32> {
+    pub(crate) fn take(self, ctx: &impl EbpfContext) -> Result<(), i32> {
         // SAFETY: the reference keeps the socket; the kernel takes one of its own.
         match unsafe { bpf_sk_assign(ctx.as_ptr(), self.0.cast(), 0) } {
             0 => Ok(()),
@@ -154,11 +160,16 @@ pub(crate) enum Owner {
 
 impl Owner {
     #[inline(always)]
-    pub(crate) fn of(ctx: &TcContext, packet: &Packet, settings: &Settings) -> Self {
+    pub(crate) fn of(ctx: &TcContext, packet: &mut Packet, settings: &Settings) -> Self {
+        packet.remembered = false;
         let Some(socket) = Socket::look_up(ctx, &packet.tuple) else { return Self::Nobody };
         let mut opening = false;
         let own = match socket.state() {
             BPF_TCP_LISTEN => return Self::Nobody,
+            BPF_TCP_TIME_WAIT if packet.opens() => {
+                packet.remembered = true;
+                return Self::Nobody;
+            }
             // Its mark cannot be read. The stack would give the packet to the same socket, if it
             // got that far, so nothing is taken from anybody.
             BPF_TCP_TIME_WAIT => true,

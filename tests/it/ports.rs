@@ -10,6 +10,7 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::{process, wait};
 
 use crate::direct::{echo, greeted, ping, start_tls, wait_until_direct};
+use crate::odd_packets::snmp;
 use crate::router::connect_again;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,8 +48,11 @@ fn a_port_of_a_connection_that_the_gateway_remembers_gets_a_new_session() -> any
             wait_for_end(&first)?;
             drop(first);
             wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(&lab, port)? == 1).then_some(())))?;
+            let resets = snmp(lab.client(), "Tcp", "OutRsts")?;
             let second = from(&lab, family, port).with_context(|| format!("{source_address} {family:?}"))?;
             greeted(&second)?;
+            // A client that hears of the old connection resets that, and tries again after a second.
+            ensure!(snmp(lab.client(), "Tcp", "OutRsts")? == resets, "{source_address} {family:?}");
             ensure!(remembered(&lab, port)? == 0, "two connections with the same ends");
         }
     }

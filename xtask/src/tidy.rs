@@ -69,6 +69,7 @@ const RULES: &[Rule] = &[
             "gateway-ebpf/src/entry.rs",
             "gateway-ebpf/src/header.rs",
             "gateway-ebpf/src/map.rs",
+            "gateway-ebpf/src/remembered.rs",
             "gateway-ebpf/src/rewrite.rs",
             "gateway-ebpf/src/socket.rs",
             "gateway/src/datapath/test_run.rs",

@@ -4,12 +4,14 @@
 //! attachments; dropping it takes all of them out of the kernel, but for pinned state. It never
 //! decides which interface, port or prefix is meant: it is told.
 
+use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::Array;
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, ProgramType, SchedClassifier, SkLookup};
+use aya::sys::is_program_supported;
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::{ABI_VERSION, name};
 
@@ -139,6 +141,7 @@ impl Kernel {
         let quarantine = Quarantine::take(&mut ebpf)?;
         program(&mut ebpf)?.load()?;
         egress_program(&mut ebpf)?.load()?;
+        answer_for_listeners(&mut ebpf)?;
         let flow_table = Some(FlowTable::take(&mut ebpf)?);
         let accounts = Some(Accounts::take(&mut ebpf)?);
         Ok(Self {
@@ -325,6 +328,21 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
 fn egress_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Error> {
     let program = ebpf.program_mut(name::EGRESS_PROGRAM).ok_or(Error::Incomplete(name::EGRESS_PROGRAM))?;
     Ok(program.try_into()?)
+}
+
+/// Has the stack of this network namespace ask the program for listeners, as long as this process lives; before Linux 5.9
+/// it asks none, and clients that use a port again too soon wait for a second.
+fn answer_for_listeners(ebpf: &mut Ebpf) -> Result<(), Error> {
+    if !is_program_supported(ProgramType::SkLookup)? {
+        return Ok(());
+    }
+    let program =
+        ebpf.program_mut(name::LISTENER_PROGRAM).ok_or(Error::Incomplete(name::LISTENER_PROGRAM))?;
+    let program: &mut SkLookup = program.try_into()?;
+    program.load()?;
+    let namespace = File::open("/proc/thread-self/ns/net").map_err(ProgramError::IOError)?;
+    program.attach(namespace)?;
+    Ok(())
 }
 
 /// `aya-log` levels: 0 none, 4 debug.
