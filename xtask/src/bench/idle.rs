@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::wait;
+use nix::unistd::Pid;
 
 use super::bulk::{self, Session};
 use super::report::{Fact, Report, Row};
@@ -47,29 +48,55 @@ pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
 fn measure(engine: &'static str, binary: &Path, sessions: usize, row: &mut Row) -> anyhow::Result<()> {
     let lab = Lab::new()?;
     bulk::serve(lab.server(), Family::V4.smtp())?;
-    let limits = vec![("sessions", "5000"), ("sessions-per-client", "5000")];
-    let settings = Settings { splice: vec![("engine", engine)], limits, ..Settings::default() };
+    let settings = Settings { splice: vec![("engine", engine)], limits: limits(), ..Settings::default() };
     let gateway = Gateway::start_binary(binary, &lab, &settings, &[])?;
     let processes = [gateway.daemon().pid(), gateway.proxy()?];
-    let datapath = gateway.daemon().pid();
+    let kept = keep(&lab, &processes, engine == "handoff", sessions)?;
+    row.values.push(kept.user);
+    row.add(MAPS, kept.maps);
+    row.add(SOCKETS, kept.sockets);
+    Ok(())
+}
+
+/// More sessions of one client than are measured.
+pub(super) fn limits() -> Vec<(&'static str, &'static str)> {
+    vec![("sessions", "5000"), ("sessions-per-client", "5000")]
+}
+
+/// What an idle session keeps on the router.
+pub(super) struct Kept {
+    /// Octets of user space.
+    pub(super) user: f64,
+    /// Octets of the maps of eBPF.
+    pub(super) maps: f64,
+    pub(super) sockets: f64,
+}
+
+/// Opens sessions, lets them fall silent, and says what each of them keeps of these processes.
+pub(super) fn keep(lab: &Lab, processes: &[Pid], handed_off: bool, sessions: usize) -> anyhow::Result<Kept> {
     let open = |count| {
-        let opened = (0..count).map(|_| silent(&lab)).collect::<anyhow::Result<Vec<_>>>()?;
-        if engine == "handoff" {
+        let others = if handed_off { sockets(lab)? } else { 0 };
+        let opened = (0..count).map(|_| silent(lab)).collect::<anyhow::Result<Vec<_>>>()?;
+        if handed_off {
             wait::until(Duration::from_secs(30), "handoff of all", || {
-                Ok((sockets(&lab)? == 0).then_some(()))
+                Ok((sockets(lab)? <= others).then_some(()))
             })?;
         }
         anyhow::Ok(opened)
     };
+    let now = || {
+        let maps = processes.iter().map(|process| usage::maps(*process)).sum::<anyhow::Result<_>>()?;
+        anyhow::Ok([usage::memory(processes)?, maps, u64::try_from(sockets(lab)?)?])
+    };
     let _first = open(BEFORE)?;
-    let before = (usage::memory(&processes)?, usage::maps(datapath)?, sockets(&lab)?);
+    let before = now()?;
     let _others = open(sessions)?;
-    let after = (usage::memory(&processes)?, usage::maps(datapath)?, sockets(&lab)?);
-    let each = |more: u64| Ok::<_, anyhow::Error>(number(usize::try_from(more)?)? / number(sessions)?);
-    row.values.push(each(after.0.saturating_sub(before.0))?);
-    row.add(MAPS, each(after.1.saturating_sub(before.1))?);
-    row.add(SOCKETS, number(after.2.saturating_sub(before.2))? / number(sessions)?);
-    Ok(())
+    let after = now()?;
+    let each = |place: usize| {
+        let more = after[place].saturating_sub(before[place]);
+        anyhow::Ok(number(usize::try_from(more)?)? / number(sessions)?)
+    };
+    Ok(Kept { user: each(0)?, maps: each(1)?, sockets: each(2)? })
 }
 
 /// A session that has said a few words, and says no more.

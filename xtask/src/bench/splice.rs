@@ -10,6 +10,7 @@ use gateway_tests::process;
 use nix::unistd::Pid;
 
 use super::bulk::{self, Session};
+use super::idle;
 use super::peer::{self, Means, Peer, Running};
 use super::report::{Fact, Report, Row};
 use super::usage;
@@ -18,12 +19,17 @@ use crate::say;
 
 /// Of the router, for the session.
 const SOCKETS: Fact = Fact { heading: "sockets", key: "sockets" };
+/// Of an idle session: user space and maps of eBPF.
+const MEMORY: Fact = Fact { heading: "octets idle", key: "bytes_per_idle_session" };
 /// Of all processors, for whatever they do: forwarding is nobody's process.
 const MACHINE: Fact = Fact { heading: "CPU s/GB", key: "cpu_seconds_per_gigabyte" };
 /// The same, beside what plain forwarding took in the same round.
 const RELATIVE: Fact = Fact { heading: "CPU ratio", key: "cpu_ratio" };
 /// Of the processes alone that stand between client and server.
 const PROCESSES: Fact = Fact { heading: "of processes", key: "process_cpu_seconds_per_gigabyte" };
+
+/// Idle sessions, to know what each keeps.
+const IDLE: usize = 200;
 
 /// Ways through the router, in the order of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +54,17 @@ impl Way {
         }
     }
 
+    fn hands_off(self) -> bool {
+        self == Self::Engine("handoff")
+    }
+
     /// Starts it on the lab's router.
     fn start(self, lab: &Lab, binary: &Path) -> anyhow::Result<Running> {
         let (peer, splice) = match self {
             Self::Peer(peer) => (peer, Vec::new()),
             Self::Engine(engine) => (Peer::Gateway, vec![("engine", engine)]),
         };
-        let settings = Settings { splice, ..Settings::default() };
+        let settings = Settings { splice, limits: idle::limits(), ..Settings::default() };
         peer.start(lab, &Means { binary, settings: &settings, clamd_conf: None })
     }
 }
@@ -64,19 +74,23 @@ impl Way {
 pub(crate) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Report> {
     let (rounds, span) =
         if quick { (15, Duration::from_millis(250)) } else { (40, Duration::from_millis(500)) };
-    let mut ways = Vec::new();
+    let (mut ways, mut memory) = (Vec::new(), Vec::new());
     for way in Way::ALL {
         interrupt.check()?;
         say::line(&format!("a session by way of {}", way.name()));
         let mut open = Open::new(way, binary).with_context(|| way.name())?;
+        let kept =
+            idle::keep(&open.lab, &open.processes, way.hands_off(), IDLE).with_context(|| way.name())?;
+        memory.push(kept.user + kept.maps);
         // What the first octets of all take is no round's.
         open.session.burst(span)?;
         ways.push(open);
     }
     say::line(&format!("{rounds} rounds of {} ms each", span.as_millis()));
     let mut rows: Vec<_> = Way::ALL.iter().map(|way| Row::new(way.name())).collect();
-    for (open, row) in ways.iter().zip(&mut rows) {
+    for ((open, octets), row) in ways.iter().zip(memory).zip(&mut rows) {
         row.add(SOCKETS, number(sockets(&open.lab)?)?);
+        row.add(MEMORY, octets);
     }
     for round in 0..rounds {
         interrupt.check()?;
@@ -120,7 +134,7 @@ impl Open {
         }
         bulk::serve(lab.server(), Family::V4.smtp())?;
         let running = way.start(&lab, binary)?;
-        let handed_off = || Ok(way != Way::Engine("handoff") || sockets(&lab)? == 0);
+        let handed_off = || Ok(!way.hands_off() || sockets(&lab)? == 0);
         let session = Session::open(lab.client(), Family::V4.smtp(), handed_off)?;
         let processes = peer::processes(&lab)?;
         Ok(Self { session, processes, _running: running, lab })
