@@ -15,13 +15,17 @@ use crate::socket::{AF_INET6, Socket};
 
 /// `IPPROTO_TCP`.
 const TCP: u32 = 6;
+/// Between the note of a SYN and the stack's search for a listener, in nanoseconds: far more than that takes.
+const JUST_NOW: u64 = 1_000_000_000;
 
-/// Names the gateway's listener, if the TC program has taken a SYN of this flow.
+/// Names the gateway's listener, if the TC program has just taken a SYN of this flow.
 #[inline(always)]
 pub(crate) fn find_listener(ctx: &SkLookupContext) {
     let Some((flow, v6)) = flow(ctx) else { return };
-    // SAFETY: nothing is read of the note.
-    if unsafe { map::FLOWS.get(flow) }.is_none() {
+    // SAFETY: any octets are a note, should it be overwritten in this moment.
+    let Some(note) = (unsafe { map::FLOWS.get(flow) }) else { return };
+    // An older one is about another connection, and the address may be this machine's own by now.
+    if map::now().wrapping_sub(note.time()) > JUST_NOW {
         return;
     }
     if let Some(listener) = Socket::listener(v6) {

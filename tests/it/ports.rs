@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -56,6 +57,35 @@ fn a_port_of_a_connection_that_the_gateway_remembers_gets_a_new_session() -> any
             ensure!(remembered(&lab, port)? == 0, "two connections with the same ends");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_the_gateway_remembers_takes_nothing_from_a_server_that_has_moved_here()
+-> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let _gateway = Gateway::start(&lab, &Settings::default())?;
+    let server = Family::V4.smtp();
+    echo(&lab, server)?;
+    let first = from(&lab, Family::V4, 0)?;
+    let port = first.local_addr()?.port();
+    greeted(&first)?;
+    (&first).write_all(b"NOOP\r\n")?;
+    wait_for_end(&first)?;
+    drop(first);
+    wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(&lab, port)? == 1).then_some(())))?;
+    // As an address of VRRP does, which the other router has lost.
+    lab.router().ip(&format!("address add {}/32 dev lo", server.ip()))?;
+    let here = lab.router().listen(server)?;
+    thread::sleep(Duration::from_secs(2));
+    let second = from(&lab, Family::V4, port)?;
+    here.set_nonblocking(true)?;
+    let (accepted, client) = wait::until(PATIENCE, "the client here", || Ok(here.accept().ok()))?;
+    ensure!(client == second.local_addr()?, "{client}");
+    (&accepted).write_all(b"220 here\r\n")?;
+    let mut greeting = [0; 8];
+    (&second).read_exact(&mut greeting)?;
+    ensure!(&greeting == b"220 here", "{greeting:?}");
     Ok(())
 }
 
