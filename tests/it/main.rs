@@ -2,6 +2,7 @@
 //!
 //! They need root and what `cargo xtask setup` installs: `cargo xtask test` runs them.
 
+mod alone;
 mod attachment;
 mod auth;
 mod bench;

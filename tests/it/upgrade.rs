@@ -13,7 +13,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -21,7 +20,6 @@ use gateway_tests::client::Client;
 use gateway_tests::gateway::{self, Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::recorder::{Manners, Recorder};
-use gateway_tests::source::{self, Source};
 use gateway_tests::{process, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
@@ -30,82 +28,18 @@ use nix::unistd::Pid;
 use crate::direct::{echo, ping, started, wait_until_direct};
 use crate::survive::{beside_transfer, left_behind, records, through};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a gateway with `origin: fixed` listens.
 const FIXED: &str = "192.0.2.1:2525";
 
-fn fixed() -> Settings {
+pub(crate) fn fixed() -> Settings {
     let origin = "fixed\nlisten: [\"192.0.2.1:2525\"]\nfixed-server: \"198.51.100.2:25\"";
     Settings { origin, source_address: "gateway", ..Settings::default() }
 }
 
-fn fixed_address() -> SocketAddr {
+pub(crate) fn fixed_address() -> SocketAddr {
     FIXED.parse().expect("an address")
-}
-
-/// Messages that are due in each second while gateways take over.
-const PACE: u32 = 1_000;
-/// Messages between two upgrades, at least.
-const BETWEEN: usize = 500;
-/// Upgrades while they come.
-const UPGRADES: usize = 5;
-
-/// Upgrades a gateway again and again while messages go through it.
-fn upgrade_under_load(settings: &Settings, target: SocketAddr) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
-    let mut gateway = Gateway::start(&lab, settings)?;
-    lab.client().sysctl("ipv4/ip_local_port_range", "1024 65535")?;
-    // The client comes to ports again that it has just had. A connection that is remembered on the
-    // router (TIME-WAIT) would answer the first SYN of another one, upgrade or not.
-    lab.router().sysctl("ipv4/tcp_max_tw_buckets", "0")?;
-    let source = Source::new(lab.client(), target, PACE);
-    let more = |source: &Source<'_>| {
-        let enough = source.accepted() + BETWEEN;
-        wait::until(PATIENCE, "messages", || {
-            Ok((source.is_over() || source.accepted() >= enough).then_some(()))
-        })
-    };
-    let sent = thread::scope(|scope| {
-        let sending = scope.spawn(|| source.run());
-        let upgraded = (1..=UPGRADES).try_for_each(|upgrade| {
-            more(&source)?;
-            gateway.upgrade(&[]).map(drop).with_context(|| format!("upgrade {upgrade}"))
-        });
-        let upgraded = upgraded.and_then(|()| more(&source));
-        source.stop();
-        let sent = sending.join().expect("does not panic");
-        upgraded.and(sent).with_context(|| gateway.daemon().log_tail())
-    })?;
-    // For the log of whoever runs the tests: what the machine has allowed.
-    let (rate, repeated) = (sent.rate(), sent.repeated_syns);
-    let said = format!("{rate:.0} of {PACE} messages a second in {:.1?}, {repeated} SYNs twice\n", sent.took);
-    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes())?;
-    // A SYN that nobody answered comes again after a second, and after a standstill of the machine.
-    ensure!(repeated == 0 || !sent.punctual, "{repeated} SYNs were lost");
-    // Each one arrived, and none twice.
-    let mut arrived: Vec<usize> = server
-        .messages()
-        .iter()
-        .map(|message| source::number(message).context("no number"))
-        .collect::<Result<_, _>>()?;
-    arrived.sort_unstable();
-    assert_eq!(arrived, sent.numbers);
-    // The old ones are gone with their sessions.
-    wait::until(PATIENCE, "end of the old processes", || Ok((gateway.alive().len() == 1).then_some(())))?;
-    ensure!(gateway.alive() == [gateway.serving()]);
-    gateway.stop()
-}
-
-#[test]
-fn no_message_is_lost_doubled_or_refused_in_five_upgrades_under_load() -> anyhow::Result<()> {
-    upgrade_under_load(&fixed(), fixed_address())
-}
-
-#[test]
-fn the_same_holds_for_flows_that_the_kernel_program_steers() -> anyhow::Result<()> {
-    upgrade_under_load(&Settings::default(), Family::V4.smtp())
 }
 
 /// Upgrades a gateway under a session that the kernel carries; the last process hands off, too.

@@ -170,6 +170,8 @@ impl Conversation<'_> {
 
     /// Follows the conversation to its end; `None` marks the end everywhere below.
     fn run(&mut self) -> Option<()> {
+        // The answers to pipelined commands would wait for the acknowledgement of the first (Nagle).
+        self.stream.set_nodelay(true).ok()?;
         self.stream.set_read_timeout(Some(Duration::from_millis(50))).ok()?;
         if self.manners.greets {
             self.say("220 recorder.example ESMTP\r\n")?;

@@ -1,5 +1,5 @@
-//! A source of messages at a steady pace: each is due at its time and goes over a connection of its
-//! own. Where the machine is too slow for that, they go as fast as it allows.
+//! A source of messages at a steady pace: each is due at its time, and few go over one connection.
+//! Where the machine is too slow for that, they go as fast as it allows.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,8 @@ use crate::wait;
 
 /// Sessions that are open at the same time at most.
 const WORKERS: usize = 32;
+/// Messages of one session.
+const SESSION: usize = 2;
 /// The header field by which [`number`] knows a message.
 const NUMBER: &str = "X-Number: ";
 /// How long a thread may oversleep on a machine that does nothing else.
@@ -117,32 +119,38 @@ impl<'a> Source<'a> {
 
     fn work(&self, began: Instant) -> anyhow::Result<()> {
         while !self.is_over() {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let due = Duration::from_secs(1) / self.per_second * u32::try_from(number)?;
-            thread::sleep(due.saturating_sub(began.elapsed()));
-            let sent = self.send(number).with_context(|| format!("message {number}"));
-            if sent.is_err() {
+            let done = self.session(began);
+            if done.is_err() {
                 self.stop();
             }
-            sent?;
-            self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            done?;
         }
         Ok(())
     }
 
-    fn send(&self, number: usize) -> anyhow::Result<()> {
+    /// One session, which begins when its first message is due.
+    fn session(&self, began: Instant) -> anyhow::Result<()> {
+        let mut number = self.due(began)?;
         let (mut client, keywords) = Client::greeted(self.netns, self.server)?;
         ensure!(keywords.contains("PIPELINING"), "{keywords:?}");
-        client
-            .send(b"MAIL FROM:<sender@client.example>\r\nRCPT TO:<recipient@server.example>\r\nDATA\r\n")?;
-        for code in [250, 250, 354] {
-            client.expect(code)?;
+        for left in (0..SESSION).rev() {
+            send(&mut client, number).with_context(|| format!("message {number}"))?;
+            self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            if left == 0 || self.is_over() {
+                break;
+            }
+            number = self.due(began)?;
         }
-        client.send(format!("{NUMBER}{number}\r\n\r\n{}\r\n.\r\n", "text ".repeat(90)).as_bytes())?;
-        client.expect(250)?;
         client.send(b"QUIT\r\n")?;
-        client.expect(221)?;
-        Ok(())
+        client.expect(221).map(drop)
+    }
+
+    /// Waits until the next message is due.
+    fn due(&self, began: Instant) -> anyhow::Result<usize> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = Duration::from_secs(1) / self.per_second * u32::try_from(number)?;
+        thread::sleep(due.saturating_sub(began.elapsed()));
+        Ok(number)
     }
 
     /// `TcpExtTCPSynRetrans` of the namespace.
@@ -154,4 +162,13 @@ impl<'a> Source<'a> {
         let (_, value) = both.find(|(name, _)| *name == "TCPSynRetrans").context("no TCPSynRetrans")?;
         Ok(value.parse()?)
     }
+}
+
+fn send(client: &mut Client, number: usize) -> anyhow::Result<()> {
+    client.send(b"MAIL FROM:<sender@client.example>\r\nRCPT TO:<recipient@server.example>\r\nDATA\r\n")?;
+    for code in [250, 250, 354] {
+        client.expect(code)?;
+    }
+    client.send(format!("{NUMBER}{number}\r\n\r\n{}\r\n.\r\n", "text ".repeat(90)).as_bytes())?;
+    client.expect(250).map(drop)
 }

@@ -8,6 +8,8 @@ use gateway_tests::lab::Lab;
 
 use crate::{ebpf, machine, say, setup, step};
 
+/// The module of the lab tests that need the whole machine.
+const ALONE: &str = "alone::";
 /// Lab tests at the same time. Each is three namespaces, a scanner and a gateway.
 const LAB_THREADS: &str = "4";
 
@@ -21,16 +23,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     ebpf::build()?;
     step::run("build the gateway and all tests", &mut step::cargo(&["build", "--all-targets"]))?;
     let mut total = Tally::default();
+    let all = &["test", "--no-fail-fast"][..];
+    let lab = &["test", "--no-fail-fast", "--package", "gateway-tests", "--test", "it"][..];
     let parts = [
-        ("unit tests, dialogues and configuration snapshots", &["test", "--no-fail-fast"][..], &[][..]),
-        (
-            "lab tests",
-            &["test", "--no-fail-fast", "--package", "gateway-tests", "--test", "it"],
-            &["--test-threads", LAB_THREADS],
-        ),
+        ("unit tests, dialogues and configuration snapshots", all, &[][..]),
+        ("lab tests", lab, &["--test-threads", LAB_THREADS, "--skip", ALONE]),
+        ("lab tests that need the whole machine", lab, &["--test-threads", "1", ALONE]),
     ];
-    for (what, arguments, threads) in parts {
-        let mut tally = part(what, step::cargo(arguments).arg("--").args(threads))?;
+    for (what, arguments, which) in parts {
+        let mut tally = part(what, step::cargo(arguments).arg("--").args(which))?;
         if tally.can_be_repeated() {
             let names = std::mem::take(&mut tally.names);
             say::line(&format!("run again, one at a time: {}", names.join(", ")));
