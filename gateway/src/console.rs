@@ -158,6 +158,7 @@ async fn question(client: &Client, since: u64, tab: Tab, sort: ClientSort) -> Re
         Tab::Sessions => Page::Sessions(client.sessions().await?),
         Tab::Clients => Page::Clients(or_why(client.clients(sort, LISTED).await)?),
         Tab::Locks => Page::Locks(client.locks().await?),
+        Tab::Waiting => Page::Waiting(or_why(client.destinations().await)?),
         Tab::Queue => Page::Queue(or_why(client.queue(None).await.map(listed))?),
     };
     let log = client.log(since).await?;
@@ -176,8 +177,8 @@ fn or_why<T>(answer: Result<T, Error>) -> Result<Result<T, String>, Error> {
 /// The queue as of now: the oldest messages come first.
 fn listed(list: QueueList) -> (QueueStanding, Vec<Queued>) {
     let now = clock::wall();
-    let QueueList { ready, deferred, held, messages, more: _ } = list;
+    let QueueList { ready, deferred, held, damaged, messages, more: _ } = list;
     let messages: Vec<_> = messages.iter().filter_map(|entry| Queued::new(entry, now)).collect();
     let oldest = messages.first().map(|message| message.age);
-    (QueueStanding { ready, deferred, held, oldest }, messages)
+    (QueueStanding { ready, deferred, held, damaged, oldest }, messages)
 }

@@ -31,3 +31,4 @@ pub mod settings;
 pub mod source;
 pub mod tls;
 pub mod transport;
+pub mod waiting;

@@ -169,9 +169,63 @@ fn damaged_mail_is_held_and_the_postmaster_hears_of_it() -> anyhow::Result<()> {
     let id = id.to_string();
     anyhow::ensure!(notice.contains(&id) && notice.contains("Gateway SMTP client: errors from"), "{notice}");
     let (_, shown) = gateway.control_command_with("queue", &["list"])?;
-    anyhow::ensure!(shown.contains(&id), "it is not held: {shown}");
+    let line = shown.lines().find(|line| line.starts_with(&id)).unwrap_or_default();
+    anyhow::ensure!(line.ends_with("damaged") && shown.contains("1 held (1 damaged)"), "{shown}");
     let whole = format!("Message-ID: <{name}>");
     assert!(!sink.messages()?.iter().any(|message| message.contains(&whole)), "it was delivered");
+    gateway.stop()
+}
+
+#[test]
+fn it_is_said_for_whom_mail_waits_for_how_long_and_why() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let address = Family::V4.server();
+    let (refused, busy) = (Target::Original(server(2_598)), Target::Relay(format!("[{address}]:2599")));
+    let script = &[("connect", "421 4.3.2 come back tomorrow")];
+    let _busy = Scripted::start(lab.server(), server(2_599), script)?;
+    let old = |target: &Target| {
+        let new = envelope(target.clone(), &["r1@b.example", "r2@c.example"]);
+        Envelope { arrived: new.arrived.saturating_sub(1_000_000), ..new }
+    };
+    let mail = [old(&refused), old(&refused), old(&busy), envelope(refused.clone(), &["r3@b.example"])];
+    let mail = mail.into_iter().enumerate().map(|(number, envelope)| (envelope, text(&number.to_string())));
+    let ids = fill(&lab, mail.collect())?;
+    // Else a notice of the busy server would wait for it, too.
+    let quiet = "  trouble-shooting: {notify-classes: []}\n";
+    let mut gateway = Gateway::start(&lab, &settings(&lab, quiet, ""))?;
+    let rows = wait::until(SOON, "reasons of both", || {
+        let (done, said) = gateway.control_command("queue destinations --json")?;
+        anyhow::ensure!(done, "{said}");
+        let list: serde_json::Value = serde_json::from_str(&said)?;
+        let rows = list["destinations"].as_array().cloned().unwrap_or_default();
+        Ok(rows.iter().all(|row| row["reason"].is_string()).then_some(rows))
+    })?;
+    let [many, one] = <[_; 2]>::try_from(rows).map_err(|rows| anyhow::anyhow!("{rows:?}"))?;
+    let counted = |row: &serde_json::Value| {
+        let ages: Vec<_> =
+            row["ages"].as_array().into_iter().flatten().filter_map(|age| age.as_u64()).collect();
+        (row["destination"].as_str().map(ToOwned::to_owned), row["recipients"].as_u64(), ages)
+    };
+    assert_eq!(
+        counted(&many),
+        (Some(format!("[{address}]:2598")), Some(5), vec![1, 2, 0, 0, 0, 0]),
+        "{many}"
+    );
+    assert_eq!(counted(&one), (Some(format!("[{address}]:2599")), Some(2), vec![0, 1, 0, 0, 0, 0]), "{one}");
+    let reason = |row: &serde_json::Value| row["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason(&many).contains("Connection refused"), "{many}");
+    assert!(reason(&one).contains("come back tomorrow"), "{one}");
+    let (_, table) = gateway.control_command("queue destinations")?;
+    assert!(table.starts_with("DESTINATION") && table.contains("come back tomorrow"), "{table}");
+    let id = ids.get(2).context("no third message")?.to_string();
+    let (_, shown) = gateway.control_command_with("queue show", &[&id])?;
+    assert!(shown.contains("reason ") && shown.contains("come back tomorrow"), "{shown}");
+    // What is listed is what `flush` takes.
+    let sink = Sink::at(lab.server(), server(2_598), lab.directory())?;
+    let name = format!("[{address}]:2598");
+    let (done, said) = gateway.control_command_with("queue flush", &[&name])?;
+    anyhow::ensure!(done, "{said}");
+    wait::until(SOON, "the mail of one destination", || Ok((sink.messages()?.len() == 3).then_some(())))?;
     gateway.stop()
 }
 

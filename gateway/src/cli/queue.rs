@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::console::text::{plural, safe, size, span};
 use crate::control::Client;
 use crate::control::request::queue::{
-    Flush, QueueChanged, QueueEntry, QueueList, QueuedMessage, Requeue, Which,
+    DestinationList, Flush, QueueChanged, QueueEntry, QueueList, QueuedMessage, Requeue, Which,
 };
 use crate::queue::{Standing, Target};
 
@@ -29,6 +29,8 @@ pub(super) struct Args {
 enum Action {
     /// List the messages, the oldest first.
     List,
+    /// List the destinations that mail waits for: how much, for how long, and why.
+    Destinations,
     /// Show a message's envelope and how it stands.
     Show {
         /// The message.
@@ -87,6 +89,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let changed = match &args.action {
             Action::List => return list(&client, args.ask.json).await,
+            Action::Destinations => {
+                args.ask.say(&client.destinations().await?, destinations)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             Action::Show { id } => {
                 let message = client.queued(id).await?;
                 args.ask.say(&message, |message| described(message, clock::wall()))?;
@@ -144,9 +150,10 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn head(list: &QueueList) -> String {
-    let QueueList { ready, deferred, held, .. } = list;
+    let QueueList { ready, deferred, held, damaged, .. } = list;
+    let damaged = if *damaged > 0 { format!(" ({damaged} damaged)") } else { String::new() };
     let columns = format!("{:<13}  {:>8}  {:>9}  {:>10}  STANDING\n", "ID", "AGE", "SIZE", "RECIPIENTS");
-    format!("{ready} ready, {deferred} deferred, {held} held\n{columns}")
+    format!("{ready} ready, {deferred} deferred, {held} held{damaged}\n{columns}")
 }
 
 fn table(messages: &[QueueEntry], now: SystemTime) -> String {
@@ -164,13 +171,40 @@ fn table(messages: &[QueueEntry], now: SystemTime) -> String {
 fn standing(entry: &QueueEntry, now: SystemTime) -> String {
     match entry.standing {
         Standing::Ready => "ready".to_owned(),
+        Standing::Held if entry.damaged => "damaged".to_owned(),
         Standing::Held => "held".to_owned(),
         Standing::Deferred(_) => format!("deferred for {}", span(entry.due(now).unwrap_or_default())),
     }
 }
 
+fn destinations(list: &DestinationList) -> String {
+    let mut out = String::new();
+    let mut line = |destination: &str, cells: &[String], reason: &str| {
+        write!(out, "{destination:<30}").unwrap_or_default();
+        for cell in cells {
+            write!(out, " {cell:>6}").unwrap_or_default();
+        }
+        let gap = if reason.is_empty() { "" } else { "  " };
+        writeln!(out, "{gap}{reason}").unwrap_or_default();
+    };
+    let heads = ["MSGS", "RCPTS", "HELD", "<5m", "<20m", "<1h", "<5h", "<1d", ">1d"].map(str::to_owned);
+    line("DESTINATION", &heads, "LAST REASON");
+    for row in &list.destinations {
+        let counts = [row.messages, row.recipients, row.held].into_iter().chain(row.ages);
+        let cells: Vec<_> = counts.map(|count| count.to_string()).collect();
+        let name = if row.destination.is_empty() { "(others)" } else { &row.destination };
+        let ago = row.since.map(|since| format!("{} ago: ", span(Duration::from_secs(since))));
+        let reason = ago.unwrap_or_default() + row.reason.as_deref().unwrap_or_default();
+        line(&safe(name), &cells, safe(&reason).trim_end());
+    }
+    if list.unlooked > 0 {
+        writeln!(out, "{} younger messages were not looked at", list.unlooked).unwrap_or_default();
+    }
+    out
+}
+
 fn described(message: &QueuedMessage, now: SystemTime) -> String {
-    let QueuedMessage { entry, envelope, settled, warned } = message;
+    let QueuedMessage { entry, envelope, settled, warned, reason } = message;
     let target = match &envelope.target {
         Target::Mx => "the mail exchangers of each recipient's domain".to_owned(),
         Target::Relay(relay) => relay.clone(),
@@ -186,6 +220,9 @@ fn described(message: &QueuedMessage, now: SystemTime) -> String {
     );
     if let Some(submitter) = &envelope.submitter {
         writeln!(out, "client     {} {}", submitter.address, safe(&submitter.helo)).unwrap_or_default();
+    }
+    if let Some(reason) = reason {
+        writeln!(out, "reason     {}", safe(reason)).unwrap_or_default();
     }
     if *warned {
         out.push_str("warned     the sender was told that it takes long\n");
@@ -212,16 +249,15 @@ fn told(changed: &QueueChanged) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::delivery::waiting::Destination;
     use crate::queue::{Body, Envelope, Recipient};
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 
     fn entry(id: &str, age: u64, standing: Standing) -> QueueEntry {
         let arrived = (NOW.as_secs() - age) * 1_000;
-        QueueEntry { id: id.to_owned(), arrived, size: 12_345, recipients: 2, standing }
+        QueueEntry { id: id.to_owned(), arrived, size: 12_345, recipients: 2, standing, damaged: false }
     }
 
     #[test]
@@ -232,7 +268,7 @@ mod tests {
             entry("0PHFJ40000002", 7_200, Standing::Deferred(due)),
             entry("0PHFJ40000003", 400_000, Standing::Held),
         ];
-        let list = QueueList { ready: 1, deferred: 1, held: 1, messages, more: false };
+        let list = QueueList { ready: 1, deferred: 1, held: 1, damaged: 0, messages, more: false };
         let now = SystemTime::UNIX_EPOCH + NOW;
         insta::assert_snapshot!(format!("{}{}", head(&list), table(&list.messages, now)), @r"
         1 ready, 1 deferred, 1 held
@@ -240,6 +276,28 @@ mod tests {
         0PHFJ40000001     1m30s      12.0K           2  ready
         0PHFJ40000002     2h00m      12.0K           2  deferred for 5m00s
         0PHFJ40000003    4d 15h      12.0K           2  held
+        ");
+    }
+
+    #[test]
+    fn destinations_are_listed_with_ages_and_reasons() {
+        let row = Destination {
+            destination: "b.example".to_owned(),
+            messages: 12,
+            recipients: 30,
+            ages: [1, 2, 3, 0, 5, 1],
+            held: 1,
+            reason: Some("connect to mx.b.example: \u{1b}[2JConnection refused".to_owned()),
+            since: Some(90),
+        };
+        let others =
+            Destination { messages: 1, recipients: 1, ages: [1, 0, 0, 0, 0, 0], ..Destination::default() };
+        let list = DestinationList { destinations: vec![row, others], unlooked: 7 };
+        insta::assert_snapshot!(destinations(&list), @r"
+        DESTINATION                      MSGS  RCPTS   HELD    <5m   <20m    <1h    <5h    <1d    >1d  LAST REASON
+        b.example                          12     30      1      1      2      3      0      5      1  1m30s ago: connect to mx.b.example: \x1b[2JConnection refused
+        (others)                            1      1      0      1      0      0      0      0      0
+        7 younger messages were not looked at
         ");
     }
 
@@ -260,7 +318,8 @@ mod tests {
             envid: None,
         };
         let entry = entry("0PHFJ40000001", 90, Standing::Ready);
-        let message = QueuedMessage { entry, envelope, settled: vec![0], warned: true };
+        let reason = Some("host b.example said: \u{1b}[2J451".to_owned());
+        let message = QueuedMessage { entry, envelope, settled: vec![0], warned: true, reason };
         insta::assert_snapshot!(described(&message, SystemTime::UNIX_EPOCH + NOW), @r"
         id         0PHFJ40000001
         age        1m30s
@@ -268,6 +327,7 @@ mod tests {
         standing   ready
         sender     <s\x1b[2J@a.example>
         target     [mail.b.example]:587
+        reason     host b.example said: \x1b[2J451
         warned     the sender was told that it takes long
         recipient  <r1@b.example>  done
         recipient  <r2@b.example>

@@ -4,7 +4,7 @@ use super::text::safe;
 use crate::control::Client;
 use crate::control::client::Error;
 use crate::control::request::OldLock;
-use crate::control::request::queue::Which;
+use crate::control::request::queue::{Flush, Which};
 use crate::intercept::flow::SessionId;
 use crate::policy::lock::Who;
 use crate::queue::QueueId;
@@ -18,6 +18,8 @@ pub(super) enum Deed {
     Unlock(Who),
     /// Do something with a message in the queue.
     Message(Handling, QueueId),
+    /// Try all mail for a destination now.
+    Flush(String),
 }
 
 /// What is done with a message.
@@ -52,6 +54,7 @@ impl Deed {
             Self::End(id) => format!("end session {id}?"),
             Self::Unlock(who) => format!("unlock {}?", safe(&who.to_string())),
             Self::Message(handling, id) => format!("{} message {id}?", handling.name()),
+            Self::Flush(destination) => format!("try mail for {} now?", safe(destination)),
         }
     }
 
@@ -63,6 +66,7 @@ impl Deed {
             Self::Message(Handling::Hold, _) => ["hold it", "leave it"],
             Self::Message(Handling::Release, _) => ["release it", "leave it"],
             Self::Message(Handling::Retry, _) => ["try it now", "leave it"],
+            Self::Flush(_) => ["try all of it now", "leave it"],
             Self::Message(Handling::Delete, _) => ["delete it; nobody is told", "keep it"],
         }
     }
@@ -76,6 +80,7 @@ impl Deed {
             Self::Message(Handling::Release, id) => format!("message {id} is released"),
             Self::Message(Handling::Retry, id) => format!("message {id} is tried now"),
             Self::Message(Handling::Delete, id) => format!("message {id} is deleted"),
+            Self::Flush(destination) => format!("mail for {destination} is tried now"),
         }
     }
 
@@ -86,6 +91,10 @@ impl Deed {
             Self::End(id) => client.kill(*id).await.map(drop).map_err(said),
             Self::Unlock(who) => {
                 client.unlock(&OldLock { who: Some(who.clone()) }).await.map(drop).map_err(said)
+            }
+            Self::Flush(destination) => {
+                let flush = Flush { destination: destination.clone() };
+                client.flush(&flush).await.map(drop).map_err(said)
             }
             Self::Message(handling, id) => {
                 let which = Which { ids: vec![id.to_string()], all: false };

@@ -51,6 +51,8 @@ pub(super) enum Wish {
     Kill,
     /// Ask whether the selected lock is to be removed.
     Unlock,
+    /// Ask whether mail for the selected destination is to be tried now.
+    Flush,
     /// Ask whether this is to be done with the selected message.
     Handle(Handling),
     /// Yes, it is to be done.
@@ -62,7 +64,7 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
     (
         "everywhere",
         &[
-            ("1 to 6, Tab", "the pages"),
+            ("1 to 7, Tab", "the pages"),
             ("?", "these keys"),
             ("Esc", "close, or drop the filter"),
             ("q, Ctrl-C", "leave"),
@@ -81,6 +83,7 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
     ),
     ("sessions, locks", &[("K, U, Del", "end the session; unlock")]),
     ("queue", &[("H U", "hold, release"), ("T D", "try now; delete")]),
+    ("waiting", &[("T", "try mail for it now")]),
     ("log", &[("f", "follow the end"), ("< >", "scroll sideways")]),
 ];
 
@@ -108,7 +111,7 @@ pub(super) fn wish(model: &Model, key: KeyEvent) -> Option<Wish> {
             KeyCode::Char('?' | 'q') | KeyCode::Esc | KeyCode::Enter | KeyCode::F(1) => Some(Wish::Back),
             _ => None,
         },
-        Mode::Detail(_) | Mode::Lock(_) | Mode::Message(_) => match key.code {
+        Mode::Detail(_) | Mode::Lock(_) | Mode::Message(_) | Mode::Destination(_) => match key.code {
             KeyCode::Char('q') | KeyCode::Esc | KeyCode::Enter => Some(Wish::Back),
             code => deed(model.tab, code),
         },
@@ -135,7 +138,8 @@ fn in_page(tab: Tab, code: KeyCode, control: bool) -> Option<Wish> {
         KeyCode::Char('3') => Some(Wish::Show(Tab::Clients)),
         KeyCode::Char('4') => Some(Wish::Show(Tab::Locks)),
         KeyCode::Char('5') => Some(Wish::Show(Tab::Queue)),
-        KeyCode::Char('6') => Some(Wish::Show(Tab::Log)),
+        KeyCode::Char('6') => Some(Wish::Show(Tab::Waiting)),
+        KeyCode::Char('7') => Some(Wish::Show(Tab::Log)),
         KeyCode::Tab => Some(Wish::Show(tab.next())),
         KeyCode::BackTab => Some(Wish::Show(tab.previous())),
         KeyCode::Char('?') | KeyCode::F(1) => Some(Wish::Help),
@@ -172,6 +176,7 @@ fn deed(tab: Tab, code: KeyCode) -> Option<Wish> {
     match (tab, code) {
         (Tab::Sessions, KeyCode::Char('K') | KeyCode::Delete) => Some(Wish::Kill),
         (Tab::Locks, KeyCode::Char('U') | KeyCode::Delete) => Some(Wish::Unlock),
+        (Tab::Waiting, KeyCode::Char('T')) => Some(Wish::Flush),
         (Tab::Queue, KeyCode::Char('H')) => Some(Wish::Handle(Handling::Hold)),
         (Tab::Queue, KeyCode::Char('U')) => Some(Wish::Handle(Handling::Release)),
         (Tab::Queue, KeyCode::Char('T')) => Some(Wish::Handle(Handling::Retry)),

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use super::text::safe;
 
 pub(super) mod clients;
+pub(super) mod destinations;
 pub(super) mod locks;
 pub(super) mod queue;
 pub(super) mod sessions;

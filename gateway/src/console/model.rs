@@ -13,8 +13,9 @@ use super::list::List;
 use super::list::queue::Queued;
 use crate::config::file::Network;
 use crate::control::Status;
-use crate::control::request::queue::QueuedMessage;
+use crate::control::request::queue::{DestinationList, QueuedMessage};
 use crate::control::request::{LockList, LockView};
+use crate::delivery::waiting::Destination;
 use crate::intercept::flow::SessionId;
 use crate::ipc::client::{ClientList, ClientView};
 use crate::policy::lock::Who;
@@ -41,13 +42,15 @@ pub(super) enum Tab {
     Locks,
     /// Mail that waits.
     Queue,
+    /// The destinations that it waits for.
+    Waiting,
     /// The log's last lines.
     Log,
 }
 
 impl Tab {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Overview, Self::Sessions, Self::Clients, Self::Locks, Self::Queue, Self::Log];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Overview, Self::Sessions, Self::Clients, Self::Locks, Self::Queue, Self::Waiting, Self::Log];
 
     pub(super) const fn title(self) -> &'static str {
         match self {
@@ -56,6 +59,7 @@ impl Tab {
             Self::Clients => "Clients",
             Self::Locks => "Locks",
             Self::Queue => "Queue",
+            Self::Waiting => "Waiting",
             Self::Log => "Log",
         }
     }
@@ -66,7 +70,8 @@ impl Tab {
             Self::Sessions => Self::Clients,
             Self::Clients => Self::Locks,
             Self::Locks => Self::Queue,
-            Self::Queue => Self::Log,
+            Self::Queue => Self::Waiting,
+            Self::Waiting => Self::Log,
             Self::Log => Self::Overview,
         }
     }
@@ -78,7 +83,8 @@ impl Tab {
             Self::Clients => Self::Sessions,
             Self::Locks => Self::Clients,
             Self::Queue => Self::Locks,
-            Self::Log => Self::Queue,
+            Self::Waiting => Self::Queue,
+            Self::Log => Self::Waiting,
         }
     }
 }
@@ -103,6 +109,8 @@ pub(super) enum Mode {
     Lock(Who),
     /// They close the details of a message.
     Message(QueueId),
+    /// They close the details of a destination.
+    Destination(String),
     /// They answer whether something is to be done.
     Confirm(Deed),
 }
@@ -128,6 +136,7 @@ pub(super) enum Link {
 pub(super) struct QueueStanding {
     pub(super) ready: usize,
     pub(super) deferred: usize,
+    pub(super) damaged: usize,
     pub(super) held: usize,
     /// The age of the oldest message.
     pub(super) oldest: Option<Duration>,
@@ -210,6 +219,11 @@ pub(super) struct Model {
     pub(super) standing: QueueStanding,
     /// Why there is no queue to be shown, when that is so.
     pub(super) queueless: Option<String>,
+    pub(super) destinations: List<Destination>,
+    /// Messages that are not in that list.
+    pub(super) unlooked: u64,
+    /// Why there is no such list, when that is so.
+    pub(super) unshaped: Option<String>,
     /// The message that was asked for, or why it is not shown.
     pub(super) message: Option<(QueueId, Result<Box<QueuedMessage>, String>)>,
     pub(super) log: LogPane,
@@ -237,6 +251,9 @@ impl Model {
             queue: List::default(),
             standing: QueueStanding::default(),
             queueless: None,
+            destinations: List::default(),
+            unlooked: 0,
+            unshaped: None,
             message: None,
             log: LogPane::default(),
             notice: None,
@@ -286,6 +303,17 @@ impl Model {
         }
     }
 
+    /// Takes the destinations in, or why they are not told.
+    pub(super) fn take_destinations(&mut self, list: Result<DestinationList, String>) {
+        match list {
+            Ok(DestinationList { destinations, unlooked }) => {
+                (self.unshaped, self.unlooked) = (None, unlooked);
+                self.destinations.take(destinations.len(), destinations);
+            }
+            Err(why) => self.unshaped = Some(why),
+        }
+    }
+
     /// Takes a status in; false when it is of another process than the one before.
     pub(super) fn take_status(&mut self, status: Status) -> bool {
         let process = |status: &Status| (status.pid, status.telemetry.since);
@@ -327,6 +355,7 @@ impl Model {
             Tab::Clients => Some(&mut self.clients.filter),
             Tab::Locks => Some(&mut self.locks.filter),
             Tab::Queue => Some(&mut self.queue.filter),
+            Tab::Waiting => Some(&mut self.destinations.filter),
             Tab::Log => Some(&mut self.log.filter),
         }
     }
@@ -339,6 +368,7 @@ impl Model {
             Tab::Clients => &self.clients.filter,
             Tab::Locks => &self.locks.filter,
             Tab::Queue => &self.queue.filter,
+            Tab::Waiting => &self.destinations.filter,
             Tab::Log => &self.log.filter,
         }
     }

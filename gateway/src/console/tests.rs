@@ -15,11 +15,11 @@ use super::update::{Answer, Effect, Event, Page, update};
 use super::view;
 use crate::clock;
 use crate::control::request::Log;
-use world::{HOSTILE, clients, locks, log, message, queue, sample, sessions, status};
+use world::{HOSTILE, clients, destinations, locks, log, message, queue, sample, sessions, status};
 
 /// Keys that show each page, what is in front of it, and each question once.
-const EVERYTHING: [&str; 14] =
-    ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "\n", "U", "n5", "\n", "D", "n6", "?"];
+const EVERYTHING: [&str; 17] =
+    ["1", "2", "\n", "K", "n3", "\n", "\x1b4", "\n", "U", "n5", "\n", "D", "n6", "\n", "T", "n7", "?"];
 
 fn model() -> Model {
     let mut model = Model::new(clock::now(), 24, TimeZone::UTC);
@@ -28,6 +28,7 @@ fn model() -> Model {
         Page::Clients(Ok(clients())),
         Page::Locks(locks()),
         Page::Queue(Ok(queue())),
+        Page::Waiting(Ok(destinations())),
     ];
     for page in pages {
         assert_eq!(update(&mut model, answer(page)), None);
@@ -88,7 +89,10 @@ fn every_page_at_80_by_24_and_120_by_40() {
             ("n5", "queue"),
             ("\n", "message"),
             ("D", "delete"),
-            ("n6", "log"),
+            ("n6", "waiting"),
+            ("\n", "destination"),
+            ("T", "flush"),
+            ("n7", "log"),
             ("?", "help"),
         ] {
             if let Some(Effect::Read(id)) = press(&mut model, keys) {

@@ -11,7 +11,7 @@ use super::input::{Wish, wish};
 use super::list::queue::Queued;
 use super::model::{Mode, Model, QueueStanding, Tab};
 use crate::control::Status;
-use crate::control::request::queue::QueuedMessage;
+use crate::control::request::queue::{DestinationList, QueuedMessage};
 use crate::control::request::{LockList, Log, Sessions};
 use crate::ipc::client::ClientList;
 use crate::queue::QueueId;
@@ -65,6 +65,8 @@ pub(super) enum Page {
     Locks(LockList),
     /// The queue, or why there is none.
     Queue(Result<(QueueStanding, Vec<Queued>), String>),
+    /// The destinations that mail waits for, or why they are not told.
+    Waiting(Result<DestinationList, String>),
 }
 
 /// Something to do outside the model.
@@ -98,6 +100,7 @@ pub(super) fn update(model: &mut Model, event: Event) -> Option<Effect> {
                 Page::Clients(clients) => model.take_clients(clients),
                 Page::Locks(locks) => model.take_locks(locks),
                 Page::Queue(queue) => model.take_queue(queue),
+                Page::Waiting(list) => model.take_destinations(list),
             }
         }
         Event::Away(why) => model.lose(why),
@@ -151,6 +154,13 @@ fn grant(model: &mut Model, wish: Wish) -> Option<Effect> {
             let who = if let Mode::Lock(who) = &model.mode { Some(who.clone()) } else { selected };
             ask(model, who.map(Deed::Unlock));
         }
+        Wish::Flush => {
+            let selected = model.destinations.selected().map(|row| row.destination.clone());
+            let which =
+                if let Mode::Destination(whose) = &model.mode { Some(whose.clone()) } else { selected };
+            // What stands for others is none.
+            ask(model, which.filter(|name| !name.is_empty()).map(Deed::Flush));
+        }
         Wish::Handle(handling) => handle(model, handling),
         Wish::Confirm => {
             if let Mode::Confirm(deed) = std::mem::replace(&mut model.mode, Mode::Normal) {
@@ -183,6 +193,7 @@ fn back(model: &mut Model) {
         | Mode::Client(_)
         | Mode::Lock(_)
         | Mode::Message(_)
+        | Mode::Destination(_)
         | Mode::Confirm(_) => {}
     }
 }
@@ -195,6 +206,7 @@ fn edit(model: &mut Model, change: impl FnOnce(&mut String)) {
     model.clients.arrange();
     model.locks.arrange();
     model.queue.arrange();
+    model.destinations.arrange();
 }
 
 fn move_by(model: &mut Model, rows: isize) {
@@ -204,6 +216,7 @@ fn move_by(model: &mut Model, rows: isize) {
         Tab::Clients => model.clients.move_by(rows),
         Tab::Locks => model.locks.move_by(rows),
         Tab::Queue => model.queue.move_by(rows),
+        Tab::Waiting => model.destinations.move_by(rows),
         Tab::Log => {
             let most = model.log.matching().count().saturating_sub(model.page());
             let behind = match rows.checked_neg() {
@@ -221,6 +234,7 @@ fn detail(model: &mut Model) -> Option<Effect> {
         Tab::Clients => model.clients.selected().map(|client| Mode::Client(client.client)),
         Tab::Locks => model.locks.selected().map(|lock| Mode::Lock(lock.who.clone())),
         Tab::Queue => model.queue.selected().map(|message| Mode::Message(message.id)),
+        Tab::Waiting => model.destinations.selected().map(|row| Mode::Destination(row.destination.clone())),
         Tab::Overview | Tab::Log => None,
     };
     model.mode = mode?;
@@ -235,6 +249,7 @@ fn reverse(model: &mut Model) {
         Tab::Clients => model.clients.reverse(),
         Tab::Locks => model.locks.reverse(),
         Tab::Queue => model.queue.reverse(),
+        Tab::Waiting => model.destinations.reverse(),
     }
 }
 
@@ -244,6 +259,7 @@ fn sideways(model: &mut Model, right: bool) -> Option<Effect> {
         Tab::Sessions => model.sessions.sort_by_neighbour(right),
         Tab::Locks => model.locks.sort_by_neighbour(right),
         Tab::Queue => model.queue.sort_by_neighbour(right),
+        Tab::Waiting => model.destinations.sort_by_neighbour(right),
         Tab::Clients => {
             model.clients.sort_by_neighbour(right);
             // The gateway lists the first ones only, so another order may bring others.

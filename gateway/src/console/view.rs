@@ -16,6 +16,7 @@ use super::theme::Theme;
 
 mod clients;
 mod confirm;
+mod destinations;
 mod detail;
 mod help;
 mod list;
@@ -44,6 +45,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Tab::Clients => clients::draw(frame, page, model, theme),
         Tab::Locks => locks::draw(frame, page, model, theme),
         Tab::Queue => queue::draw(frame, page, model, theme),
+        Tab::Waiting => destinations::draw(frame, page, model, theme),
         Tab::Log => log::draw(frame, page, model, theme),
     }
     draw_foot(frame, foot, model, theme);
@@ -54,6 +56,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Mode::Client(whose) => clients::draw_detail(frame, page, model, *whose, theme),
         Mode::Lock(who) => locks::draw_detail(frame, page, model, who, theme),
         Mode::Message(id) => queue::draw_detail(frame, page, model, *id, theme),
+        Mode::Destination(whose) => destinations::draw_detail(frame, page, model, whose, theme),
         Mode::Confirm(deed) => confirm::draw(frame, page, model, deed, theme),
     }
 }
@@ -104,7 +107,7 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         return;
     }
     let keys: &[(&str, &str)] = match model.tab {
-        Tab::Overview => &[("1-6 Tab", "page"), ("?", "keys"), ("q", "leave")],
+        Tab::Overview => &[("1-7 Tab", "page"), ("?", "keys"), ("q", "leave")],
         Tab::Sessions => &[
             ("Enter", "detail"),
             ("K", "end"),
@@ -131,6 +134,14 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
             ("T", "try now"),
             ("D", "delete"),
             ("/", "filter"),
+            ("?", "keys"),
+        ],
+        Tab::Waiting => &[
+            ("Enter", "detail"),
+            ("T", "try now"),
+            ("/", "filter"),
+            ("< >", "sort"),
+            ("r", "reverse"),
             ("?", "keys"),
         ],
         Tab::Log => {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use futures_util::stream;
 
+use super::peer::Peer;
 use super::request::queue::{
-    Flush, LISTED, QueueChanged, QueueEntry, QueueList, QueueQuery, QueuedMessage, Requeue, Which,
+    DestinationList, Flush, LISTED, QueueChanged, QueueEntry, QueueList, QueueQuery, QueuedMessage, Requeue,
+    Which,
 };
 use super::server::{Shared, problem};
 use crate::delivery::office::Office;
@@ -37,8 +39,25 @@ pub(super) async fn list(
         let mut found = office.queue.list(after, LISTED.saturating_add(1));
         let more = found.len() > LISTED;
         found.truncate(LISTED);
-        let messages = found.into_iter().map(QueueEntry::from).collect();
-        Ok(QueueList::new(office.queue.counts(), messages, more))
+        let damaged = office.damaged();
+        let entry = |summary: Summary| {
+            let is_damaged = damaged.binary_search(&summary.id).is_ok();
+            QueueEntry { damaged: is_damaged, ..summary.into() }
+        };
+        let messages = found.into_iter().map(entry).collect();
+        Ok(QueueList::new(office.queue.counts(), damaged.len(), messages, more))
+    };
+    answer.await.map_or_else(|problem: Response| problem, |list| Json(list).into_response())
+}
+
+/// The destinations that mail waits for. A console asks again and again, so this is not noted in the log.
+pub(super) async fn destinations(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
+    if let Some(refused) = shared.turned_away(peer) {
+        return refused;
+    }
+    let answer = async {
+        let waiting = office(&shared)?.waiting().await;
+        Ok(DestinationList { destinations: waiting.destinations.clone(), unlooked: waiting.unlooked })
     };
     answer.await.map_or_else(|problem: Response| problem, |list| Json(list).into_response())
 }
@@ -50,7 +69,9 @@ pub(super) async fn show(State(shared): State<Shared>, Path(id): Path<String>) -
         let summary = office.queue.find(id).ok_or_else(|| unreadable(id, &ReadError::Gone))?;
         let stored = office.queue.read(id).await.map_err(|error| unreadable(id, &error))?;
         let (envelope, settled, warned) = (stored.envelope, stored.settled, stored.warned);
-        Ok(QueuedMessage { entry: summary.into(), envelope, settled, warned })
+        let entry = QueueEntry { damaged: office.damaged().contains(&id), ..summary.into() };
+        let reason = office.why(id).map(|(reason, _)| reason);
+        Ok(QueuedMessage { entry, envelope, settled, warned, reason })
     };
     answer.await.map_or_else(|problem: Response| problem, |message| Json(message).into_response())
 }

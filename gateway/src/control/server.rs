@@ -197,6 +197,15 @@ pub(super) struct Shared {
     own: u32,
 }
 
+impl Shared {
+    /// The answer to somebody who may only look, where more is asked.
+    pub(super) fn turned_away(&self, peer: Peer) -> Option<Response> {
+        let error = || format!("user {} may look but not change things", peer.uid());
+        let refused = || problem(StatusCode::FORBIDDEN, error(), "run it as root, for example with `sudo`");
+        (!peer.may_change(self.own)).then(refused)
+    }
+}
+
 fn router(control: Arc<Control>, own: u32) -> Router {
     let shared = Shared { control, own };
     let changes = Router::new()
@@ -228,6 +237,7 @@ fn router(control: Arc<Control>, own: u32) -> Router {
         .route("/v1/locks", get(locks::list))
         .route("/v1/quotas", get(quotas::list))
         .route("/v1/queue", get(queue::list))
+        .route("/v1/queue/destinations", get(queue::destinations))
         .route("/metrics", get(metrics))
         .merge(changes)
         .fallback(unknown)
@@ -241,13 +251,12 @@ async fn only_changers(
     request: Request,
     next: Next,
 ) -> Response {
-    if peer.may_change(shared.own) {
-        info!(uid = peer.uid(), path = request.uri().path(), "operator's request");
-        return next.run(request).await;
+    if let Some(refused) = shared.turned_away(peer) {
+        info!(uid = peer.uid(), path = request.uri().path(), "operator's request refused");
+        return refused;
     }
-    info!(uid = peer.uid(), path = request.uri().path(), "operator's request refused");
-    let error = format!("user {} may look but not change things", peer.uid());
-    problem(StatusCode::FORBIDDEN, error, "run it as root, for example with `sudo`")
+    info!(uid = peer.uid(), path = request.uri().path(), "operator's request");
+    next.run(request).await
 }
 
 async fn version() -> Json<Version> {

@@ -67,6 +67,7 @@ pub(super) async fn conclude(office: &Office, subject: &Subject, warned: bool, f
             }
         }
     }
+    office.note_deferred(subject, &deferred);
     if let Some((_, true)) = again {
         warn(office, subject, &deferred, retry).await;
     }

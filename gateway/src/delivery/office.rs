@@ -1,5 +1,6 @@
 //! What all deliveries share, and what is told of mail: records, and reports to senders and postmasters.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::record::Record;
 use super::transport::Setup;
+use super::waiting::Reasons;
 use crate::clock;
 use crate::config::file::delivery::NotifyClass;
 use crate::dns::Resolver;
@@ -22,8 +24,10 @@ use crate::smtp::client::{Outcome, Protocol, Report};
 use crate::smtp::fault::Fault;
 use crate::telemetry::{Counter, Telemetry, Trouble};
 
-pub(super) mod postmaster;
+mod backlog;
+mod postmaster;
 
+pub use backlog::Waiting;
 pub use postmaster::Place;
 
 /// Octets of a header that a report returns at most, where the body is too long to be returned.
@@ -62,6 +66,12 @@ pub struct Office {
     revive: mpsc::Sender<oneshot::Sender<()>>,
     /// Notices to the postmaster of late.
     pace: Mutex<Pace>,
+    /// Why the latest deliveries failed.
+    reasons: Mutex<Reasons>,
+    /// What was last said of mail that waits.
+    waiting: tokio::sync::Mutex<Option<Arc<Waiting>>>,
+    /// Messages that are not what was taken.
+    damaged: Mutex<BTreeSet<QueueId>>,
     /// What deliveries are made with. A change counts for those that begin behind it.
     pub setup: ArcSwap<Setup>,
 }
@@ -94,6 +104,9 @@ impl Office {
                 pool: Arc::default(),
                 revive,
                 pace: Mutex::default(),
+                reasons: Mutex::default(),
+                waiting: tokio::sync::Mutex::default(),
+                damaged: Mutex::default(),
                 setup: ArcSwap::from_pointee(setup),
             },
             asked,

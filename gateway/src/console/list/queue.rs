@@ -50,6 +50,7 @@ pub(in crate::console) struct Queued {
     pub(in crate::console) size: u64,
     pub(in crate::console) recipients: u32,
     pub(in crate::console) standing: Standing,
+    pub(in crate::console) damaged: bool,
     /// Until it is tried again; `None`: it waits for no time.
     pub(in crate::console) due: Option<Duration>,
 }
@@ -58,8 +59,8 @@ impl Queued {
     /// The row of `entry`, `now`; none of one whose name is none.
     pub(in crate::console) fn new(entry: &QueueEntry, now: SystemTime) -> Option<Self> {
         let (age, due) = (entry.age(now), entry.due(now));
-        let QueueEntry { size, recipients, standing, .. } = *entry;
-        Some(Self { id: entry.id.parse().ok()?, age, size, recipients, standing, due })
+        let QueueEntry { size, recipients, standing, damaged, .. } = *entry;
+        Some(Self { id: entry.id.parse().ok()?, age, size, recipients, standing, damaged, due })
     }
 
     /// How it stands, in a word.
@@ -67,6 +68,7 @@ impl Queued {
         match self.standing {
             Standing::Ready => "ready",
             Standing::Deferred(_) => "deferred",
+            Standing::Held if self.damaged => "damaged",
             Standing::Held => "held",
         }
     }

@@ -48,7 +48,7 @@ fn the_pages_turn() {
     let mut model = model();
     assert_eq!(press(&mut model, "\t"), Some(Effect::Ask));
     assert_eq!(model.tab, Tab::Sessions);
-    press(&mut model, "\t\t\t\t\t");
+    press(&mut model, "\t\t\t\t\t\t");
     assert_eq!(model.tab, Tab::Overview);
     press(&mut model, "?");
     assert_eq!(press(&mut model, "2"), None, "the page of keys is in front");
@@ -199,6 +199,25 @@ fn each_handling_of_a_message_is_asked_for_and_is_about_the_one_that_was_chosen(
 }
 
 #[test]
+fn mail_for_a_destination_is_tried_after_a_yes_and_that_for_all_others_is_not() {
+    let mut model = model();
+    press(&mut model, "6");
+    press(&mut model, "T");
+    let deed = Deed::Flush("example.com".to_owned());
+    assert_eq!(model.mode, Mode::Confirm(deed.clone()));
+    assert_eq!((press(&mut model, "n"), &model.mode), (None, &Mode::Normal));
+    assert_eq!(press(&mut model, "\nTy"), Some(Effect::Do(deed.clone())));
+    update(&mut model, Event::Done(Ok(deed)));
+    assert!(screen(&model, 80, 24).contains("mail for example.com is tried now"));
+    press(&mut model, "j");
+    assert_eq!(model.destinations.selected().map(|row| row.destination.as_str()), Some(""));
+    press(&mut model, "T");
+    assert_eq!(model.mode, Mode::Normal, "they are many");
+    update(&mut model, answer(Page::Waiting(Err("this gateway has no queue".to_owned()))));
+    assert!(screen(&model, 80, 24).contains("this gateway has no queue"));
+}
+
+#[test]
 fn that_there_is_no_queue_is_said_and_why() {
     let mut model = model();
     update(&mut model, answer(Page::Queue(Err("this gateway has no queue".to_owned()))));
@@ -235,7 +254,7 @@ fn a_scrolled_log_stays_and_a_following_one_moves_on() {
         let log = Log { lines: numbers.map(line).collect() };
         answer_with(Page::None, log)
     };
-    press(&mut model, "6");
+    press(&mut model, "7");
     update(&mut model, lines(5..105));
     assert!(screen(&model, 80, 24).contains("line 104"));
     press(&mut model, "kk");

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use crate::config::file::{LockAction, LockCause};
 use crate::console::list::queue::Queued;
 use crate::console::model::QueueStanding;
-use crate::control::request::queue::{QueueEntry, QueuedMessage};
+use crate::control::request::queue::{DestinationList, QueueEntry, QueuedMessage};
 use crate::control::request::{
     Circuit, LockList, LockView, Log, ScannerHealth, ScannerState, Sessions, StateHealth, Status, Version,
 };
+use crate::delivery::waiting::Destination;
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{ClientList, ClientView, PeriodView};
@@ -200,7 +201,14 @@ pub(super) const NOW: u64 = 1_800_000_000_000;
 
 pub(super) fn entry(number: u64, age: u64, standing: Standing) -> QueueEntry {
     let id = format!("0PHFJ4{number:07}");
-    QueueEntry { id, arrived: NOW - age * 1_000, size: 4_096 << number, recipients: 2, standing }
+    QueueEntry {
+        id,
+        arrived: NOW - age * 1_000,
+        size: 4_096 << number,
+        recipients: 2,
+        standing,
+        damaged: number == 1,
+    }
 }
 
 pub(super) fn queue() -> (QueueStanding, Vec<Queued>) {
@@ -212,7 +220,7 @@ pub(super) fn queue() -> (QueueStanding, Vec<Queued>) {
     ];
     let messages: Vec<_> = entries.iter().map(|entry| Queued::new(entry, now).unwrap()).collect();
     let oldest = messages.first().map(|message| message.age);
-    (QueueStanding { ready: 1, deferred: 1, held: 1, oldest }, messages)
+    (QueueStanding { ready: 1, deferred: 1, held: 1, damaged: 1, oldest }, messages)
 }
 
 pub(super) fn message(id: QueueId) -> QueuedMessage {
@@ -230,7 +238,30 @@ pub(super) fn message(id: QueueId) -> QueuedMessage {
         envid: None,
     };
     let entry = QueueEntry { id: id.to_string(), ..entry(1, 400_000, Standing::Held) };
-    QueuedMessage { entry, envelope, settled: vec![0], warned: true }
+    let reason = Some(format!("host mail.example.com[192.0.2.25]:587 said: 451 4.7.1 {HOSTILE} later"));
+    QueuedMessage { entry, envelope, settled: vec![0], warned: true, reason }
+}
+
+pub(super) fn destinations() -> DestinationList {
+    let much = Destination {
+        destination: "example.com".to_owned(),
+        messages: 1_234,
+        recipients: 3_210,
+        ages: [4, 0, 30, 200, 0, 1_000],
+        held: 2,
+        reason: Some(format!("connect to mx.example.com[192.0.2.25]:25: Connection refused{HOSTILE}")),
+        since: Some(90),
+    };
+    let little = Destination {
+        destination: format!("lmtp:unix:/run/{HOSTILE}"),
+        messages: 3,
+        recipients: 3,
+        ages: [3, 0, 0, 0, 0, 0],
+        ..Destination::default()
+    };
+    let others =
+        Destination { messages: 40, recipients: 41, ages: [0, 0, 0, 0, 40, 0], ..Destination::default() };
+    DestinationList { destinations: vec![much, little, others], unlooked: 7 }
 }
 
 pub(super) fn log() -> Log {

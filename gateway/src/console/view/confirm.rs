@@ -46,5 +46,9 @@ fn whose(model: &Model, deed: &Deed) -> String {
                 format!("{stands}, {size} for {recipients}, {age} old")
             },
         ),
+        Deed::Flush(destination) => model.destinations.find(destination).map_or_else(
+            || "no mail waits for it any more".to_owned(),
+            |row| format!("{} wait for it", plural(row.messages, "message")),
+        ),
     }
 }

@@ -17,6 +17,10 @@ use crate::queue::{QueueId, Target};
 /// Width below which only the message, its age and how it stands are shown.
 const NARROW: u16 = 56;
 
+/// Cells of a reason that are shown, and of each of its lines.
+const LONGEST_REASON: usize = 3 * LINE;
+const LINE: usize = 50;
+
 /// Recipients that are named; of more it is said how many.
 const NAMED: usize = 6;
 
@@ -26,8 +30,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Them
         frame.render_widget(text.wrap(Wrap { trim: false }).block(boxed("queue", theme)), area);
         return;
     }
-    let QueueStanding { ready, deferred, held, oldest } = model.standing;
+    let QueueStanding { ready, deferred, held, damaged, oldest } = model.standing;
     let mut note = format!(": {ready} ready, {deferred} deferred, {held} held");
+    if damaged > 0 {
+        note.push_str(&format!(" ({damaged} damaged)"));
+    }
     if let Some(oldest) = oldest {
         note.push_str(&format!("; oldest {}", span(oldest)));
     }
@@ -66,7 +73,7 @@ pub(super) fn draw_detail(frame: &mut Frame<'_>, area: Rect, model: &Model, id: 
 }
 
 fn rows(message: &QueuedMessage, listed: Option<&Queued>) -> Vec<(&'static str, String)> {
-    let QueuedMessage { entry, envelope, settled, warned } = message;
+    let QueuedMessage { entry, envelope, settled, warned, reason } = message;
     let target = match &envelope.target {
         Target::Mx => "mail exchangers".to_owned(),
         Target::Relay(relay) => safe(relay),
@@ -84,6 +91,12 @@ fn rows(message: &QueuedMessage, listed: Option<&Queued>) -> Vec<(&'static str, 
             rows.push(("standing", format!("{}{due}", listed.stands())));
         }
         None => rows.push(("standing", "it has left the queue".to_owned())),
+    }
+    if let Some(reason) = reason {
+        let reason: Vec<char> = safe(reason).chars().take(LONGEST_REASON).collect();
+        for (number, line) in reason.chunks(LINE).enumerate() {
+            rows.push((if number == 0 { "reason" } else { "" }, line.iter().collect()));
+        }
     }
     if let Some(submitter) = &envelope.submitter {
         rows.push(("client", format!("{} {}", submitter.address, safe(&submitter.helo))));

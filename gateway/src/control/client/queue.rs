@@ -5,7 +5,9 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::{Client, Error, TIME};
-use crate::control::request::queue::{Flush, QueueChanged, QueueList, QueuedMessage, Requeue, Which};
+use crate::control::request::queue::{
+    DestinationList, Flush, QueueChanged, QueueList, QueuedMessage, Requeue, Which,
+};
 
 /// How long it may take to look through the whole queue.
 const SEARCH_TIME: Duration = Duration::from_secs(80);
@@ -19,6 +21,15 @@ impl Client {
     pub async fn queue(&self, after: Option<&str>) -> Result<QueueList, Error> {
         let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
         self.ask(Method::GET, &format!("/v1/queue{query}"), TIME).await
+    }
+
+    /// The destinations that mail waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where there is no queue, or the user may not.
+    pub async fn destinations(&self) -> Result<DestinationList, Error> {
+        self.ask(Method::GET, "/v1/queue/destinations", SEARCH_TIME).await
     }
 
     /// One of them.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::waiting::Destination;
 use crate::queue::{Counts, Envelope, Standing, Summary, Target};
 
 /// Messages that one answer lists at most.
@@ -25,6 +26,9 @@ pub struct QueueList {
     pub deferred: usize,
     /// Messages that wait for an operator.
     pub held: usize,
+    /// Messages among these that are known to be damaged.
+    #[serde(default)]
+    pub damaged: usize,
     /// Some of them.
     pub messages: Vec<QueueEntry>,
     /// Whether there are more behind the last.
@@ -32,9 +36,9 @@ pub struct QueueList {
 }
 
 impl QueueList {
-    pub(crate) fn new(counts: Counts, messages: Vec<QueueEntry>, more: bool) -> Self {
+    pub(crate) fn new(counts: Counts, damaged: usize, messages: Vec<QueueEntry>, more: bool) -> Self {
         let Counts { ready, deferred, held } = counts;
-        Self { ready, deferred, held, messages, more }
+        Self { ready, deferred, held, damaged, messages, more }
     }
 }
 
@@ -51,6 +55,9 @@ pub struct QueueEntry {
     pub recipients: u32,
     /// When it is delivered: `ready`, `held`, or `deferred` until a time in milliseconds since 1970.
     pub standing: Standing,
+    /// It is known not to be what was taken.
+    #[serde(default)]
+    pub damaged: bool,
 }
 
 impl QueueEntry {
@@ -78,7 +85,7 @@ fn time(millis: u64) -> SystemTime {
 impl From<Summary> for QueueEntry {
     fn from(summary: Summary) -> Self {
         let Summary { id, arrived, size, recipients, standing } = summary;
-        Self { id: id.to_string(), arrived, size, recipients, standing }
+        Self { id: id.to_string(), arrived, size, recipients, standing, damaged: false }
     }
 }
 
@@ -93,6 +100,18 @@ pub struct QueuedMessage {
     pub settled: Vec<u32>,
     /// Its sender was told that it takes long.
     pub warned: bool,
+    /// Why the last attempt failed, if one of this process did.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Answer to `GET /v1/queue/destinations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationList {
+    /// The destinations that mail waits for, most messages first.
+    pub destinations: Vec<Destination>,
+    /// Messages that were not looked at, younger than all others.
+    pub unlooked: u64,
 }
 
 /// Body of `POST /v1/queue/retry`, `hold`, `release` and `delete`: names of messages, or all of them.

@@ -96,6 +96,7 @@ pub(super) async fn tell_damaged(office: Arc<Office>, id: QueueId) -> Event {
 pub(super) fn hold_damaged(office: &Office, id: QueueId) {
     tracing::error!(%id, "a message in the queue is damaged and is held; `gateway queue show` tells of it");
     office.queue.set_standing(id, Standing::Held);
+    office.found_damaged(id);
 }
 
 /// Writes the record of a recipient to whom no delivery was begun.
