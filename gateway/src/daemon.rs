@@ -38,6 +38,7 @@ use crate::under_way::{Place, places};
 
 mod deliveries;
 mod link;
+mod mend;
 mod reach;
 mod remembered;
 mod settings;
@@ -223,6 +224,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         }
     });
     let (retire, mut retired) = watch::channel(false);
+    let until = retired.clone();
     let counted = Arc::clone(&context.table);
     let (link, datapath, operator) = link::make(channel, asked, kernel, news, counted, retire, under_way);
     let mut helpers = JoinSet::new();
@@ -233,6 +235,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         helpers.spawn(learn(learnt, Arc::clone(&quotas), None));
     }
     helpers.spawn(learn(learnt, quotas, Some(Arc::clone(&context.locks))));
+    helpers.spawn(mend::watch(Arc::clone(&context), operator.clone(), until));
     let table = Arc::clone(&context.table);
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     keeping.spawn(tidy(Arc::clone(&context)));

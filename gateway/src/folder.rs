@@ -3,6 +3,7 @@
 //! Every file is made and named through the folder's descriptor, so that nobody who can rename a
 //! parent folder, or plant a link, decides where mail is written (CWE-59).
 
+mod lost;
 mod space;
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
@@ -71,7 +73,8 @@ fn available(stat: &Statvfs) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
-    fd: Arc<File>,
+    /// None once it was let go.
+    fd: Arc<ArcSwapOption<File>>,
 }
 
 impl Folder {
@@ -98,7 +101,13 @@ impl Folder {
         if meta.mode() & 0o077 != 0 {
             return Err(Error::Mode { path: path.to_owned(), mode: meta.mode() & 0o7777 });
         }
-        Ok(Self { path: path.to_owned(), fd: Arc::new(fd) })
+        Ok(Self { path: path.to_owned(), fd: Arc::new(ArcSwapOption::from_pointee(fd)) })
+    }
+
+    fn fd(&self) -> io::Result<Arc<File>> {
+        self.fd
+            .load_full()
+            .ok_or_else(|| io::Error::other("the file system of the folder failed and was taken away"))
     }
 
     /// Where it is.
@@ -114,7 +123,7 @@ impl Folder {
     /// [`io::ErrorKind::AlreadyExists`], or what the file system says.
     pub fn create(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, name.as_ref(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let fd = openat(&*self.fd()?, name.as_ref(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
         Ok(File::from(fd))
     }
 
@@ -125,7 +134,7 @@ impl Folder {
     /// What the file system says; `ELOOP` for a link.
     pub fn read(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        Ok(File::from(openat(&self.fd, name.as_ref(), flags, Mode::empty())?))
+        Ok(File::from(openat(&*self.fd()?, name.as_ref(), flags, Mode::empty())?))
     }
 
     /// Gives a file another name besides, which must not be there.
@@ -134,7 +143,8 @@ impl Folder {
     ///
     /// What the file system says.
     pub fn link(&self, name: &str, new: &str) -> io::Result<()> {
-        Ok(linkat(&self.fd, name, &self.fd, new, AtFlags::empty())?)
+        let fd = self.fd()?;
+        Ok(linkat(&*fd, name, &*fd, new, AtFlags::empty())?)
     }
 
     /// Takes a file's name away.
@@ -143,7 +153,7 @@ impl Folder {
     ///
     /// What the file system says.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        Ok(unlinkat(&self.fd, name.as_ref(), UnlinkatFlags::NoRemoveDir)?)
+        Ok(unlinkat(&*self.fd()?, name.as_ref(), UnlinkatFlags::NoRemoveDir)?)
     }
 
     /// The names of what is in it.
@@ -152,6 +162,7 @@ impl Folder {
     ///
     /// When it cannot be listed.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
+        self.fd()?;
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
@@ -161,7 +172,7 @@ impl Folder {
     ///
     /// When the file system does not say.
     pub fn free(&self) -> io::Result<u64> {
-        Ok(available(&fstatvfs(&*self.fd)?))
+        Ok(available(&fstatvfs(&*self.fd()?)?))
     }
 
     /// Puts the names of its files on stable storage. Blocks.
@@ -170,6 +181,6 @@ impl Folder {
     ///
     /// What the file system says.
     pub fn sync(&self) -> io::Result<()> {
-        self.fd.sync_all()
+        self.fd()?.sync_all()
     }
 }

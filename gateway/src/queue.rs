@@ -25,7 +25,8 @@
 //! 7. A message that nobody was told was taken, because it took the disk too long: it is taken back as soon as the
 //!    disk answers. After a crash before that it is there, and is delivered though its sender brings it again.
 //! 8. Segments of a generation whose lock is held: they belong to a process that is about to leave,
-//!    as during an upgrade. They are taken over when all other locks are free.
+//!    as during an upgrade. They are taken over when all other locks are free. A process whose file system was taken
+//!    away to be repaired has no lock when it is back, and writes no more.
 //!
 //! Segments are removed from the oldest on, never one that has an older one beside it: what is said of
 //! a message is never removed before the message. Where an old message keeps many segments, it is
@@ -41,6 +42,7 @@ mod frame;
 mod index;
 mod journal;
 mod large;
+mod lost;
 mod record;
 mod recovery;
 pub mod schedule;
@@ -289,7 +291,7 @@ impl Queue {
     /// is only full does not count, since what leaves it makes room, until there is more to note than should be held.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.inner.journal.is_behind()
+        self.inner.journal.is_behind() || !self.inner.folder.is_held()
     }
 
     /// How many messages there are.

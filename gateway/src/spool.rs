@@ -140,6 +140,28 @@ impl Spooler {
         Ok(SpoolCopy::new(Arc::clone(&self.inner), lead))
     }
 
+    /// Lets go of a folder that is lost: see [`Folder::let_go_if_lost`]. From then on no message has a copy. Blocks.
+    pub fn let_go_if_lost(&self) {
+        if self.inner.folder.let_go_if_lost() {
+            tracing::warn!(
+                folder = %self.inner.folder.path().display(),
+                "the file system of the spool failed and was taken away: no message is taken until it is back"
+            );
+        }
+    }
+
+    /// Whether its folder was not let go.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.inner.folder.is_held()
+    }
+
+    /// Whether a folder that was let go is back.
+    #[must_use]
+    pub fn is_back(&self) -> bool {
+        self.inner.folder.is_back()
+    }
+
     /// Memory that all copies hold, in bytes.
     #[must_use]
     pub fn memory_held(&self) -> usize {

@@ -2,6 +2,7 @@
 //! small file system in memory.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -144,13 +145,30 @@ impl Disk {
         fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "x").context("trigger_fs_error")
     }
 
-    /// Repairs and mounts it again. Nobody may have files on it.
+    /// Takes it away from its place, though somebody may have files on it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn take_away(&self) -> anyhow::Result<()> {
+        umount2(&self.place, MntFlags::MNT_DETACH).context("umount(2)")
+    }
+
+    /// Its device number, as files on it have it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not at its place.
+    pub fn device(&self) -> anyhow::Result<u64> {
+        Ok(fs::metadata(&self.place)?.dev())
+    }
+
+    /// Repairs one that was taken away, and mounts it again. Nobody may have files on it.
     ///
     /// # Errors
     ///
     /// When it cannot be repaired.
     pub fn repair(&self) -> anyhow::Result<()> {
-        umount2(&self.place, MntFlags::MNT_DETACH).context("umount(2)")?;
         // Daemons of other tests have mounts of their own of all that is mounted when they start, and would keep
         // the broken file system alive: its disk goes into another machine, so to speak.
         let moved = self.memory.join("moved");

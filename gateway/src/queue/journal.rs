@@ -87,6 +87,8 @@ enum Order {
     Mark { record: Vec<u8>, home: SegmentId },
     /// Says when all marks so far are on stable storage, or that they are not.
     Settle { done: oneshot::Sender<bool> },
+    /// The file system is lost: nothing of it stays open.
+    LetGo,
 }
 
 #[derive(Debug)]
@@ -188,6 +190,11 @@ impl Journal {
         self.debt.is_too_large()
     }
 
+    /// The generation that writes it.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// A name for the next message.
     pub(super) fn name(&self) -> QueueId {
         QueueId::new(self.generation, self.messages.fetch_add(1, Ordering::Relaxed))
@@ -225,6 +232,11 @@ impl Journal {
         let record = record.write();
         self.debt.add(&record);
         self.tell(Order::Mark { record, home });
+    }
+
+    /// Has the segment closed that is written on.
+    pub(super) fn let_go(&self) {
+        self.tell(Order::LetGo);
     }
 
     fn tell(&self, order: Order) {
@@ -306,6 +318,7 @@ impl Writer {
                 Order::Message(message) => messages.push(message),
                 Order::Mark { record, home } => self.owed.push_back((record, home)),
                 Order::Settle { done } => settles.push(done),
+                Order::LetGo => self.current = None,
             }
         }
         let mut written = self.write_some(messages);
@@ -463,6 +476,6 @@ fn content_of(order: &Order) -> u64 {
         Order::Message(Message { content, .. }) => {
             u64::try_from(content.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
         }
-        Order::Mark { .. } | Order::Settle { .. } => 0,
+        Order::Mark { .. } | Order::Settle { .. } | Order::LetGo => 0,
     }
 }

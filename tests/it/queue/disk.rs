@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -188,10 +189,41 @@ fn a_file_system_that_turns_read_only_loses_nothing_and_is_repaired() -> anyhow:
     site.refuses("451 4.3.0")?;
     // No process can use such a file system again before it was checked.
     site.gateway.stop()?;
+    disk.take_away()?;
     disk.repair()?;
     site.gateway = Gateway::start(&lab, &settings(&disk.queue(), ""))?;
     site.recovers()?;
     site.settle(&server, AT_ONCE)
+}
+
+#[test]
+fn a_file_system_that_was_repaired_under_a_gateway_that_runs_is_in_use_again() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let disk = Disk::new(lab.directory().join("disk"))?;
+    let mut site = Site::new(&lab, &disk, "")?;
+    let (device, proxy) = (disk.device()?, site.gateway.proxy()?);
+    ensure!(open_files(proxy, device)? > 0, "the queue is not on the disk");
+    disk.break_down()?;
+    site.refuses("451 4.3.0")?;
+    disk.take_away()?;
+    // Whoever has something open keeps it from being checked.
+    wait::until(SOON, "a disk that nobody uses", || Ok((open_files(proxy, device)? == 0).then_some(())))
+        .with_context(|| site.gateway.daemon().log_tail())?;
+    site.gateway.wait_for_log("nothing is taken or delivered until it is back")?;
+    site.refuses("451 4.3.0")?;
+    let server = site.serve()?;
+    disk.repair()?;
+    site.gateway.follow()?;
+    site.recovers()?;
+    site.settle(&server, 0)
+}
+
+/// How many files of a device a process has open.
+fn open_files(process: Pid, device: u64) -> anyhow::Result<usize> {
+    let open = fs::read_dir(format!("/proc/{process}/fd"))?;
+    // One may be closed meanwhile.
+    let devices = open.filter_map(|entry| Some(fs::metadata(entry.ok()?.path()).ok()?.dev()));
+    Ok(devices.filter(|found| *found == device).count())
 }
 
 #[test]
