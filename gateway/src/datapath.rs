@@ -14,7 +14,7 @@
 //! | [`reset`], [`segment`] | ends those that must not go on |
 //! | [`quarantine`] | networks whose new flows are held off |
 //! | [`listener`] | the sockets the proxy is handed |
-//! | [`supervise`] | the proxy process |
+//! | [`supervise`], `liveness` | the proxy process |
 //! | [`pid_file`] | the process number, for scripts |
 //! | `actions` | the process that runs the operator's script for locks |
 //! | [`takeover`], [`namespace`] | how a new release takes over from the one that runs |
@@ -47,6 +47,7 @@ pub mod handoff;
 pub mod interfaces;
 pub mod lanes;
 pub mod listener;
+mod liveness;
 pub mod maps;
 pub mod namespace;
 mod netlink;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -98,6 +99,30 @@ fn a_proxy_that_hangs_is_replaced() -> anyhow::Result<()> {
     assert_ne!(gateway.proxy()?, hung);
     assert_eq!(carrier(&lab, &server, Family::V4)?, Some(Family::V4.router()));
     Ok(())
+}
+
+#[test]
+fn a_machine_that_stood_still_costs_no_proxy_and_no_session() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let mut gateway = Gateway::start(&lab, &visible())?;
+    let mut client = Client::up_to_data(lab.client(), Family::V4.smtp())?;
+    let both = [gateway.serving(), gateway.proxy()?];
+    // As in a snapshot of a virtual machine: time goes on, processes do not.
+    for pid in both {
+        kill(pid, Signal::SIGSTOP)?;
+    }
+    thread::sleep(Duration::from_secs(4));
+    for pid in both {
+        kill(pid, Signal::SIGCONT)?;
+    }
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(gateway.proxy()?, both[1]);
+    client.send(b"text\r\n.\r\n")?;
+    client.expect(250)?;
+    drop(client);
+    assert_eq!(server.messages().len(), 1);
+    gateway.stop()
 }
 
 /// Lets everything out.

@@ -12,14 +12,14 @@ use serde::Serialize;
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
+use super::liveness::{self, Silence};
 use crate::clock;
 use crate::ipc::{self, Channel, ToDatapath, ToProxy};
 use crate::privilege::{Account, Keep};
 
-/// Without a message for this long, a proxy is dead. It sends one every second.
-const SILENCE: Duration = Duration::from_secs(2);
-/// Without a message for this long, a proxy that is not ready is dead. It tells of what it reads.
-pub(super) const START: Duration = Duration::from_secs(15);
+/// Without a message for this long, a proxy that is not ready is dead. It tells of what it reads; a
+/// busy disk takes its time for what is made durable at a start.
+pub(super) const START: Duration = Duration::from_secs(60);
 /// A proxy that was ready for this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(30);
 /// First pause before a restart.
@@ -101,8 +101,24 @@ enum State {
 struct Running {
     child: Child,
     channel: Channel,
-    heard: Instant,
+    silence: Silence,
     ready: Option<Instant>,
+}
+
+impl Running {
+    /// When its silence is long enough to be looked into.
+    fn due(&self) -> Instant {
+        if self.ready.is_some() { self.silence.due() } else { self.silence.since() + START }
+    }
+
+    /// Looks into its silence: why it is dead, if it is.
+    fn look(&mut self) -> Option<String> {
+        let silent = match (self.ready, self.child.id()) {
+            (Some(_), Some(pid)) => self.silence.look(liveness::time_of(pid))?,
+            _ => self.silence.since().elapsed(),
+        };
+        Some(format!("it was silent for {:.1} s", silent.as_secs_f64()))
+    }
 }
 
 /// The proxy process.
@@ -177,7 +193,7 @@ impl Proxy {
         let child = command.spawn().map_err(Error::Spawn)?;
         let channel = Channel::new(ours)?;
         info!(pid = child.id(), "proxy process started");
-        Ok(Running { child, channel, heard: clock::now(), ready: None })
+        Ok(Running { child, channel, silence: Silence::broken(), ready: None })
     }
 
     /// The next thing that happens. Cancelled, it loses nothing.
@@ -189,30 +205,34 @@ impl Proxy {
             }
             State::Running(running) => running,
         };
-        let silence = if running.ready.is_some() { SILENCE } else { START };
-        let deadline = tokio::time::Instant::from_std(running.heard + silence);
-        tokio::select! {
-            // What it said comes before the time that has passed: this process may have slept too.
-            biased;
-            said = running.channel.receive() => match said {
-                Ok(Some((message, descriptors))) => {
-                    running.heard = clock::now();
-                    if message == ToDatapath::Ready && running.ready.replace(running.heard).is_some() {
-                        return Event::Dead("it said twice that it is ready".to_owned());
+        loop {
+            let due = tokio::time::Instant::from_std(running.due());
+            return tokio::select! {
+                // What it said comes before the time that has passed: this process may have slept too.
+                biased;
+                said = running.channel.receive() => match said {
+                    Ok(Some((message, descriptors))) => {
+                        running.silence = Silence::broken();
+                        if message == ToDatapath::Ready && running.ready.replace(clock::now()).is_some() {
+                            return Event::Dead("it said twice that it is ready".to_owned());
+                        }
+                        if descriptors.is_empty() { Event::Said(message) } else { Event::Brought(message, descriptors) }
                     }
-                    if descriptors.is_empty() { Event::Said(message) } else { Event::Brought(message, descriptors) }
-                }
-                Ok(None) => Event::Dead(match tokio::time::timeout(LAST_WORDS, running.child.wait()).await {
-                    Ok(Ok(status)) => ended(status),
-                    _ => "it closed its channel".to_owned(),
+                    Ok(None) => Event::Dead(match tokio::time::timeout(LAST_WORDS, running.child.wait()).await {
+                        Ok(Ok(status)) => ended(status),
+                        _ => "it closed its channel".to_owned(),
+                    }),
+                    Err(error) => Event::Dead(format!("it said nonsense: {error}")),
+                },
+                status = running.child.wait() => Event::Dead(match status {
+                    Ok(status) => ended(status),
+                    Err(error) => format!("its end cannot be waited for: {error}"),
                 }),
-                Err(error) => Event::Dead(format!("it said nonsense: {error}")),
-            },
-            status = running.child.wait() => Event::Dead(match status {
-                Ok(status) => ended(status),
-                Err(error) => format!("its end cannot be waited for: {error}"),
-            }),
-            () = tokio::time::sleep_until(deadline) => Event::Dead(format!("it was silent for {silence:?}")),
+                () = tokio::time::sleep_until(due) => match running.look() {
+                    Some(reason) => Event::Dead(reason),
+                    None => continue,
+                },
+            };
         }
     }
 
@@ -289,7 +309,8 @@ mod tests {
         let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
         let channel = Channel::new(ours).unwrap();
         let mut proxy = Proxy::new(None, Keep::Nothing);
-        proxy.state = State::Running(Box::new(Running { child, channel, heard: clock::now(), ready: None }));
+        proxy.state =
+            State::Running(Box::new(Running { child, channel, silence: Silence::broken(), ready: None }));
         (proxy, Channel::new(theirs).unwrap())
     }
 
@@ -316,14 +337,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_that_was_ready_and_falls_silent_is_dead_within_two_seconds() {
+    async fn a_proxy_that_was_ready_and_neither_speaks_nor_works_is_dead_within_two_seconds() {
         let (mut proxy, theirs) = stand_in();
         theirs.send(&ToDatapath::Ready, &[]).await.unwrap();
         assert!(matches!(proxy.event().await, Event::Said(ToDatapath::Ready)));
         let ready = clock::now();
         assert!(matches!(proxy.event().await, Event::Dead(_)));
         let silent = clock::now().duration_since(ready);
-        assert!(silent > SILENCE / 2 && silent < SILENCE * 2, "{silent:?}");
+        assert!(silent > Duration::from_secs(1) && silent < Duration::from_secs(4), "{silent:?}");
     }
 
     #[tokio::test]
