@@ -307,6 +307,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     deliveries.over().await;
     // Also what a process has counted that drains beside its successor. The store has locks, too.
     context.quotas.flush().await;
+    context.locks.told_others().await;
     answering.shutdown().await;
     helpers.shutdown().await;
     Ok(())

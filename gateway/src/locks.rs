@@ -5,7 +5,7 @@
 //! [`crate::policy::lock`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -24,15 +24,18 @@ mod inheritance;
 mod kept;
 mod kernel;
 mod recent;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use import::FILE;
 pub use kernel::Request;
+pub use shared::SharingView;
 
 use import::Import;
 use kernel::enforced;
 use recent::{Recent, Subject};
+use shared::Sharing;
 
 /// How often what is over is removed.
 const TICK: Duration = Duration::from_secs(1);
@@ -52,6 +55,11 @@ pub struct Locks {
     recent: Mutex<Recent>,
     /// Whether all is known that another process has changed.
     whole: watch::Sender<bool>,
+    /// Whether the datapath process was told of all, and is to be told of each change.
+    enforcing: AtomicBool,
+    sharing: Mutex<Sharing>,
+    /// The way to other gateways, where there are any.
+    shared: OnceLock<Store>,
 }
 
 impl Locks {
@@ -73,6 +81,9 @@ impl Locks {
             untold: AtomicBool::new(false),
             recent: Mutex::default(),
             whole: watch::Sender::new(true),
+            enforcing: AtomicBool::new(false),
+            sharing: Mutex::default(),
+            shared: OnceLock::new(),
         };
         locks.load(contents);
         locks
@@ -178,7 +189,9 @@ impl Locks {
         let who = who.trunc();
         let until = span.map(|span| now.saturating_add(span.as_secs().max(1)));
         let (cause, session) = (Cause::Operator, None);
-        let lock = Lock { who, action, cause, detail, session, since: now, until, offences: 0, refused: 0 };
+        let (since, offences) = (now, 0);
+        let lock =
+            Lock { who, action, cause, detail, session, since, until, offences, refused: 0, changed: 0 };
         self.lock().add(lock.clone(), now)?;
         if let Some(enforced) = enforced(&lock, now) {
             self.order(LockOrder::Set { locks: vec![enforced] }).await;

@@ -1,5 +1,5 @@
-//! What outlives the process: what this gateway remembers of clients, in an SQLite file, or what several
-//! gateways count together, in Redis.
+//! What outlives the process: what this gateway remembers of clients, in an SQLite file, and what several
+//! gateways count together or have each, in Redis.
 //!
 //! Owners keep their tables in memory, read everything once at the start, and say what has changed;
 //! one thread writes it, many changes in one transaction, so that nobody who serves mail waits for
@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use serde::Serialize;
@@ -22,12 +22,14 @@ use crate::policy::quota::{Client, Entry};
 mod pending;
 mod progress;
 mod redis;
+mod shared;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use progress::Progress;
+pub use shared::{Replica, SharedRow};
 
 use pending::Queue;
 use writer::{Backend, Writer};
@@ -105,11 +107,13 @@ pub enum Table {
     Locks,
     /// Networks that operators have exempted from locks.
     LockExemptions,
+    /// Locks and exemptions that were removed, of which other gateways are still to be told.
+    LockRemovals,
 }
 
 impl Table {
     /// All of them.
-    const ALL: [Self; 3] = [Self::QuotaLimits, Self::Locks, Self::LockExemptions];
+    const ALL: [Self; 4] = [Self::QuotaLimits, Self::Locks, Self::LockExemptions, Self::LockRemovals];
 
     /// Its name in the file.
     const fn name(self) -> &'static str {
@@ -117,6 +121,7 @@ impl Table {
             Self::QuotaLimits => "quota_limits",
             Self::Locks => "locks",
             Self::LockExemptions => "lock_exemptions",
+            Self::LockRemovals => "lock_removals",
         }
     }
 }
@@ -225,8 +230,18 @@ impl Store {
     /// While it cannot be used, the amounts wait: see [`Self::health`].
     #[must_use]
     pub fn connect(server: file::Redis) -> (Self, mpsc::UnboundedReceiver<News>) {
-        let (store, _, news) = Self::start(redis::Redis::new(server));
+        let (store, _, news) = Self::start(redis::Amounts::new(server));
         (store, news)
+    }
+
+    /// Keeps the rows of `owner` the same as those of other gateways with the same Redis. Blocks until all
+    /// are known, but not for long.
+    ///
+    /// While Redis cannot be used, each has its own: see [`Self::health`].
+    #[must_use]
+    pub fn share(server: file::Redis, owner: Weak<dyn Replica>, progress: Progress) -> Self {
+        let (store, _, _) = Self::start(redis::Rows::new(server, owner, progress));
+        store
     }
 
     fn start(backend: impl Backend) -> (Self, Contents, mpsc::UnboundedReceiver<News>) {
@@ -284,6 +299,17 @@ impl Store {
     /// `epoch`.
     pub fn forget_usage(&self, client: Option<Client>, epoch: u64) {
         self.queue.0.forget_usage(client, epoch);
+    }
+
+    /// Its [`Replica`] has something to tell.
+    pub fn touch(&self) {
+        self.queue.0.touch();
+    }
+
+    /// As [`Self::flush`], on a thread that may wait.
+    pub fn flush_here(&self) {
+        // Without a thread there is nothing to wait for.
+        self.queue.0.flush().blocking_recv().ok();
     }
 
     /// Waits until what was said so far is in the file, or was tried in vain.

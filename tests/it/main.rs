@@ -54,6 +54,7 @@ mod scan;
 mod scanner_failure;
 mod scanners;
 mod seeing;
+mod shared_locks;
 mod smtputf8;
 mod source_address;
 mod sources;

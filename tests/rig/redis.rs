@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::Daemon;
+use crate::process::{self, Daemon};
 
 /// How long Redis has to start, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +36,16 @@ impl Redis {
     #[must_use]
     pub fn address(&self) -> String {
         format!("unix:{}", self.socket.display())
+    }
+
+    /// Has it carry out a command, as another program would; returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses.
+    pub fn command(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new("redis-cli");
+        process::done(command.arg("-e").arg("-s").arg(&self.socket).args(words))
     }
 
     /// Ends it.

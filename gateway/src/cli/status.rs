@@ -8,7 +8,7 @@ use super::socket::{SocketArg, block_on, colours, say, say_json};
 use crate::clock;
 use crate::config::file::StateFormat;
 use crate::console::text::{counts, number, plural, safe, size, span};
-use crate::control::request::{Circuit, ScannerHealth, ScannerState, Status};
+use crate::control::request::{Circuit, LockSharing, ScannerHealth, ScannerState, Status};
 use crate::control::state_file;
 
 /// Arguments of `gateway status`.
@@ -115,6 +115,9 @@ fn describe(status: &Status, colours: bool) -> String {
         None if state.shared => row("redis", "quotas are counted together".to_owned()),
         None => {}
     }
+    if let Some(locks) = &state.locks {
+        row("redis", describe_locks(locks));
+    }
     let datapath = &status.datapath;
     let restarts = plural(datapath.proxy_restarts, "restart");
     row("datapath", format!("{}, {restarts} of the proxy process", describe_datapath(status)));
@@ -128,6 +131,20 @@ fn describe(status: &Status, colours: bool) -> String {
         row("packets", counts(&packets));
     }
     out
+}
+
+fn describe_locks(locks: &LockSharing) -> String {
+    let mut text = match &locks.lost {
+        Some(reason) => format!("lost, locks are not shared: {}", safe(reason)),
+        None => "locks are shared".to_owned(),
+    };
+    if locks.odd != 0 {
+        text.push_str(&format!("; {} made no sense", plural(locks.odd, "row")));
+    }
+    if locks.full != 0 {
+        text.push_str(&format!("; no room for {}", plural(locks.full, "row")));
+    }
+    text
 }
 
 fn describe_datapath(status: &Status) -> String {
@@ -235,6 +252,7 @@ mod tests {
                 memory_only: Some("disk full\x1b[2J".to_owned()),
                 shared: true,
                 alone: Some("refused".to_owned()),
+                locks: Some(LockSharing { lost: Some("refused\x1b[2J".to_owned()), odd: 3, full: 1 }),
                 dropped: 2,
             },
         };
@@ -248,6 +266,7 @@ mod tests {
         scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
         state      in memory only: disk full\x1b[2J; 2 changes lost
         redis      lost, this gateway counts alone: refused; 2 changes lost
+        redis      lost, locks are not shared: refused\x1b[2J; 3 rows made no sense; no room for 1 row
         datapath   assign, tcx on eth0 vnet1, 1 restart of the proxy process
         draining   1 process, 12 sessions
         packets    17 assigned

@@ -12,7 +12,7 @@ impl Control {
     pub(super) fn gauges(&self) -> Vec<Gauge> {
         let datapath = self.datapath.borrow().clone();
         let (clients, syns) = (datapath.clients.unwrap_or_default(), syns(&datapath.packets));
-        let scanners = (self.scanners)();
+        let (scanners, shared) = ((self.scanners)(), self.locks.shared());
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let by_scanner = |value: &dyn Fn(&ScannerHealth) -> u64| {
             scanners.iter().map(|scanner| (vec![("scanner", scanner.name.clone())], value(scanner))).collect()
@@ -48,6 +48,22 @@ impl Control {
                     .shared
                     .iter()
                     .map(|shared| (vec![], u64::from(shared.health() == Health::Kept)))
+                    .collect(),
+            },
+            Gauge {
+                name: "gateway_redis_locks_up",
+                help: "1 while locks are shared with other gateways; absent without state: redis.",
+                kind: "gauge",
+                values: shared.iter().map(|shared| (vec![], u64::from(shared.lost.is_none()))).collect(),
+            },
+            Gauge {
+                name: "gateway_redis_locks_unusable_total",
+                help: "Locks of other gateways that were left out, each time they were read, by why.",
+                kind: "counter",
+                values: shared
+                    .iter()
+                    .flat_map(|shared| [("odd", shared.odd), ("full", shared.full)])
+                    .map(|(why, count)| (vec![("why", why.to_owned())], count))
                     .collect(),
             },
             Gauge {

@@ -90,8 +90,22 @@ pub struct StateHealth {
     /// Why they are not at the moment; absent: they are, or never.
     #[serde(default)]
     pub alone: Option<String>,
+    /// How locks are shared with other gateways; absent: they are not.
+    #[serde(default)]
+    pub locks: Option<LockSharing>,
     /// Changes that will never be kept, since too many waited.
     pub dropped: u64,
+}
+
+/// How locks are shared with other gateways, in Redis.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockSharing {
+    /// Why they are not at the moment; absent: they are.
+    pub lost: Option<String>,
+    /// Rows of others that made no sense, each time they were read.
+    pub odd: u64,
+    /// Locks and exemptions for which there was no room.
+    pub full: u64,
 }
 
 /// One scanner as operators see it.

@@ -29,8 +29,8 @@ use tracing::{debug, info};
 
 use super::peer::Peer;
 use super::request::{
-    AskedUpgrade, ClientsQuery, Killed, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED, ScannerHealth,
-    Sessions, StateHealth, Status, Stopping, VERSION, Version,
+    AskedUpgrade, ClientsQuery, Killed, LockSharing, Log, LogQuery, Problem, Reloaded, SESSIONS_LISTED,
+    ScannerHealth, Sessions, StateHealth, Status, Stopping, VERSION, Version,
 };
 use super::{locks, queue, quotas, state_file};
 use crate::clock;
@@ -39,7 +39,7 @@ use crate::delivery::office::Office;
 use crate::intercept::facts::Facts;
 use crate::intercept::flow::SessionId;
 use crate::ipc::{DatapathStatus, Upgraded};
-use crate::locks::Locks;
+use crate::locks::{Locks, SharingView};
 use crate::quota::Quotas;
 use crate::session::table::{SessionTable, Stage};
 use crate::store::{Health, Store};
@@ -448,6 +448,10 @@ impl Control {
             memory_only: reason(&self.store),
             shared: shared.is_some(),
             alone: shared.and_then(reason),
+            locks: self.locks.shared().map(|shared| {
+                let SharingView { lost, odd, full } = shared;
+                LockSharing { lost, odd, full }
+            }),
             dropped,
         }
     }

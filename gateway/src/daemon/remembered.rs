@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::HEARTBEAT;
 use crate::config::Config;
+use crate::config::file::State;
 use crate::ipc::{Channel, ToDatapath};
 use crate::locks::{self, Locks};
 use crate::quota::Quotas;
@@ -35,7 +36,7 @@ pub(super) async fn read(
     channel: &Channel,
 ) -> Result<Remembered, tokio::task::JoinError> {
     let progress = Progress::default();
-    let (config, watched) = (config.clone(), progress.clone());
+    let (config, watched, told_of) = (config.clone(), progress.clone(), progress.clone());
     let reading = tokio::task::spawn_blocking(move || {
         let (store, mut contents, learnt) = Store::open_watched(&config.state_directory, watched);
         let quotas = Quotas::new(config.quotas.clone(), store.clone(), shared, &mut contents);
@@ -44,7 +45,11 @@ pub(super) async fn read(
             locks.await_rest();
         }
         locks.import(&config.spool.directory.join(locks::FILE));
-        Remembered { store, learnt, quotas: Arc::new(quotas), locks: Arc::new(locks) }
+        let locks = Arc::new(locks);
+        if config.state == State::Redis {
+            locks.share(config.redis.clone(), told_of);
+        }
+        Remembered { store, learnt, quotas: Arc::new(quotas), locks }
     });
     told(channel, &progress, reading).await
 }

@@ -60,6 +60,7 @@ impl Locks {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.note(&subjects, at, clock::now()) {
             // With the guard: nothing is written once another process has the table.
+            self.stamp(&mut self.lock(), &subjects);
             self.keep(&subjects);
             return Vec::new();
         }

@@ -18,14 +18,16 @@ impl Locks {
     /// Takes in what was kept. What is known already stays as it is.
     pub(super) fn load(&self, contents: &mut Contents) {
         let now = seconds(clock::wall());
-        let exempt: Vec<(Network, ())> = contents.take(Table::LockExemptions);
+        let exempt: Vec<(Network, Option<u64>)> = contents.take(Table::LockExemptions);
+        let removed = contents.take(Table::LockRemovals);
         let locks: Vec<(Who, Lock)> = contents.take(Table::Locks);
         let mut table = self.lock();
-        for (net, ()) in exempt {
+        for (net, _) in &exempt {
             if let Err(refused) = table.exempt(net.0) {
                 tracing::debug!(%refused, "an exemption of the state store");
             }
         }
+        self.recall(exempt.into_iter().filter_map(|(net, at)| Some((net.0.trunc(), at?))).collect(), removed);
         for (who, lock) in locks {
             contents.progress.step();
             if table.get(&who).is_some() {
@@ -64,7 +66,7 @@ impl Locks {
                 Subject::Exempt(net) => {
                     let key = Network(net.trunc()).to_string();
                     if table.exempted().contains(&net.trunc()) {
-                        self.store.put(Table::LockExemptions, key, &());
+                        self.store.put(Table::LockExemptions, key, &self.exempted_at(net.trunc()));
                     } else {
                         self.store.remove(Table::LockExemptions, key);
                     }
@@ -78,6 +80,7 @@ impl Locks {
         for who in over {
             self.store.remove(Table::Locks, who.to_string());
         }
+        self.over(over);
     }
 
     /// Removes all locks; says how many there were, and what another process is to be told that has the
@@ -91,6 +94,7 @@ impl Locks {
         let kept = recent.note(&removed, at, clock::now());
         if kept {
             self.store.clear(Table::Locks);
+            self.stamp(&mut table, &removed);
         }
         drop((table, recent));
         let changes =

@@ -42,6 +42,7 @@ impl Locks {
     /// changed, but not for ever: an operator who reads that a lock is set or removed may rely on it.
     pub async fn settled(&self) {
         self.store.flush().await;
+        self.told_others().await;
         // Orders and questions are one queue.
         self.hits(Vec::new()).await;
     }
@@ -51,6 +52,8 @@ impl Locks {
     pub fn snapshot(&self) -> Vec<LockOrder> {
         let now = seconds(clock::wall());
         let table = self.lock();
+        // With the guard: what is changed from here on is told one by one.
+        self.enforcing.store(true, Ordering::Release);
         let held = table.all().filter(|lock| lock.holds(now));
         let locks: Vec<Enforced> = held.filter_map(|lock| enforced(lock, now)).collect();
         let exempt = LockOrder::Exempt { nets: table.exempted().iter().copied().collect() };

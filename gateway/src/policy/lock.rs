@@ -144,6 +144,9 @@ pub struct Lock {
     pub offences: u64,
     /// New flows that the proxy refused for it.
     pub refused: u64,
+    /// When it was changed last, where gateways share it: milliseconds since 1970, else 0.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 impl Lock {
@@ -151,6 +154,19 @@ impl Lock {
     #[must_use]
     pub fn holds(&self, now: u64) -> bool {
         self.until.is_none_or(|until| now < until)
+    }
+
+    /// Which of two locks of the same client is the later one, whoever has set them: milliseconds since 1970.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        if self.changed == 0 { self.since.saturating_mul(1000) } else { self.changed }
+    }
+
+    /// Whether both hold the same client off in the same way. What was counted may differ.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let key = |lock: &Self| (lock.action, lock.cause, lock.since, lock.until);
+        self.who == other.who && key(self) == key(other) && self.detail == other.detail
     }
 }
 

@@ -93,6 +93,8 @@ struct State {
     batch: Batch,
     flushes: Vec<oneshot::Sender<()>>,
     closed: bool,
+    /// There is something to do that does not stand here.
+    touched: bool,
 }
 
 impl State {
@@ -186,10 +188,25 @@ impl Queue {
         self.lock().closed
     }
 
-    /// Waits for something to do; true when it is urgent.
-    pub(super) fn wait(&self) -> bool {
-        let idle = |state: &mut State| state.batch.is_empty() && !state.is_urgent();
-        self.news.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).is_urgent()
+    /// There is something to do that does not stand here.
+    pub(super) fn touch(&self) {
+        let first = !std::mem::replace(&mut self.lock().touched, true);
+        if first {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits for something to do, or for as long as `most`; true when it is urgent.
+    pub(super) fn wait(&self, most: Option<Duration>) -> bool {
+        let idle = |state: &mut State| state.batch.is_empty() && !state.touched && !state.is_urgent();
+        let state = match most {
+            None => self.news.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => {
+                let waited = self.news.wait_timeout_while(self.lock(), most, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.is_urgent()
     }
 
     /// Waits for more to do for as long as `time`, unless it becomes urgent.
@@ -200,6 +217,7 @@ impl Queue {
 
     pub(super) fn take(&self) -> (Batch, Vec<oneshot::Sender<()>>) {
         let mut state = self.lock();
+        state.touched = false;
         let next = Batch { epoch: state.batch.epoch, ..Batch::default() };
         (std::mem::replace(&mut state.batch, next), std::mem::take(&mut state.flushes))
     }

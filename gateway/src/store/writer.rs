@@ -18,6 +18,11 @@ pub(super) trait Backend: Send + 'static {
     /// How long changes are gathered before they are written: what a crash of the process may lose.
     const GATHER: Duration;
 
+    /// How often [`Self::write`] is wanted without a change, for those of others.
+    fn poll(&self) -> Option<Duration> {
+        None
+    }
+
     /// Opens it, and reads what is in it.
     fn begin(&mut self) -> Result<Contents, Error>;
 
@@ -63,7 +68,7 @@ impl<B: Backend> Writer<B> {
         loop {
             if self.told {
                 self.rest();
-            } else if !self.queue.wait() {
+            } else if !self.queue.wait(self.backend.poll()) {
                 self.queue.gather(B::GATHER);
             }
             let (mut batch, flushes) = self.queue.take();

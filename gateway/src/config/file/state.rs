@@ -1,19 +1,21 @@
-//! Where it is kept what clients have used: `state`, `redis`.
+//! Where it is kept what clients have used, and who is locked: `state`, `redis`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ScannerAddress, Secret};
 
-/// Where it is kept what clients have used.
+/// Where it is kept what clients have used, and who is locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// In the file in `state-directory`: this gateway counts for itself.
+    /// In the file in `state-directory`: this gateway counts for itself, and its locks are its own.
     #[default]
     Embedded,
     /// In Redis, or a server that speaks its protocol: all gateways with the same server and `prefix`
-    /// count for the same quotas. Without it each counts for itself until it is back.
+    /// count for the same quotas, and have the same locks and the same exemptions that operators make.
+    /// Each keeps the locks in its own file, too. Without the server each counts for itself and goes on
+    /// with the locks that it knows until it is back.
     Redis,
 }
 

@@ -145,11 +145,20 @@ impl LockTable {
     ///
     /// [`Refused`] says why not.
     pub fn add(&mut self, lock: Lock, now: u64) -> Result<(), Refused> {
-        let who = lock.who.clone().trunc();
-        let net = who.net();
+        let net = lock.who.net().trunc();
         if let Some(exempt) = self.all_exempt().find(|exempt| exempt.contains(&net)) {
             return Err(Refused::Exempt(exempt));
         }
+        self.adopt(lock, now)
+    }
+
+    /// As [`Self::add`], also where its network is exempt here: it touches nobody as long as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says why not.
+    pub fn adopt(&mut self, lock: Lock, now: u64) -> Result<(), Refused> {
+        let who = lock.who.clone().trunc();
         if !lock.holds(now) {
             return Err(Refused::Over);
         }
@@ -164,6 +173,13 @@ impl LockTable {
         self.tally.add(&lock);
         self.locks.insert(who, lock);
         Ok(())
+    }
+
+    /// Notes when a lock was changed.
+    pub fn stamp(&mut self, who: &Who, changed: u64) {
+        if let Some(lock) = self.locks.get_mut(who) {
+            lock.changed = changed;
+        }
     }
 
     /// Locks the client of `flow` for `offence`, if the rules have it so.
@@ -188,7 +204,9 @@ impl LockTable {
         let mut detail = offence.detail();
         detail.truncate(detail.floor_char_boundary(DETAIL_LENGTH));
         let session = Some(flow.id);
-        let lock = Lock { who, action, cause, detail, session, since: now, until, offences: 1, refused: 0 };
+        let (since, offences) = (now, 1);
+        let lock =
+            Lock { who, action, cause, detail, session, since, until, offences, refused: 0, changed: 0 };
         match self.add(lock.clone(), now) {
             Ok(()) => Outcome::Created(lock),
             Err(Refused::Full) => Outcome::Full,

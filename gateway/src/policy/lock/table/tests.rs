@@ -22,6 +22,7 @@ fn lock(text: &str, until: Option<u64>) -> Lock {
         until,
         offences: 0,
         refused: 0,
+        changed: 0,
     }
 }
 
