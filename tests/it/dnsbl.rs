@@ -111,7 +111,9 @@ fn the_reason_of_a_list_is_in_the_reply_and_the_lists_are_in_the_record() -> any
 fn with_auth_skip_a_listed_client_is_greeted_and_refused_at_mail() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let _nsd = Nsd::start(lab.server(), name_server(), lab.directory(), &ZONES)?;
-    let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let mut manners = Manners { refuses: Some("nobody".to_owned()), ..Manners::default() };
+    manners.keywords.push("AUTH PLAIN".to_owned());
+    let server = Recorder::start(lab.server(), Family::V4.smtp(), manners)?;
     let settings = settings("  zones: [{zone: bl.example}]\n", "auth:\n  skip: [dnsbl]\n");
     let _gateway = Gateway::start(&lab, &settings)?;
     let (mut client, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
@@ -121,6 +123,16 @@ fn with_auth_skip_a_listed_client_is_greeted_and_refused_at_mail() -> anyhow::Re
     drop(client);
     let seen = server.wait_closed(SOON)?;
     assert_eq!(seen[0].commands("MAIL"), 0);
+
+    // One whom the server knows is spared; one whose password it refuses is not.
+    for (password, answer, code) in [("nobodyXX", 535, 550), ("AGJvYgBzZWNyZXQ=", 235, 250)] {
+        let (mut client, _) = Client::greeted(lab.client(), Family::V4.smtp())?;
+        client.send(format!("AUTH PLAIN {password}\r\n").as_bytes())?;
+        client.expect(answer)?;
+        client.send(b"MAIL FROM:<a@client.example>\r\n")?;
+        let reply = client.reply_within(SOON)?;
+        assert_eq!(reply.code, code, "{reply}");
+    }
     Ok(())
 }
 

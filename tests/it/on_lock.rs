@@ -41,7 +41,8 @@ impl Script {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join("script")
+        // A shell would take it apart.
+        self.folder.join("on lock $(id); script")
     }
 
     /// The folders of those that run or have run.
@@ -60,7 +61,7 @@ impl Script {
     }
 
     fn section(&self, keys: &str) -> String {
-        format!("on-lock: {{script: {}, user: {ACCOUNT}, {keys}}}\n", self.path().display())
+        format!("on-lock: {{script: '{}', user: {ACCOUNT}, {keys}}}\n", self.path().display())
     }
 }
 
@@ -192,7 +193,14 @@ fn a_script_has_the_documented_environment_an_account_of_its_own_and_nothing_els
     assert!(field(&limits, "Max open files")?.starts_with("1024 "), "{limits}");
 
     gateway.wait_for_log("hook=script outcome=done")?;
-    assert_eq!(script.runs()?.len(), 1, "once for each lock");
+    // The next lock is the next run: there was none in between.
+    lock(&gateway, &["remove", "192.0.2.2"])?;
+    let mut client = Client::up_to_data(lab.client(), Family::V4.smtp())?;
+    client.send(&message::infected("again"))?;
+    client.send(END)?;
+    client.expect(550)?;
+    script.wait_for("complete", 2)?;
+    assert_eq!(script.runs()?.len(), 2, "once for each lock");
     Ok(())
 }
 

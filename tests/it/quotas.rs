@@ -14,6 +14,8 @@ use gateway_tests::redis::Redis;
 use gateway_tests::wait;
 use nix::sys::signal::{Signal, kill};
 
+use crate::bench::from;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Quotas by a period that no test outlives; it slides, so that nothing comes back meanwhile.
@@ -211,6 +213,29 @@ fn connections_and_servers_are_counted() -> anyhow::Result<()> {
     let (_, said) = gateway.control_command_with("quota show", &[&Family::V4.client().to_string()])?;
     assert!(said.contains(&format!("servers {}", Family::V4.server())), "{said}");
     assert!(said.contains("refused 2 times"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn some_networks_have_limits_of_their_own_and_a_prefix_is_one_client() -> anyhow::Result<()> {
+    let (_gateway, _server, lab) =
+        start("{messages: 1}\n  networks: [{client: ['192.0.2.0/24'], limits: {messages: 2}}]")?;
+    let _server = Recorder::start(lab.server(), Family::V6.smtp(), Manners::default())?;
+    lab.client().ip("address add 2001:db8:1::ffff:9/64 dev eth0 nodad")?;
+    lab.client().ip("address add 2001:db8:9::9/128 dev eth0 nodad")?;
+    lab.router().ip("route add 2001:db8:9::/48 via 2001:db8:1::2")?;
+    let mut client = greeted(&lab)?;
+    send(&mut client, b"one")?;
+    send(&mut client, b"two")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    let (mut client, _) = Client::greeted(lab.client(), Family::V6.smtp())?;
+    send(&mut client, b"one")?;
+    commands(&mut client, &[("MAIL FROM:<a@client.example>", 450)])?;
+    for (address, code) in [("2001:db8:1::ffff:9", 421), ("2001:db8:9::9", 220)] {
+        let mut client = Client::over(from(&lab, address.parse()?, Family::V6.smtp())?)?;
+        let reply = client.reply_within(PATIENCE)?;
+        assert_eq!(reply.code, code, "{address}: {reply}");
+    }
     Ok(())
 }
 

@@ -60,8 +60,12 @@ impl Site {
 
     /// Waits until the kernel resets new flows of the client.
     fn until_reset(&self) -> anyhow::Result<()> {
+        self.until_reset_of(Family::V4)
+    }
+
+    fn until_reset_of(&self, family: Family) -> anyhow::Result<()> {
         wait::until(LONG, "a reset", || {
-            let tried = attempt(&self.lab, Family::V4.smtp())?;
+            let tried = attempt(&self.lab, family.smtp())?;
             Ok((tried.err() == Some(ErrorKind::ConnectionRefused)).then_some(()))
         })
     }
@@ -139,6 +143,11 @@ fn a_lock_of_one_gateway_holds_in_all_and_so_does_its_end() -> anyhow::Result<()
     ensure!(list.contains("regex") && list.contains("sender"), "{list}");
     one.lock(&["remove", CLIENT])?;
     other.until_greeted("220 ")?;
+
+    // One of an IPv6 network.
+    one.lock(&["add", "2001:db8:1::/64"])?;
+    other.until_reset_of(Family::V6)?;
+    other.lock(&["remove", "2001:db8:1::/64"])?;
 
     // One that ends by itself, everywhere.
     one.lock(&["add", CLIENT, "--for", "10s"])?;

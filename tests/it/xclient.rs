@@ -1,8 +1,10 @@
 //! XCLIENT: a real Postfix is told who its clients are.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway_tests::client::Client;
+use gateway_tests::dovecot::{self, Dovecot};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::postfix::Postfix;
@@ -49,6 +51,44 @@ fn postfix_knows_address_port_name_and_protocol_of_every_client() -> anyhow::Res
         })
         .map_err(|error| error.context(postfix.log()))?;
     }
+    Ok(())
+}
+
+#[test]
+fn who_logs_in_does_so_with_the_server_which_then_knows_his_name_and_his_address() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let dovecot = Dovecot::start(lab.server(), SocketAddr::new(Family::V4.server(), 24), lab.directory())?;
+    let main = format!(
+        "{BELIEVES}smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\n\
+         smtpd_tls_auth_only = no\nsmtpd_sasl_security_options = noanonymous\n\
+         smtpd_sender_restrictions = permit_sasl_authenticated, reject\n",
+        dovecot.auth().display()
+    );
+    let postfix = Postfix::start_with(lab.server(), Family::V4.second_smtp(), lab.directory(), &main)?;
+    let gateway = Gateway::start(&lab, &settings())?;
+    let mut client = Client::connect(lab.client(), "192.0.2.1:10025".parse()?)?;
+    client.expect(220)?;
+    client.send(b"EHLO client.example\r\n")?;
+    client.expect(250)?;
+    client.send(b"MAIL FROM:<sender@client.example>\r\nRCPT TO:<one@server.example>\r\nRSET\r\n")?;
+    client.expect(250)?;
+    client.expect(554)?;
+    client.expect(250)?;
+    let password = "AHVzZXJAc2VydmVyLmV4YW1wbGUAY29ycmVjdCBob3JzZQ==";
+    client.send(format!("AUTH PLAIN {password}\r\n").as_bytes())?;
+    client.expect(235)?;
+    client.begin_data()?;
+    client.send(&message::clean("of a user"))?;
+    client.send(message::END)?;
+    client.expect(250)?;
+    let told = format!(", sasl_method=PLAIN, sasl_username={}", dovecot::USER);
+    wait::until(Duration::from_secs(60), &told, || {
+        let log = postfix.log();
+        let line = log.lines().find(|line| line.contains(&told));
+        Ok(line.map(|line| line.contains("client=unknown[192.0.2.2]:")).filter(|told| *told).map(drop))
+    })
+    .map_err(|error| error.context(postfix.log()))?;
+    assert!(!gateway.log().contains(password), "the log has the password");
     Ok(())
 }
 

@@ -37,7 +37,8 @@ pub fn offered(reply: &Reply) -> Vec<String> {
 
 /// The command that tells of `client` as much as the server wants to know.
 ///
-/// The name in the DNS is not looked up, and whoever logs in does so with the server itself.
+/// The name in the DNS is not looked up. Nobody has logged in yet: that comes behind the introduction, with
+/// the server itself, and another XCLIENT would undo it.
 #[must_use]
 pub fn command(offered: &[String], client: Client<'_>) -> String {
     let hello = client.hello.filter(|(_, name)| name.len() <= LONGEST_NAME);
