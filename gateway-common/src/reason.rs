@@ -36,7 +36,7 @@ reasons! {
     OwnReturned = "own_returned",
     /// Passed: steered already on an interface below this one.
     Steered = "already_steered",
-    /// Passed: the loader has said nothing of this interface.
+    /// Passed: the loader has said nothing of this interface, and other ports were not seen at a glance.
     UnknownInterface = "unknown_interface",
     /// Passed: neither IPv4 nor IPv6.
     NotIp = "not_ip",

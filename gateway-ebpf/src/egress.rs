@@ -9,13 +9,16 @@ use gateway_common::translation::State;
 
 use crate::entry::Entry;
 use crate::header::{self, Metadata, Packet};
-use crate::{account, icmp, map, translate};
+use crate::{account, glance, icmp, map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]
 pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
     let metadata = Metadata::of(ctx);
     if metadata.came_in {
+        return None;
+    }
+    if glance::unrelated(ctx).is_some() {
         return None;
     }
     let interface = map::interface(metadata.interface)?;

@@ -4,8 +4,11 @@
 //! lie. Lengths that headers claim are checked against each other, because padding behind a packet
 //! is not part of it.
 
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::bindings::bpf_redir_neigh;
-use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
 use gateway_common::interface::Interface;
@@ -459,6 +462,27 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         return Err(Reason::Truncated);
     }
     Ok(())
+}
+
+/// What the stack takes the packet for: its ethertype in network byte order, without VLAN tags that
+/// were taken out of it.
+#[inline(always)]
+pub(crate) fn ethertype(ctx: &TcContext) -> u32 {
+    // SAFETY: the kernel passes a context that stays valid while the program runs.
+    unsafe { (*ctx.skb.skb).protocol }
+}
+
+/// The first octets from the IP header on; `None` where there are fewer, or they lie elsewhere.
+#[inline(always)]
+pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u8; N]> {
+    let mut octets = MaybeUninit::<[u8; N]>::uninit();
+    #[expect(clippy::cast_possible_truncation, reason = "headers are short")]
+    let length = N as u32;
+    let (skb, place) = (ctx.skb.skb.cast(), octets.as_mut_ptr().cast());
+    // SAFETY: the place has so many octets, and the helper checks the packet's end.
+    let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, place, length, BPF_HDR_START_NET) };
+    // SAFETY: the helper has written all of them.
+    if read == 0 { Some(unsafe { octets.assume_init() }) } else { None }
 }
 
 /// Copies the bytes that begin at `offset` to their place.

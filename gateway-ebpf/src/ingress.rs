@@ -15,7 +15,7 @@ use gateway_common::settings::Settings;
 use crate::account::Begun;
 use crate::header::{self, Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{account, counter, icmp, map, quarantine, refuse, translate};
+use crate::{account, counter, glance, icmp, map, quarantine, refuse, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
@@ -36,6 +36,9 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
     let again = settings.is_steered(metadata.mark);
     if again && metadata.has_socket {
         return Err(Reason::Steered);
+    }
+    if let Some(reason) = glance::unrelated(ctx) {
+        return Err(reason);
     }
     let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
     let packet = map::packet().ok_or(Reason::UnknownInterface)?;

@@ -21,6 +21,7 @@ mod account;
 mod counter;
 mod egress;
 mod entry;
+mod glance;
 mod header;
 mod icmp;
 mod ingress;
