@@ -25,7 +25,7 @@
 //! 7. A message that nobody was told was taken, because it took the disk too long: it is taken back as soon as the
 //!    disk answers. After a crash before that it is there, and is delivered though its sender brings it again.
 //! 8. Segments of a generation whose lock is held: they belong to a process that is about to leave,
-//!    as during an upgrade. They are taken over when all other locks are free. A process whose file system was taken
+//!    as during an upgrade. They are taken over when all other locks are free and all of them can be read. A process whose file system was taken
 //!    away to be repaired has no lock when it is back, and writes no more.
 //!
 //! Segments are removed from the oldest on, never one that has an older one beside it: what is said of
@@ -50,7 +50,7 @@ mod segment;
 mod storage;
 mod takeover;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uses;
 
 use std::collections::BTreeMap;
@@ -162,7 +162,12 @@ impl Queue {
             locks,
             arrived: Notify::new(),
         };
-        inner.adopt()?;
+        match inner.adopt() {
+            Err(error) if recovery::passes(&error) => {
+                tracing::warn!(%error, "what is in the queue cannot be read yet; it is tried again");
+            }
+            adopted => adopted?,
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ use gateway_tests::nsd::{Nsd, Zone};
 use gateway_tests::postfix::{self, Postfix};
 use gateway_tests::scripted::Scripted;
 use gateway_tests::sink::Sink;
-use gateway_tests::wait;
+use gateway_tests::{process, wait};
 use nix::unistd::User;
 
 mod differential;
@@ -72,10 +73,14 @@ fn text(id: &str) -> String {
 
 /// Puts mail into the queue of a gateway that does not run, as its account would.
 fn fill(lab: &Lab, mail: Vec<(Envelope, String)>) -> anyhow::Result<Vec<QueueId>> {
-    let folder = folder(lab);
+    fill_at(&folder(lab), mail)
+}
+
+/// The same in a folder of this path.
+fn fill_at(folder: &Path, mail: Vec<(Envelope, String)>) -> anyhow::Result<Vec<QueueId>> {
     fs::create_dir_all(folder.parent().context("no parent")?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let queue = Queue::open(&folder, ByteCount::new(0))?;
+    let queue = Queue::open(folder, ByteCount::new(0))?;
     let ids = runtime.block_on(async {
         let accepted = mail.into_iter().map(|(envelope, text)| {
             let queue = queue.clone();
@@ -91,10 +96,10 @@ fn fill(lab: &Lab, mail: Vec<(Envelope, String)>) -> anyhow::Result<Vec<QueueId>
     drop(runtime);
     let account = User::from_name("nobody")?.context("no account `nobody`")?;
     let (user, group) = (Some(account.uid.as_raw()), Some(account.gid.as_raw()));
-    for entry in fs::read_dir(&folder)? {
+    for entry in fs::read_dir(folder)? {
         chown(entry?.path(), user, group)?;
     }
-    chown(&folder, user, group)?;
+    chown(folder, user, group)?;
     Ok(ids)
 }
 
@@ -230,6 +235,43 @@ fn it_is_said_for_whom_mail_waits_for_how_long_and_why() -> anyhow::Result<()> {
 }
 
 #[test]
+fn mail_that_cannot_be_read_for_want_of_descriptors_is_read_when_there_are_some() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
+    let target = Target::Original(server(2_600));
+    let left = lab.directory().join("left");
+    fill_at(&left, vec![(envelope(target, &["r@b.example"]), text("found@a.example"))])?;
+    // Generations of the queue are named by the second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let mut gateway = Gateway::start(&lab, &settings(&lab, "", ""))?;
+    // One is left for the list of files or a lock, none for the segment behind it.
+    let proxy = gateway.proxy()?;
+    let numbers = fs::read_dir(format!("/proc/{proxy}/fd"))?;
+    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+    let open: BTreeSet<u64> = numbers.collect();
+    let most = (0..).find(|number| !open.contains(number)).context("no number is free")? + 1;
+    let limit = |most: &str| {
+        // As the account of the process, which may: root of a container may not.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "prlimit"]);
+        process::done(command.args(["--pid", &proxy.to_string(), &format!("--nofile={most}:")])).map(drop)
+    };
+    limit(&most.to_string())?;
+    // As what a process leaves that died.
+    for entry in fs::read_dir(&left)? {
+        let entry = entry?;
+        fs::rename(entry.path(), folder(&lab).join(entry.file_name()))?;
+    }
+    // Longer than it takes until the folder is looked at.
+    std::thread::sleep(Duration::from_secs(11));
+    assert_eq!(sink.messages()?.len(), 0);
+    limit("1024")?;
+    sink.wait_for("the end of found@a.example.")?;
+    wait_until_empty(&gateway)?;
+    gateway.stop()
+}
+
+#[test]
 fn mail_in_the_queue_is_delivered_and_leaves_it() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let sink = Sink::at(lab.server(), server(2_600), lab.directory())?;
@@ -325,7 +367,7 @@ for block in status.get_payload():
 inner = original.get_payload(0)
 print('original', inner['Message-ID']); print('Return-Path', inner['Return-Path'])
 ";
-    let output = std::process::Command::new("python3").args(["-c", PROGRAM]).arg(file).output()?;
+    let output = Command::new("python3").args(["-c", PROGRAM]).arg(file).output()?;
     let text = [output.stdout, output.stderr].concat();
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

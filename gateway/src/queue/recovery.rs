@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 
+use nix::errno::Errno;
+
 use super::entry::Entry;
 use super::envelope::QueueId;
 use super::frame::{self, Frame, HEAD, Next, Reader};
@@ -37,20 +39,32 @@ pub(super) struct Found {
     pub(super) torn: Vec<Damage>,
 }
 
+/// Whether this passes by itself: what is lacking is descriptors or memory. Of a segment that is read later than those
+/// behind it, the marks in these would be missed.
+pub(super) fn passes(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN | Errno::EINTR))
+}
+
 /// Reads `segments`, which nobody writes.
-pub(super) fn read(folder: &Folder, mut segments: Vec<SegmentId>) -> Found {
+///
+/// # Errors
+///
+/// What lacks passes by itself: all of them are to be read again.
+pub(super) fn read(folder: &Folder, mut segments: Vec<SegmentId>) -> io::Result<Found> {
     segments.sort_unstable();
     let mut found = Found::default();
     let mut said = Said::default();
     for id in &segments {
         match read_segment(folder, *id, &mut found, &mut said) {
             Ok(()) => {}
+            Err(error) if passes(&error) => return Err(error),
             Err(error) => found.unreadable.push((*id, error.to_string())),
         }
     }
     found.messages = said.conclude();
-    drop_torn(folder, &segments, &mut found);
-    found
+    drop_torn(folder, &segments, &mut found)?;
+    Ok(found)
 }
 
 fn read_segment(folder: &Folder, id: SegmentId, found: &mut Found, said: &mut Said) -> io::Result<()> {
@@ -141,14 +155,16 @@ impl Said {
 
 /// Drops messages whose content did not reach the disk before a crash of the machine: they were the
 /// last to be written, and nobody was told that they were taken.
-fn drop_torn(folder: &Folder, segments: &[SegmentId], found: &mut Found) {
+fn drop_torn(folder: &Folder, segments: &[SegmentId], found: &mut Found) -> io::Result<()> {
     let mut checked: Option<u32> = None;
     for id in segments.iter().rev() {
         if checked == Some(id.generation) || !found.segments.contains_key(id) {
             continue;
         }
-        let Ok(file) = folder.read(id.to_string()) else { continue };
-        let (frames, torn) = torn_messages(&file).unwrap_or_default();
+        let (frames, torn) = match folder.read(id.to_string()).and_then(|file| torn_messages(&file)) {
+            Err(error) if passes(&error) => return Err(error),
+            looked => looked.unwrap_or_default(),
+        };
         for at in torn {
             let place = |entry: &Entry| entry.place.segment == *id && entry.place.at == at;
             found.messages.retain(|_, entry| !place(entry));
@@ -159,6 +175,7 @@ fn drop_torn(folder: &Folder, segments: &[SegmentId], found: &mut Found) {
             checked = Some(id.generation);
         }
     }
+    Ok(())
 }
 
 /// How many frames a segment has, and where those at its end begin whose contents are not what was written.

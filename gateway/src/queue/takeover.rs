@@ -13,6 +13,10 @@ use crate::folder::Folder;
 
 impl Inner {
     /// Takes over the segments of other generations, when none of them lives any more.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was taken over: the folder cannot be used, or descriptors or memory are lacking.
     pub(super) fn adopt(&self) -> io::Result<()> {
         let mut segments: BTreeMap<u32, Vec<SegmentId>> = BTreeMap::new();
         let mut locks = Vec::new();
@@ -39,10 +43,12 @@ impl Inner {
         for generation in taken.keys().filter(|generation| !segments.contains_key(generation)) {
             self.folder.remove(segment::lock_name(*generation)).unwrap_or_default();
         }
+        // Where they cannot be read for want of something they are let go, and looked at again.
+        let found = if left.is_empty() { None } else { Some(recovery::read(&self.folder, left)?) };
         held.extend(taken.into_iter().filter(|(generation, _)| segments.contains_key(generation)));
         drop(held);
-        if !left.is_empty() {
-            self.take_in(recovery::read(&self.folder, left));
+        if let Some(found) = found {
+            self.take_in(found);
         }
         Ok(())
     }
