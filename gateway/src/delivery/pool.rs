@@ -15,10 +15,15 @@ use super::settings::Reuse;
 use crate::clock;
 use crate::smtp::client::TlsLevel;
 
+#[cfg(test)]
+mod tests;
+
 /// Idle connections, of all servers.
 const MOST: usize = 1_000;
 /// How late an idle connection may be closed.
 const TICK: Duration = Duration::from_millis(250);
+/// A server that has closed a connection says so at once; one that takes longer to be found out is silent.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is the same only as itself: settings are made once, and shared. A connection that is kept holds its own, so that
 /// no other has their address meanwhile.
@@ -109,6 +114,12 @@ impl Idle {
         Some(connection)
     }
 
+    fn take_all(&mut self, key: &Key) -> Vec<Connection> {
+        let all = self.by_server.remove(key).unwrap_or_default();
+        self.count = self.count.saturating_sub(all.len());
+        all.into_iter().map(|kept| kept.connection).collect()
+    }
+
     fn take_over(&mut self, now: Instant) -> Vec<Connection> {
         let mut over = Vec::new();
         self.by_server.retain(|_, kept| {
@@ -125,14 +136,21 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that may be used once more, and whose server still listens. Others are closed.
+    /// A connection that may be used once more, and whose server still listens. Others are closed: where the one that was
+    /// used last is silent, so are those that have been idle for longer, and nobody waits for each of them.
     pub(super) async fn take(&self, key: &Key, reuse: &Reuse) -> Option<Connection> {
         loop {
             let mut connection = self.idle().take(key)?;
+            let asked = clock::now();
             if may_go_on(&connection, reuse) && connection.check().await.is_ok() {
                 return Some(connection);
             }
             close(connection);
+            if clock::now().saturating_duration_since(asked) >= SILENCE {
+                let silent = self.idle().take_all(key);
+                silent.into_iter().for_each(close);
+                return None;
+            }
         }
     }
 
