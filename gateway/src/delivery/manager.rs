@@ -20,7 +20,7 @@ use active::Active;
 use errand::{Event, Failed};
 
 use super::courier::{Errand, Fate};
-use super::office::{Asked, Office, Subject};
+use super::office::{Asked, Office, Sent, Subject};
 use super::transport::PLACES;
 use crate::clock;
 use crate::queue::schedule::{Delivery, Job, Schedule, Showed};
@@ -76,6 +76,14 @@ pub async fn run(office: Arc<Office>, mut asked: Asked, mut stop: watch::Receive
 enum Task {
     Read(QueueId),
     Deliver {
+        destination: Arc<str>,
+        message: QueueId,
+        recipients: Vec<u32>,
+        /// Those whom a server has taken.
+        sent: Sent,
+    },
+    /// It clears up after a delivery that died.
+    ClearUp {
         destination: Arc<str>,
         message: QueueId,
         recipients: Vec<u32>,
@@ -173,16 +181,23 @@ impl Manager {
                 let task = self.known.remove(&id);
                 match (task, event) {
                     (Some(Task::Read(id)), Event::Read(stored)) => self.read(id, *stored),
-                    (Some(Task::Deliver { destination, message, recipients }), Event::Delivered(done)) => {
-                        self.delivered(&destination, message, &recipients, done);
-                    }
+                    (
+                        Some(
+                            Task::Deliver { destination, message, recipients, .. }
+                            | Task::ClearUp { destination, message, recipients },
+                        ),
+                        Event::Delivered(done),
+                    ) => self.delivered(&destination, message, &recipients, done),
                     (_, Event::Read(_) | Event::Delivered(_) | Event::Other) => {}
                 }
             }
             // A panic, which is logged by itself: what it was about is tried again later.
             Err(error) => match self.known.remove(&error.id()) {
                 Some(Task::Read(id)) => self.read(id, Err(ReadError::Damaged)),
-                Some(Task::Deliver { destination, message, recipients }) => {
+                Some(Task::Deliver { destination, message, recipients, sent }) => {
+                    self.clear_up(destination, message, recipients, sent);
+                }
+                Some(Task::ClearUp { destination, message, recipients }) => {
                     let report =
                         Report::transient(3, 0, "the delivery failed for an error of the gateway's own");
                     let done = Failed { fates: fates(&recipients, &report), trouble: None };
@@ -192,6 +207,20 @@ impl Manager {
                 Some(Task::Maintain | Task::Tell) | None => {}
             },
         }
+    }
+
+    /// A delivery died, which others may have survived whom a server had taken by then.
+    fn clear_up(&mut self, destination: Arc<str>, message: QueueId, recipients: Vec<u32>, sent: Sent) {
+        let known = self.messages.get(&message).and_then(|active| {
+            let protocol = active.next_hops.get(&destination)?.protocol;
+            Some((Subject { id: message, envelope: Arc::clone(&active.envelope) }, protocol))
+        });
+        // It always is: who has a delivery is under way.
+        let Some((subject, protocol)) = known else { return };
+        let lost = errand::Lost { recipients: recipients.clone(), sent, protocol };
+        let office = Arc::clone(&self.office);
+        let task = Task::ClearUp { destination, message, recipients };
+        self.spawn(task, errand::clear_up(office, subject, lost));
     }
 
     /// A message was read.
@@ -271,8 +300,9 @@ impl Manager {
         let errand =
             Errand { id: job.message, recipients: recipients.clone(), next_hop, queued, scheduled, busy };
         let office = Arc::clone(&self.office);
-        let task = Task::Deliver { destination, message: job.message, recipients };
-        self.spawn(task, errand::carry_out(office, subject, errand));
+        let sent = Sent::default();
+        let task = Task::Deliver { destination, message: job.message, recipients, sent: sent.clone() };
+        self.spawn(task, errand::carry_out(office, subject, errand, sent));
     }
 
     /// A delivery has ended.

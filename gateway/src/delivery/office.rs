@@ -1,7 +1,7 @@
 //! What all deliveries share, and what is told of mail: records, and reports to senders and postmasters.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use crate::telemetry::{Counter, Telemetry, Trouble};
 
 mod backlog;
 mod postmaster;
+#[cfg(test)]
+mod tests;
 
 pub use backlog::Waiting;
 pub use postmaster::Place;
@@ -123,6 +125,7 @@ impl Office {
     }
 
     /// Tells the sender what became of recipients, or whoever is to hear of it in his place. `action` says what was done.
+    /// Where only a copy for the postmaster cannot be written, that is the end of it: the sender was told, and is not told twice.
     ///
     /// # Errors
     ///
@@ -164,6 +167,7 @@ impl Office {
         let id = subject.id.to_string();
         let told: Vec<_> =
             fates.iter().filter_map(|fate| told(&subject.envelope, fate, action(fate))).collect();
+        let mut is_told = false;
         for reader in readers {
             let original = Original { id: &id, envelope: &subject.envelope, content: &content, whole };
             let Some(report) = dsn::compose(host, reader, kind, original, &told, clock::wall()) else {
@@ -171,7 +175,16 @@ impl Office {
             };
             let sender = if reader == Reader::Sender { String::new() } else { double.clone() };
             let envelope = envelope(&report, sender, &subject.envelope.target);
-            let notice = self.queue.accept(envelope, vec![Bytes::from(report.content)]).await?;
+            let notice = match self.queue.accept(envelope, vec![Bytes::from(report.content)]).await {
+                Ok(notice) => notice,
+                Err(error) if is_told => {
+                    let what = || format!("the postmaster's copy of a report was not written: {error}");
+                    self.telemetry.trouble(Trouble::Queue, what);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            is_told = true;
             self.telemetry.count(Counter::DeliveryReport(kind));
             tracing::info!(id = %subject.id, report = %notice, kind = kind.name(), "report on a message");
         }
@@ -223,15 +236,33 @@ fn is_done(envelope: &Envelope, place: u32) -> bool {
     !notify.is_some_and(|notify| notify.success)
 }
 
+/// Recipients of one delivery whom a server has taken, also for whoever outlives the delivery; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    places: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+impl Sent {
+    pub(super) fn add(&self, place: u32) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
+    }
+
+    pub(super) fn has(&self, place: u32) -> bool {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).contains(&place)
+    }
+}
+
 /// Hears of one delivery.
 #[derive(Debug)]
 pub(super) struct Ear<'o> {
     pub(super) office: &'o Office,
     pub(super) subject: &'o Subject,
+    pub(super) sent: &'o Sent,
 }
 
 impl Hearer for Ear<'_> {
     fn sent(&self, place: u32) {
+        self.sent.add(place);
         if is_done(&self.subject.envelope, place) {
             self.office.queue.settle(self.subject.id, &[place]);
         }
@@ -297,22 +328,4 @@ fn double_bounce(name: &str) -> String {
 
 fn at(address: &str, name: &str) -> String {
     if address.contains('@') { address.to_owned() } else { format!("{address}@{name}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_go_back_through_a_relay_but_into_no_mailbox() {
-        let relay = |text: &str| Target::Relay(text.to_owned());
-        for (target, expected) in [
-            (Target::Mx, Target::Mx),
-            (relay("[mail.test]:587"), relay("[mail.test]:587")),
-            (relay("lmtp:unix:/run/lmtp"), Target::Mx),
-            (Target::Original("192.0.2.1:25".parse().unwrap()), Target::Mx),
-        ] {
-            assert_eq!(way_back(&target), expected);
-        }
-    }
 }

@@ -7,6 +7,8 @@ mod disk;
 mod faults;
 mod takeover;
 
+pub(crate) use disk::queue_that_fails_at;
+
 use std::fs;
 use std::path::PathBuf;
 

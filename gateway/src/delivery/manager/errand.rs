@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::delivery::courier::{self, Delivered, Errand, Fate, recipient};
 use crate::delivery::dsn::Side;
 use crate::delivery::incident::{Incident, damaged, unreadable};
-use crate::delivery::office::{Ear, Office, Place, Subject, awaiting_report};
+use crate::delivery::office::{Ear, Office, Place, Sent, Subject, awaiting_report};
 use crate::delivery::record::{Delays, Ending, Record};
 use crate::queue::{Envelope, QueueId, ReadError, Standing, Stored, Target};
-use crate::smtp::client::{Outcome, Report};
+use crate::smtp::client::{Outcome, Protocol, Report, Status};
 
 /// What a task ends with.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Failed {
 }
 
 /// Makes a delivery, and settles those that a server has taken.
-pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Errand) -> Event {
+pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Errand, sent: Sent) -> Event {
     // An operator may have deleted or held it since it was scheduled.
     let nothing = Event::Delivered(Failed { fates: Vec::new(), trouble: None });
     if office.queue.find(subject.id).is_none_or(|found| found.standing == Standing::Held) {
@@ -55,7 +55,7 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
     };
     let setup = office.setup.load_full();
     let protocol = errand.next_hop.protocol;
-    let ear = Ear { office: &office, subject: &subject };
+    let ear = Ear { office: &office, subject: &subject, sent: &sent };
     let resolver = office.resolver.load_full();
     let delivered = courier::deliver(&setup, &resolver, &office.pool, errand, &stored, &ear).await;
     let Delivered { fates, trouble, damaged: is_damaged, mut incident } = delivered;
@@ -76,6 +76,33 @@ pub(super) async fn carry_out(office: Arc<Office>, subject: Subject, errand: Err
         tell(&office, &subject, incident).await;
     }
     Event::Delivered(Failed { fates, trouble })
+}
+
+/// Ends a delivery that failed for an error of the gateway's own: whom a server has taken is not tried again, and his sender
+/// hears of it if he asked for that; all others are.
+pub(super) async fn clear_up(office: Arc<Office>, subject: Subject, lost: Lost) -> Event {
+    let Lost { recipients, sent, protocol } = lost;
+    let (sent, left): (Vec<u32>, Vec<u32>) = recipients.into_iter().partition(|place| sent.has(*place));
+    let taken = Report::new(Status::SENT, "the server has taken it");
+    let fate =
+        |place| Fate { place, outcome: Outcome::Sent(taken.clone()), remote: None, server_reports: false };
+    let waiting = awaiting_report(&subject.envelope, &sent.into_iter().map(fate).collect::<Vec<_>>());
+    if !waiting.is_empty() {
+        office.tell_success(&subject, waiting, protocol).await;
+    }
+    let report = Report::transient(3, 0, "the delivery failed for an error of the gateway's own");
+    Event::Delivered(Failed { fates: super::fates(&left, &report), trouble: None })
+}
+
+/// What is left of a delivery that failed for an error of the gateway's own.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// Places of its recipients.
+    pub(super) recipients: Vec<u32>,
+    /// Those whom a server has taken.
+    pub(super) sent: Sent,
+    /// The protocol that was spoken.
+    pub(super) protocol: Protocol,
 }
 
 /// Tells the postmaster of an incident with a message.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::AGAIN;
@@ -78,6 +79,16 @@ where
         (self.ask)(&self.folder, Operation::Remove)?;
         Storage::remove(&self.folder, name)
     }
+}
+
+/// Opens the queue in the folder at `path`, on a disk that fails when it is written to for the `number`th time.
+pub(crate) fn queue_that_fails_at(path: &Path, number: usize, error: fn() -> io::Error) -> Queue {
+    let writes = AtomicUsize::new(0);
+    queue_on(path, move |_, operation| {
+        let is_write = matches!(operation, Operation::Write { .. });
+        let fails = is_write && writes.fetch_add(1, Ordering::Relaxed).saturating_add(1) == number;
+        if fails { Err(error()) } else { Ok(()) }
+    })
 }
 
 /// What a disk waits at that does not answer for a while.
