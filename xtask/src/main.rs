@@ -69,18 +69,8 @@ enum Verb {
         #[command(flatten)]
         options: bench::Options,
     },
-    /// Watch the gateway under load: a flame graph, and its system calls for one message.
-    Profile {
-        /// What it does meanwhile.
-        #[arg(value_enum, default_value = "inspect")]
-        load: bench::profile::Work,
-        /// Where the flame graph goes.
-        #[arg(long, value_name = "FILE", default_value = "target/inspect.svg")]
-        output: std::path::PathBuf,
-        /// Watch this binary of the gateway, and build none.
-        #[arg(long, value_name = "FILE")]
-        binary: Option<std::path::PathBuf>,
-    },
+    /// Watch the gateway or a peer under load: a flame graph, and what its processes do for one message.
+    Profile(bench::profile::Options),
     /// Build the gateway and run it: `cargo xtask run -- run -c FILE`.
     Run {
         /// Do not ask for root: `origin: fixed` on a free port needs none.
@@ -102,7 +92,7 @@ fn main() -> ExitCode {
         Verb::Ci { checks_only } => ci::run(checks_only),
         Verb::Soak { gigabytes } => soak::run(gigabytes),
         Verb::Bench { family, options } => bench::run(family, &options),
-        Verb::Profile { load, output, binary } => bench::profile::run(load, &output, binary.as_deref()),
+        Verb::Profile(options) => bench::profile::run(&options),
         Verb::Run { unprivileged, arguments } => run::run(unprivileged, &arguments),
     };
     match done {

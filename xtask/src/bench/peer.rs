@@ -25,8 +25,8 @@ const START: Duration = Duration::from_secs(15);
 const SESSIONS: u16 = 2_000;
 
 /// Programs that an operator could put there instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Peer {
     /// Nothing: the router forwards packets. The physical limit.
     Forwarding,
     /// The gateway.
@@ -42,6 +42,7 @@ pub(super) enum Peer {
     /// Postfix that has each message filtered by `ProxSMTP` before it takes it.
     PostfixFilter,
     /// `ProxSMTP`, a filtering proxy that starts a program for every message.
+    #[value(name = "proxsmtp")]
     ProxSmtp,
 }
 

@@ -37,6 +37,18 @@ pub(super) fn processes(pids: &[Pid]) -> anyhow::Result<Duration> {
     })
 }
 
+/// How often the threads of a process have waited, and so were woken (`proc_pid_status(5)`).
+pub(super) fn waits(pid: Pid) -> anyhow::Result<u64> {
+    let mut waits = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may be gone by the time it is looked at.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        waits += count.context("no count of switches")?.trim().parse::<u64>()?;
+    }
+    Ok(waits)
+}
+
 /// Time that ended children of this process have spent, and theirs (`getrusage(2)`).
 pub(super) fn children() -> anyhow::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
