@@ -25,7 +25,6 @@ use crate::control::{self, Control, ScannerHealth};
 use crate::delivery::office::Office;
 use crate::handoff::kernel::Kernel;
 use crate::hooks::{self, Hooks};
-use crate::intercept::facts::Facts;
 use crate::ipc::{self, Channel, ToProxy, memfile};
 use crate::locks::Locks;
 use crate::privilege;
@@ -55,6 +54,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 /// How long sessions may take to say good-bye after that.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long what is written of sessions may take after that.
+const LAST_RECORDS: Duration = Duration::from_millis(500);
 /// How long requests of operators that are under way may hold up a successor.
 const ANSWERS: Duration = Duration::from_secs(1);
 /// How often notes about sessions that the kernel carries are looked through.
@@ -184,7 +185,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let context = Arc::new(Context {
         table: Arc::new(SessionTable::default()),
         telemetry: Arc::clone(&telemetry),
-        facts: settings::facts(&config, Facts::new(questions)),
+        facts: settings::facts(&config, questions),
         handoff: settings::handoff(&config, kernel),
         settings: ArcSwap::from_pointee(settings::make(config, &telemetry, &quotas)?),
         direct: Direct::new(ends, journal),
@@ -199,7 +200,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     });
 
     let mut accepting = JoinSet::new();
-    let (place, under_way, sessions_over) = places();
+    let (place, under_way, mut sessions_over) = places();
     for listener in listeners {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
@@ -240,7 +241,7 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     helpers.spawn(telemetry::run(Arc::clone(&telemetry), move || table.len()));
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
-    let (place, _, answers_over) = places();
+    let (place, _, mut answers_over) = places();
     let view = Arc::new(control_view(
         &context,
         (store.clone(), redis.clone()),
@@ -301,6 +302,8 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
         context.direct.leave_all();
         deliveries.stop();
         drain(&context, stop, parted == Parted::Lost).await;
+        // What is written of a session is written after it.
+        timeout(LAST_RECORDS, sessions_over.wait()).await.ok();
         keeping.shutdown().await;
     }
     // Those of a predecessor go on until its last session is over: nobody else has its mail before.

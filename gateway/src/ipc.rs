@@ -22,7 +22,10 @@ pub mod offender;
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
+
+/// Flows that one [`ToDatapath::LookUp`] asks about: the answer fits into a message.
+pub const LOOK_UPS: usize = 64;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,8 +60,8 @@ pub enum ToProxy {
     Facts {
         /// The question's ticket.
         ticket: u64,
-        /// What the kernel noted, unless it was lost.
-        facts: Option<FlowFacts>,
+        /// What the kernel noted of each, in the order of the question, unless it was lost.
+        facts: Vec<Option<FlowFacts>>,
     },
     /// Answer to [`ToDatapath::HandOff`].
     HandOff {
@@ -139,14 +142,12 @@ pub enum ToDatapath {
     Ready,
     /// Alive; every second. Two seconds without one count as dead.
     Heartbeat,
-    /// What did the kernel note of this flow?
+    /// What did the kernel note of these flows? At most [`LOOK_UPS`].
     LookUp {
         /// Comes back in [`ToProxy::Facts`].
         ticket: u64,
-        /// The flow's client.
-        client: ClientAddr,
-        /// The flow's original destination.
-        destination: OriginalDst,
+        /// The client and the original destination of each.
+        flows: Vec<(ClientAddr, OriginalDst)>,
     },
     /// Carry this session in the kernel. Descriptors: the connection with the client, and the one
     /// with the server; the proxy touches neither before it has the answer.

@@ -22,7 +22,7 @@ use crate::intercept::flow::{Flow, SessionId};
 use crate::ipc::flow::Upstream;
 use crate::ipc::offender::Scene;
 use crate::locks::Locks;
-use crate::outcome::{Conduct, SessionEnd};
+use crate::outcome::{Conduct, SessionEnd, SessionRecord};
 use crate::policy::lane::Lanes;
 use crate::policy::lock::{Lock, Offence};
 use crate::queue::Queue;
@@ -168,7 +168,11 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
         return;
     }
     let record = record::session(&live, lane, end, conduct, engine, None);
-    context.telemetry.session(&record);
+    let noted = Arc::clone(live.noted());
+    // The client may open the next one before this one is written down.
+    drop(live);
+    let facts = noted.wait().await;
+    context.telemetry.session(&SessionRecord { facts, ..record });
 }
 
 /// A client was not let in by the kernel, for it would have gone beyond its limit of destinations: it
@@ -184,13 +188,15 @@ pub fn fanned_out(context: &Context, client: ClientAddr, destination: OriginalDs
 async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context: &Context) -> Ending {
     let flow = live.flow();
     if let Some(lock) = context.locks.meet(flow) {
+        // The datapath process has enough to do with those that it holds off itself.
+        live.noted().set(None);
         return hold_off(stream, &lock, settings).await;
     }
     let refuses = settings.config.clients.on_excess == OnExcess::Refuse;
-    if (refuses || settings.lanes.ask_for_facts())
-        && let Some(facts) = context.facts.of(flow.client, flow.destination).await
-    {
-        live.set_facts(facts);
+    if refuses || settings.lanes.ask_for_facts() {
+        live.noted().set(context.facts.of(flow.client, flow.destination).await);
+    } else {
+        context.facts.ask(flow.client, flow.destination, live.noted());
     }
     let facts = live.facts();
     let client = facts.as_ref().and_then(|facts| facts.client);

@@ -37,7 +37,7 @@ impl UnderWay {
 
 impl Over {
     /// Returns when no place is taken any more.
-    pub async fn wait(mut self) {
+    pub async fn wait(&mut self) {
         while self.0.recv().await.is_some() {}
     }
 }
@@ -52,7 +52,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_over_with_the_last_place_and_not_before() {
-        let (place, under_way, over) = places();
+        let (place, under_way, mut over) = places();
         let second = place.clone();
         assert_eq!(under_way.count(), 2);
         drop(place);

@@ -13,8 +13,7 @@ use crate::config::Config;
 use crate::handoff::kernel;
 use crate::hooks::Hooks;
 use crate::intercept::address::{ClientAddr, OriginalDst};
-use crate::intercept::facts::Question;
-use crate::intercept::flow::FlowFacts;
+use crate::intercept::facts::{Asked, Question};
 use crate::ipc::client::{COUNTS, ClientList};
 use crate::ipc::flow::{CarriedFlow, FlowReport, Refusal};
 use crate::ipc::lock::{Hits, LockOrder};
@@ -33,8 +32,8 @@ const COUNT: Duration = Duration::from_secs(2);
 const RELOAD: Duration = Duration::from_secs(10);
 /// How long an operator waits for an upgrade: longer than the datapath process waits for the new one.
 const UPGRADE: Duration = Duration::from_secs(80);
-/// Questions without an answer that are remembered.
-const UNANSWERED: usize = 4096;
+/// Messages with questions about flows that are remembered until they are answered.
+const UNANSWERED: usize = 64;
 
 /// Handoffs under way at once: so few that neither process waits for room to answer.
 const HANDING_OFF: usize = 64;
@@ -63,7 +62,7 @@ pub(super) struct Link {
     questions: mpsc::Receiver<Question>,
     wishes: mpsc::Receiver<Wish>,
     status: watch::Sender<DatapathStatus>,
-    unanswered: HashMap<u64, oneshot::Sender<Option<FlowFacts>>>,
+    unanswered: HashMap<u64, Vec<Asked>>,
     listing: HashMap<u64, oneshot::Sender<ClientList>>,
     reloading: Vec<Answer<()>>,
     upgrading: Vec<Answer<Upgraded>>,
@@ -234,10 +233,8 @@ impl Link {
     ) -> bool {
         match message {
             ToProxy::Facts { ticket, facts } => {
-                if let Some(answer) = self.unanswered.remove(&ticket) {
-                    // Whoever asked may have lost patience.
-                    drop(answer.send(facts));
-                }
+                let asked = self.unanswered.remove(&ticket).unwrap_or_default();
+                asked.into_iter().zip(facts).for_each(|(asked, facts)| asked.answer(facts));
                 true
             }
             ToProxy::Status(status) => {
@@ -342,13 +339,17 @@ impl Link {
         self.ticket = self.ticket.wrapping_add(1);
         let ticket = self.ticket;
         let message = match question {
-            Question::Flow { client, destination, answer } => {
-                self.unanswered.retain(|_, answer| !answer.is_closed());
+            Question::Flows(asked) => {
+                if self.unanswered.len() >= UNANSWERED {
+                    // Answers may be lost where one process is far behind.
+                    self.unanswered.retain(|_, asked| asked.iter().any(Asked::is_wanted));
+                }
                 if self.unanswered.len() >= UNANSWERED {
                     return true;
                 }
-                self.unanswered.insert(ticket, answer);
-                ToDatapath::LookUp { ticket, client, destination }
+                let flows = asked.iter().map(Asked::flow).collect();
+                self.unanswered.insert(ticket, asked);
+                ToDatapath::LookUp { ticket, flows }
             }
             Question::Unread { client, destination } => ToDatapath::Unread { client, destination },
             Question::Clients { sort, most, answer } => {

@@ -14,7 +14,7 @@ use crate::dns::{self, Resolver};
 use crate::folder::{self, Folder};
 use crate::handoff::Handoff;
 use crate::handoff::kernel::Kernel;
-use crate::intercept::facts::Facts;
+use crate::intercept::facts::{self, Facts, Question};
 use crate::policy::lane::Lanes;
 use crate::queue::Queue;
 use crate::quota::Quotas;
@@ -194,7 +194,13 @@ pub(super) fn handoff(config: &Config, kernel: Kernel) -> Handoff {
     if config.origin == Origin::Assign { Handoff::with(kernel) } else { Handoff::default() }
 }
 
-/// Facts are noted by the kernel program only.
-pub(super) fn facts(config: &Config, facts: Facts) -> Facts {
-    if config.origin == Origin::Assign { facts } else { Facts::default() }
+/// Facts are noted by the kernel program only. Questions go through `questions`.
+pub(super) fn facts(config: &Config, questions: mpsc::Sender<Question>) -> Facts {
+    if config.origin != Origin::Assign {
+        return Facts::default();
+    }
+    let (together, waiting) = mpsc::channel(super::QUESTIONS);
+    // It ends with those who ask.
+    tokio::spawn(facts::gather(waiting, questions.clone()));
+    Facts::new(questions, together)
 }

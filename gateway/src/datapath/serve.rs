@@ -27,7 +27,7 @@ use super::{Error, chain, state_file};
 use crate::clock;
 use crate::config::file::Origin;
 use crate::ipc::flow::FlowEnd;
-use crate::ipc::{self, DatapathStatus, ToDatapath, ToProxy, memfile};
+use crate::ipc::{self, DatapathStatus, LOOK_UPS, ToDatapath, ToProxy, memfile};
 use crate::telemetry::log::Logging;
 
 mod drain;
@@ -270,8 +270,9 @@ impl Datapath {
     /// What the proxy asks of the kernel side for the sake of its sessions.
     fn answer(&mut self, message: ToDatapath, descriptors: Vec<OwnedFd>) {
         match message {
-            ToDatapath::LookUp { ticket, client, destination } => {
-                let facts = self.steering.as_ref().and_then(|steering| steering.facts(client, destination));
+            ToDatapath::LookUp { ticket, flows } => {
+                let of = |(client, destination)| self.steering.as_ref()?.facts(client, destination);
+                let facts = flows.into_iter().take(LOOK_UPS).map(of).collect();
                 self.proxy.mention(&ToProxy::Facts { ticket, facts });
             }
             ToDatapath::HandOff { ticket } => self.hand_off(ticket, descriptors),

@@ -93,8 +93,6 @@ pub struct Flow {
     pub client: ClientAddr,
     /// Where the client meant it to go.
     pub destination: OriginalDst,
-    /// What the kernel noted of its first packet; absent without eBPF, or when the note was lost.
-    pub facts: Option<FlowFacts>,
     /// Who the client is behind an address that many share, where the origin tells.
     pub identity: Option<Identity>,
     /// The gateway's socket that accepted it.
@@ -105,7 +103,7 @@ impl Flow {
     /// A flow of which no more is known.
     #[must_use]
     pub const fn new(id: SessionId, client: ClientAddr, destination: OriginalDst) -> Self {
-        Self { id, client, destination, facts: None, identity: None, listener: None }
+        Self { id, client, destination, identity: None, listener: None }
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -100,6 +101,8 @@ pub struct Channel {
     /// A `SOCK_SEQPACKET` socket. tokio has no type for one; it only waits for it here, and to
     /// `epoll(7)` all sockets are alike.
     socket: UnixDatagram,
+    /// Where messages arrive; room for the longest takes longer to make than most take to read.
+    packet: Mutex<Vec<u8>>,
 }
 
 impl AsFd for Channel {
@@ -123,7 +126,8 @@ impl Channel {
             return Err(Error::Socket(io::Error::from(io::ErrorKind::InvalidInput)));
         }
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket: UnixDatagram::from_std(socket.into())? })
+        let packet = Mutex::new(vec![0; MAX_MESSAGE]);
+        Ok(Self { socket: UnixDatagram::from_std(socket.into())?, packet })
     }
 
     /// The end itself, which the runtime watches no more.
@@ -170,14 +174,16 @@ impl Channel {
     ///
     /// What the other side did wrong. A malformed message is gone, the next one can be received.
     pub async fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
-        let mut packet = vec![0; MAX_MESSAGE];
-        let received = || Ok(receive(self.socket.as_fd(), &mut packet)?);
+        let received = || {
+            let mut packet = self.packet.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(receive(self.socket.as_fd(), &mut packet)?)
+        };
         let received = match self.socket.async_io(Interest::READABLE, received).await.map_err(from_io) {
             Err(Error::Closed) => return Ok(None),
             other => other?,
         };
         // `recvmsg(2)` cannot tell an empty packet from the end; nobody here sends an empty one.
-        if received.octets == 0 && received.descriptors.is_empty() {
+        if received.text.is_empty() && received.descriptors.is_empty() {
             return Ok(None);
         }
         if received.flags.contains(ReturnFlags::TRUNC) {
@@ -186,8 +192,7 @@ impl Channel {
         if received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(Error::TooManyDescriptors);
         }
-        let text = packet.get(..received.octets).ok_or(Error::TooLong)?;
-        let message = serde_json::from_slice(text).map_err(Error::Malformed)?;
+        let message = serde_json::from_slice(&received.text).map_err(Error::Malformed)?;
         Ok(Some((message, received.descriptors)))
     }
 }
@@ -211,7 +216,7 @@ fn send(socket: BorrowedFd<'_>, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 }
 
 struct Received {
-    octets: usize,
+    text: Vec<u8>,
     flags: ReturnFlags,
     descriptors: Vec<OwnedFd>,
 }
@@ -227,7 +232,8 @@ fn receive(socket: BorrowedFd<'_>, packet: &mut [u8]) -> rustix::io::Result<Rece
             descriptors.extend(rights);
         }
     }
-    Ok(Received { octets: answer.bytes, flags: answer.flags, descriptors })
+    let text = packet.get(..answer.bytes).unwrap_or_default().to_vec();
+    Ok(Received { text, flags: answer.flags, descriptors })
 }
 
 #[cfg(test)]

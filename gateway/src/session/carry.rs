@@ -65,7 +65,9 @@ pub(super) async fn carry(
     context: &Context,
 ) -> Ending {
     live.set_stage(Stage::Splice);
-    context.facts.unread(live.flow().client, live.flow().destination).await;
+    if let Some(facts) = context.facts.unread(live.flow().client, live.flow().destination).await {
+        live.noted().set(Some(facts));
+    }
     context.telemetry.count(Counter::Splice);
     let count = |side, octets| count(live, context, side, octets);
     let stopped = stopped(live, context);

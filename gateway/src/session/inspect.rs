@@ -15,7 +15,6 @@ use super::wait::{Alarm, Begun, judged, opt, told_to_end};
 use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
 use crate::config::file::StartTls;
-use crate::intercept::flow::FlowFacts;
 use crate::outcome::{MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::introduction::introduction;
 use crate::policy::nat_header::nat_header;
@@ -54,7 +53,6 @@ pub(super) async fn run(
         client,
         server: None,
         connecting: Some(Box::pin(upstream::connect(live, settings, &context.direct))),
-        asking: Some(Box::pin(context.facts.of(flow.client, flow.destination))),
         ruling: None,
         spf: None,
         message: None,
@@ -91,7 +89,6 @@ struct Driver<'a> {
     client: TcpStream,
     server: Option<TcpStream>,
     connecting: Option<Begun<'a, io::Result<TcpStream>>>,
-    asking: Option<Begun<'a, Option<FlowFacts>>>,
     ruling: Option<Begun<'a, Ruled>>,
     /// What was found of the message that begins, or has begun.
     spf: Option<Spf>,
@@ -112,7 +109,6 @@ enum Event {
     Writable,
     Connected(io::Result<TcpStream>),
     Judged(Judged),
-    Facts(Option<FlowFacts>),
     Ruled(Ruled),
     Deadline,
     /// By an operator, or because the gateway stops.
@@ -154,7 +150,6 @@ impl Driver<'_> {
                 connected = opt(connecting) => Event::Connected(connected),
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
-                facts = opt(self.asking.as_mut()) => Event::Facts(facts),
                 () = alarm.at(deadline) => Event::Deadline,
                 Some(end) = told.next() => Event::Told(end),
             };
@@ -170,12 +165,6 @@ impl Driver<'_> {
             Event::Writable => {}
             Event::Connected(connected) => self.connected(connected, now),
             Event::Judged(judged) => self.judged(&judged, now),
-            Event::Facts(facts) => {
-                self.asking = None;
-                if let Some(facts) = facts {
-                    self.live.set_facts(facts);
-                }
-            }
             Event::Ruled(Ruled { ruling, found }) => {
                 self.ruling = None;
                 for found in found {

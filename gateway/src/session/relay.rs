@@ -16,7 +16,7 @@ use super::{Context, Ending, Settings, linger, offence, record};
 use crate::clock;
 use crate::config::file::RelayTarget;
 use crate::intercept::address::ClientAddr;
-use crate::intercept::flow::{Flow, FlowFacts};
+use crate::intercept::flow::Flow;
 use crate::outcome::{MessageAction, MessageRecord, SessionEnd, Spf, Verdict};
 use crate::policy::lane::Choice;
 use crate::policy::quota::Quota;
@@ -74,7 +74,6 @@ pub(super) async fn run(
         server: Server::new(relaying.rules.clone(), terms, clock::now()),
         wire: Some(Wire::plain(client)),
         flow,
-        asking: Some(Box::pin(context.facts.of(live.flow().client, live.flow().destination))),
         handshake: None,
         ruling: None,
         storing: None,
@@ -105,7 +104,6 @@ struct Driver<'a> {
     wire: Option<Wire>,
     /// Who is taken to be the client: whom the connection came from, or whom XCLIENT names.
     flow: Flow,
-    asking: Option<Begun<'a, Option<FlowFacts>>>,
     handshake: Option<Begun<'a, io::Result<(Wire, TlsSession)>>>,
     ruling: Option<Begun<'a, Ruled>>,
     storing: Option<Begun<'a, Result<QueueId, store::Error>>>,
@@ -127,7 +125,6 @@ enum Event {
     Secured(io::Result<(Wire, TlsSession)>),
     Judged(Judged),
     Stored(Result<QueueId, store::Error>),
-    Facts(Option<FlowFacts>),
     Ruled(Ruled),
     Deadline,
     /// By an operator, or because the gateway stops.
@@ -161,7 +158,6 @@ impl Driver<'_> {
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 stored = opt(self.storing.as_mut()) => Event::Stored(stored),
-                facts = opt(self.asking.as_mut()) => Event::Facts(facts),
                 () = alarm.at(deadline) => Event::Deadline,
                 Some(end) = told.next() => Event::Told(end),
             };
@@ -176,12 +172,6 @@ impl Driver<'_> {
             Event::Secured(secured) => self.secured(secured, now),
             Event::Judged(judged) => self.judged(&judged, now),
             Event::Stored(stored) => self.stored(stored, now),
-            Event::Facts(facts) => {
-                self.asking = None;
-                if let Some(facts) = facts {
-                    self.live.set_facts(facts);
-                }
-            }
             Event::Ruled(Ruled { ruling, found }) => {
                 self.ruling = None;
                 for found in found {

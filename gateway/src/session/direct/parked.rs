@@ -51,9 +51,7 @@ impl Parked {
             session.set_messages(entry.messages);
             session.add_from_client(entry.from_client);
             session.add_from_server(entry.from_server);
-            if let Some(facts) = entry.facts {
-                session.set_facts(facts);
-            }
+            session.noted().set(entry.facts);
             if let Some(tls) = entry.tls {
                 session.set_tls(tls);
             }

@@ -3,7 +3,7 @@
 //! The session writes, whoever wants to know reads: without a lock on the byte path.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::view::{AuthState, SessionView};
 use crate::intercept::address::LocalAddr;
+use crate::intercept::facts::Noted;
 use crate::intercept::flow::{Flow, FlowFacts};
 use crate::outcome::Conduct;
 use crate::session::direct::FlowName;
@@ -29,7 +30,7 @@ pub struct LiveSession {
     from_server: AtomicU64,
     messages: AtomicU32,
     helo: Mutex<String>,
-    facts: Mutex<Option<FlowFacts>>,
+    facts: Arc<Noted>,
     tls: Mutex<Option<TlsFacts>>,
     listed: Mutex<Vec<String>>,
     auth: AtomicU8,
@@ -54,7 +55,7 @@ impl LiveSession {
             from_server: AtomicU64::new(0),
             messages: AtomicU32::new(0),
             helo: Mutex::default(),
-            facts: Mutex::default(),
+            facts: Arc::default(),
             tls: Mutex::default(),
             listed: Mutex::default(),
             auth: AtomicU8::new(AuthState::NotOffered as u8),
@@ -138,16 +139,15 @@ impl LiveSession {
         self.helo.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what the kernel knows of the flow.
-    pub fn set_facts(&self, facts: FlowFacts) {
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
+    /// What the kernel noted of the flow, once it is known.
+    pub(in crate::session) const fn noted(&self) -> &Arc<Noted> {
+        &self.facts
     }
 
-    /// What the kernel knows of the flow.
+    /// What is known of that.
     #[must_use]
     pub fn facts(&self) -> Option<FlowFacts> {
-        let noted = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        noted.or_else(|| self.flow.facts.clone())
+        self.facts.now()
     }
 
     /// Notes the block lists that have the client.
