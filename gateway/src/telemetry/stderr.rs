@@ -13,7 +13,7 @@ use crate::config::file::LogFormat;
 const QUEUE: usize = 4_096;
 /// How long the first line of a batch waits for others. Waking a thread and a system call for each
 /// line took a sixth of what a short message costs in all.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 /// Octets that are written at once: more would let lines of another process come between in a pipe
 /// (`PIPE_BUF`, pipe(7)).
 const BATCH: usize = 4_096;
