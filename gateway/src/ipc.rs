@@ -29,7 +29,7 @@ pub const LOOK_UPS: usize = 64;
 
 /// From the datapath process to the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "type")]
+#[serde(rename_all = "kebab-case")]
 pub enum ToProxy {
     /// First message. Descriptors: the configuration as a memory file, the listeners in order of
     /// `listeners`, then the control socket's listener if `control`.
@@ -136,7 +136,7 @@ pub enum ToProxy {
 
 /// From the proxy to the datapath process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "type")]
+#[serde(rename_all = "kebab-case")]
 pub enum ToDatapath {
     /// Privileges are dropped, listeners are served.
     Ready,
