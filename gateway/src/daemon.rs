@@ -4,7 +4,7 @@
 //! Started by the datapath process with privileges given up already; leaves when that process
 //! does.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -33,8 +32,9 @@ use crate::quota::Quotas;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
 use crate::store::{News, Store};
 use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
-use crate::under_way::{Place, places};
+use crate::under_way::places;
 
+mod accept;
 mod deliveries;
 mod link;
 mod mend;
@@ -60,14 +60,12 @@ const LAST_RECORDS: Duration = Duration::from_millis(500);
 const ANSWERS: Duration = Duration::from_secs(1);
 /// How often notes about sessions that the kernel carries are looked through.
 const TIDY: Duration = Duration::from_secs(60);
-/// Pause after the kernel could not give a connection, which is for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the datapath process hands over at the start.
 struct Inheritance {
     config_path: String,
     config: Config,
-    listeners: Vec<StdListener>,
+    listeners: Vec<TcpListener>,
     control: Option<StdUnixListener>,
     /// Whether another proxy serves until this one does.
     heir: bool,
@@ -150,7 +148,7 @@ async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
     let mut descriptors = descriptors.into_iter();
     let text = memfile::read(descriptors.next().context("the configuration is missing")?)?;
     let config = settings::read(&text, &config_path)?;
-    let listeners: Vec<_> = descriptors.by_ref().take(listeners).map(StdListener::from).collect();
+    let listeners: Vec<_> = descriptors.by_ref().take(listeners).map(TcpListener::from).collect();
     let control = if control { descriptors.next().map(StdUnixListener::from) } else { None };
     if listeners.is_empty() {
         bail!("the datapath process has handed over no listener");
@@ -202,10 +200,9 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     let mut accepting = JoinSet::new();
     let (place, under_way, mut sessions_over) = places();
     for listener in listeners {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = accept::listener(listener)?;
         let address = listener.local_addr()?;
-        accepting.spawn(accept(listener, address, Arc::clone(&context), place.clone()));
+        accepting.spawn(accept::run(listener, address, Arc::clone(&context), place.clone()));
     }
     drop(place);
     let kernel = KernelRequests {
@@ -327,25 +324,6 @@ async fn tidy(context: Arc<Context>) {
         let context = Arc::clone(&context);
         if let Err(error) = tokio::task::spawn_blocking(move || context.direct.tidy()).await {
             tracing::debug!(%error, "notes about sessions that the kernel carries");
-        }
-    }
-}
-
-/// Takes connections until the task is dropped.
-async fn accept(listener: TcpListener, address: SocketAddr, context: Arc<Context>, place: Place) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                let (context, place) = (Arc::clone(&context), place.clone());
-                tokio::spawn(async move {
-                    session::serve(stream, client, address, context).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                context.telemetry.trouble(Trouble::Internal, || format!("accept: {error}"));
-                sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
 }

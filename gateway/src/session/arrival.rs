@@ -81,7 +81,7 @@ fn refusal(error: &origin::Error) -> Option<Refusal> {
 
 /// Whether another machine, or a rule of netfilter on this one, may send the gateway's connections back to it. Where servers see clients'
 /// addresses, a client may have the same address as such a connection.
-fn may_come_back(config: &Config) -> bool {
+pub(super) fn may_come_back(config: &Config) -> bool {
     // The kernel program knows its own by their mark.
     config.origin != Origin::Assign && config.source_address != SourceAddress::Preserve
 }

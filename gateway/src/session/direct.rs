@@ -61,6 +61,11 @@ impl Direct {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the kernel carries no session.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().taken.is_empty()
+    }
+
     /// Whether a connection to a server between these ends would be taken for one that the kernel
     /// carries.
     #[must_use]

@@ -39,9 +39,6 @@ pub(super) async fn run(
     settings: &Settings,
     context: &Context,
 ) -> Ending {
-    if let Err(error) = client.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
     let flow = live.flow();
     let terms = Terms {
         starttls: starttls.unwrap_or(settings.rules.inspect.starttls),

@@ -151,6 +151,9 @@ pub(super) fn note(telemetry: &Telemetry, flow: &Flow, note: Note) {
 
 /// Counts what the exchange counted.
 pub(super) fn tally(telemetry: &Telemetry, tally: &Tally) {
+    if *tally == Tally::default() {
+        return;
+    }
     for (class, (all, own)) in ReplyClass::ALL.into_iter().zip(tally.replies.iter().zip(&tally.own_replies)) {
         if *all != 0 {
             telemetry.add(Counter::GatewayReply(class), *own);

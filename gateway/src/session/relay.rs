@@ -60,9 +60,6 @@ pub(super) async fn run(
         Box::pin(linger::say_and_close(client, &Refusal::SpoolFailed.reply(&settings.rules.voice))).await;
         return Ending::of("relay", SessionEnd::Error);
     };
-    if let Err(error) = client.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
     let flow = live.flow().clone();
     let address = flow.client.ip();
     let terms = Terms {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::direct::Direct;
 use super::table::OpenSession;
-use super::{Context, Settings};
+use super::{Context, Settings, arrival};
 use crate::config::file::{Origin, SourceAddress};
 use crate::intercept::address::{LocalAddr, UpstreamAddr};
 use crate::intercept::flow::Flow;
@@ -34,13 +34,18 @@ pub(super) async fn connect(
 ) -> io::Result<TcpStream> {
     for _ in 0..PORTS_TRIED {
         let (socket, server) = begin(live.flow(), settings)?;
-        let local = socket.local_addr()?.as_socket().map(LocalAddr::new);
-        if local.is_some_and(|local| direct.takes((local, UpstreamAddr::new(server)))) {
-            // Its first packet went nowhere: the kernel program keeps it from a flow it carries.
-            continue;
-        }
-        if let Some(local) = local {
-            live.connects_from(local);
+        let may_come_back = arrival::may_come_back(&settings.config);
+        // Most often nobody has to know its own end.
+        if (may_come_back || !direct.is_empty())
+            && let Some(local) = socket.local_addr()?.as_socket().map(LocalAddr::new)
+        {
+            if direct.takes((local, UpstreamAddr::new(server))) {
+                // Its first packet went nowhere: the kernel program keeps it from a flow it carries.
+                continue;
+            }
+            if may_come_back {
+                live.connects_from(local);
+            }
         }
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;
@@ -82,8 +87,8 @@ fn begin(flow: &Flow, settings: &Settings) -> io::Result<(Socket, SocketAddr)> {
         flow.client,
         flow.destination,
     );
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(server), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     // The kernel program lets marked packets pass, so that no flow is steered twice. With
     // `source-address: gateway` the proxy keeps no capability, and so cannot mark; its packets
