@@ -19,10 +19,13 @@ impl TryFrom<String> for Network {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(|net| Self(net.trunc()))
-            .map_err(|_| format!("`{text}` is not an address or network; write for example `192.0.2.0/24`"))
+        let net = if text.contains('/') {
+            text.parse::<IpNet>().ok().map(|net| net.trunc())
+        } else {
+            text.parse::<IpAddr>().ok().map(IpNet::from)
+        };
+        net.map(Self)
+            .ok_or_else(|| format!("`{text}` is not an address or network; write for example `192.0.2.0/24`"))
     }
 }
 

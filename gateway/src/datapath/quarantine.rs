@@ -28,8 +28,18 @@ pub struct Quarantine {
     configured: Vec<IpNet>,
     /// Networks in it that operators have named.
     named: Vec<IpNet>,
-    /// What was told since [`Self::begin`].
-    told: Option<HashSet<(u32, Address)>>,
+    telling: Telling,
+}
+
+/// Whether all locks are being told.
+#[derive(Debug)]
+enum Telling {
+    /// Changes are.
+    No,
+    /// They are, and there was none before.
+    First,
+    /// They are, and these were since [`Quarantine::begin`].
+    Anew(HashSet<(u32, Address)>),
 }
 
 impl Quarantine {
@@ -39,7 +49,7 @@ impl Quarantine {
             exempt: maps::take(ebpf, name::EXEMPT)?,
             configured: Vec::new(),
             named: Vec::new(),
-            told: None,
+            telling: Telling::No,
         })
     }
 
@@ -53,12 +63,13 @@ impl Quarantine {
         let key = Key::new(length, address);
         let expiry = lock.left.map_or(0, |left| clock::monotonic().saturating_add(nanoseconds(left)).max(1));
         let mut entry = Lock::new(length, action(lock.action), expiry);
-        // The longest match is another network's where this one has none.
-        if let Some(old) = self.locks.get(&key, 0).ok().filter(|old| old.prefix() == length) {
-            entry = entry.counting_on(&old);
-        }
-        if let Some(told) = &mut self.told {
+        if let Telling::Anew(told) = &mut self.telling {
             told.insert((length, address));
+        }
+        if !matches!(self.telling, Telling::First) {
+            // The longest match is another network's where this one has none.
+            let old = self.locks.get(&key, 0).ok().filter(|old| old.prefix() == length);
+            entry = old.map_or(entry, |old| entry.counting_on(&old));
         }
         self.locks.insert(&key, entry, 0).map_err(of(name::LOCKS))
     }
@@ -75,7 +86,8 @@ impl Quarantine {
 
     /// From here to [`Self::complete`] all locks are set anew.
     pub fn begin(&mut self) {
-        self.told = Some(HashSet::new());
+        let first = self.locks.keys().next().is_none();
+        self.telling = if first { Telling::First } else { Telling::Anew(HashSet::new()) };
     }
 
     /// Removes the locks that were not set since [`Self::begin`].
@@ -84,7 +96,7 @@ impl Quarantine {
     ///
     /// The kernel refuses.
     pub fn complete(&mut self) -> Result<(), Error> {
-        let Some(told) = self.told.take() else { return Ok(()) };
+        let Telling::Anew(told) = std::mem::replace(&mut self.telling, Telling::No) else { return Ok(()) };
         let stale: Vec<_> = self
             .locks
             .keys()

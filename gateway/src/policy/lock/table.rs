@@ -165,13 +165,17 @@ impl LockTable {
         if self.locks.len() >= MOST && !self.locks.contains_key(&who) {
             return Err(Refused::Full);
         }
-        self.remove(&who);
         if let Some(until) = lock.until {
             self.ends.insert((until, who.clone()));
         }
-        let lock = Lock { who: who.clone(), ..lock };
+        let (until, lock) = (lock.until, Lock { who: who.clone(), ..lock });
         self.tally.add(&lock);
-        self.locks.insert(who, lock);
+        if let Some(old) = self.locks.insert(who, lock) {
+            self.tally.remove(&old);
+            if let Some(end) = old.until.filter(|_| old.until != until) {
+                self.ends.remove(&(end, old.who));
+            }
+        }
         Ok(())
     }
 
