@@ -193,6 +193,11 @@ fn mail_that_merely_passes_is_not_signed_and_reports_of_the_gateway_are() -> any
     let report = read(&server, &gateway, 6)?;
     ensure!(String::from_utf8_lossy(&report).contains("multipart/report"), "not a report");
     assert_eq!(dkim::verify(names.address(), &report)?, default);
+    // Mail that is not to be signed does not count.
+    wait::until(SOON, "four signatures in the status", || {
+        let (_, status) = gateway.control_command("status")?;
+        Ok(status.lines().any(|line| line == "signatures 4 made").then_some(()))
+    })?;
     gateway.stop()
 }
 

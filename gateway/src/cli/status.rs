@@ -83,6 +83,15 @@ fn describe(status: &Status, colours: bool) -> String {
     if !handoffs.is_empty() {
         row("handoffs", handoffs);
     }
+    for (name, family, label) in [
+        ("deliveries", "gateway_deliveries_total", "status"),
+        ("signatures", "gateway_dkim_signatures_total", "result"),
+    ] {
+        let counts = counts(&telemetry.by_label(family, label));
+        if !counts.is_empty() {
+            row(name, counts);
+        }
+    }
     let limits = counts(&telemetry.by_label("gateway_limits_hit_total", "limit"));
     let scans = counts(&telemetry.by_label("gateway_scans_total", "result"));
     if !scans.is_empty() {
@@ -223,6 +232,9 @@ mod tests {
                     sample(messages, &[("action", "passed"), ("verdict", "clean")], 1_180),
                     sample(messages, &[("action", "refused"), ("verdict", "infected")], 3),
                     sample("gateway_bytes_total", &[("from", "client")], 20 << 20),
+                    sample("gateway_deliveries_total", &[("status", "sent")], 31),
+                    sample("gateway_deliveries_total", &[("status", "deferred")], 2),
+                    sample("gateway_dkim_signatures_total", &[("result", "made")], 30),
                     sample("gateway_limits_hit_total", &[("limit", "sessions")], 4),
                 ],
                 history: vec![],
@@ -262,6 +274,8 @@ mod tests {
         messages   1 180 passed, 3 refused
         verdicts   1 180 clean, 3 infected
         bytes      20.0M from clients, 0 from servers
+        deliveries 31 sent, 2 deferred
+        signatures 30 made
         limits hit 4 sessions
         scanner    clamd down for 1m01s, tcp:127.0.0.1:3310, closed\x1b[2J, left alone for 9s, 14 ms a scan
         state      in memory only: disk full\x1b[2J; 2 changes lost

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::attempt::{Attempt, Rest, Step};
 use super::connection::{self, Connection, Target, Unusable};
 use super::destination::Destination;
+use super::dkim::Signature;
 use super::generic::Generic;
 use super::incident::{Incident, Worst};
 use super::letter::{Letter, Signing};
@@ -77,6 +78,9 @@ pub(super) trait Hearer: Send + Sync {
 
     /// All that is to be known of a recipient.
     fn record(&self, record: &Record);
+
+    /// What became of the signature of a message that a server has asked for.
+    fn signature(&self, signature: Signature);
 }
 
 /// Delivers.
@@ -318,6 +322,9 @@ impl<'r> Round<'r> {
             })
             .await;
         self.damaged |= letter.is_damaged();
+        if let Some(signature) = letter.signature() {
+            hearer.signature(signature);
+        }
         let relay = Some(connection.peer().to_string());
         self.relay.clone_from(&relay);
         let connection_use = connection.deliveries();

@@ -20,14 +20,14 @@ use std::time::{Duration, SystemTime};
 
 use mail_auth::common::crypto::{DkimKey, SigningKey as _};
 use mail_auth::common::headers::{Writable, Writer};
-use mail_auth::dkim::{Canonicalization, Signature};
+use mail_auth::dkim::{Canonicalization, Signature as Field};
 
 use crate::config::file::Network;
 use crate::config::file::delivery::{self, Dkim, DomainPattern, FieldName};
 use header::Header;
 
 pub use key::KeyError;
-pub use pass::{SigningPass, Unsigned};
+pub use pass::{Signature, SigningPass, Unsigned};
 
 /// The keys that sign, in the order of the section.
 #[derive(Debug, Default)]
@@ -137,7 +137,7 @@ impl Signer {
         let (listed, fields) = header.signed(&self.names, &self.oversigned);
         let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let expiry = if self.expiry.is_zero() { Duration::ZERO } else { now.saturating_add(self.expiry) };
-        let mut signature = Signature {
+        let mut signature = Field {
             v: 1,
             a: self.key.algorithm(),
             d: self.domain.clone(),
@@ -148,7 +148,7 @@ impl Signer {
             x: expiry.as_secs(),
             ch: self.header,
             cb: self.body,
-            ..Signature::default()
+            ..Field::default()
         };
         let mut input = Vec::new();
         for (name, value) in fields {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 
 use super::connection::Text;
-use super::dkim::{Signers, Unsigned};
+use super::dkim::{Signature, Signers, Unsigned};
 use super::rewrite::{Rewriting, WritePass};
 use crate::clock;
 use crate::mime::Survey;
@@ -39,6 +39,7 @@ pub(super) struct Letter<'r> {
     downgrade: bool,
     state: State,
     damaged: bool,
+    signature: Option<Signature>,
 }
 
 #[derive(Debug)]
@@ -70,12 +71,18 @@ impl<'r> Letter<'r> {
             downgrade: false,
             state: State::Begun,
             damaged: false,
+            signature: None,
         }
     }
 
     /// Whether the content is not what was taken.
     pub(super) const fn is_damaged(&self) -> bool {
         self.damaged
+    }
+
+    /// What became of its signature, if a server has asked for the text and it is one to be signed.
+    pub(super) const fn signature(&self) -> Option<Signature> {
+        self.signature
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Report> {
@@ -135,7 +142,9 @@ impl<'r> Letter<'r> {
         // An RSA key would hold up others that run on this thread.
         let signed = spawn_blocking(move || pass.finish(clock::wall())).await;
         let failed = |reason: String| Report::new(Status::transient(7, 5), reason);
-        match signed.map_err(|error| failed(io::Error::other(error).to_string()))? {
+        let signed = signed.map_err(|error| failed(io::Error::other(error).to_string()))?;
+        self.signature = Signature::of(&signed);
+        match signed {
             Ok(fields) => Ok(fields),
             Err(error @ Unsigned::Failed(_)) => Err(failed(error.to_string())),
             Err(Unsigned::NotOurs) => Ok(Vec::new()),

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bounce::{self, Returned};
 use super::courier::{Fate, Hearer, recipient};
+use super::dkim::Signature;
 use super::dsn::{self, Action, Host, Kind, Original, Reader, Told};
 use super::incident::Pace;
 use super::next_hop::NextHop;
@@ -270,6 +271,10 @@ impl Hearer for Ear<'_> {
 
     fn record(&self, record: &Record) {
         self.office.telemetry.delivery(self.subject.id, record);
+    }
+
+    fn signature(&self, signature: Signature) {
+        self.office.telemetry.count(Counter::Signature(signature));
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
+use crate::delivery::dkim::Signature;
 use crate::delivery::dsn::Kind;
 use crate::delivery::record::Ending;
 use crate::dns;
@@ -63,6 +64,8 @@ pub enum Counter {
     Spf(SpfResult),
     /// It was decided what becomes of a recipient of a message in the queue, for now or for good.
     Delivery(Ending),
+    /// A server asked for a message that is to be signed.
+    Signature(Signature),
     /// A report on a message was made.
     DeliveryReport(Kind),
     /// The postmaster is told of a session, or only of how many there were.

@@ -13,6 +13,7 @@ use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
+use crate::delivery::dkim::Signature;
 use crate::delivery::dsn::Kind as Report;
 use crate::delivery::record::Ending;
 use crate::dns;
@@ -111,6 +112,7 @@ pub(super) struct Metrics {
     deliveries: [AtomicU64; Ending::ALL.len()],
     notices: [AtomicU64; Fault::ALL.len()],
     summed: [AtomicU64; Fault::ALL.len()],
+    signatures: [AtomicU64; Signature::ALL.len()],
     failure_reports: AtomicU64,
     delay_reports: AtomicU64,
     success_reports: AtomicU64,
@@ -174,6 +176,7 @@ impl Metrics {
             Counter::DeliveryReport(Report::Failure) => &self.failure_reports,
             Counter::DeliveryReport(Report::Delay { .. }) => &self.delay_reports,
             Counter::DeliveryReport(Report::Success) => &self.success_reports,
+            Counter::Signature(signature) => &self.signatures[signature as usize],
             Counter::Notice { fault, told: true } => &self.notices[fault as usize],
             Counter::Notice { fault, told: false } => &self.summed[fault as usize],
             Counter::Limit(limit) => &self.limits[limit as usize],
@@ -295,6 +298,13 @@ impl Metrics {
         let help =
             "Recipients of messages in the queue about whom a delivery decided, by what became of them.";
         visit(Family::new(name, help, labelled(name, "status", cells)));
+        let name = "gateway_dkim_signatures_total";
+        let cell = |signature: &Signature| (signature.name(), self.cell(Counter::Signature(*signature)));
+        visit(Family::new(
+            name,
+            "Messages to be signed (DKIM) that a server asked for, by what became of the signature.",
+            labelled(name, "result", Signature::ALL.iter().map(cell).collect()),
+        ));
         let name = "gateway_delivery_reports_total";
         let cells = vec![
             ("failure", &self.failure_reports),

@@ -34,6 +34,43 @@ pub enum Unsigned {
     Failed(String),
 }
 
+/// What became of a message that should be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// All keys that are for it signed it.
+    Made,
+    /// Its header is one that cannot be signed; it goes out without a signature.
+    Impossible,
+    /// A key failed; the message waits.
+    Failed,
+}
+
+impl Signature {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Made, Self::Impossible, Self::Failed];
+
+    /// One word for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Impossible => "impossible",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// What a pass came to; `None`: the message was none to be signed.
+    #[must_use]
+    pub const fn of<T>(signed: &Result<T, Unsigned>) -> Option<Self> {
+        match signed {
+            Ok(_) => Some(Self::Made),
+            Err(Unsigned::NotOurs) => None,
+            Err(Unsigned::NoSender | Unsigned::Malformed | Unsigned::TooLong) => Some(Self::Impossible),
+            Err(Unsigned::Failed(_)) => Some(Self::Failed),
+        }
+    }
+}
+
 /// Reads a message as servers will, without stuffed dots.
 pub struct SigningPass {
     signers: Arc<Signers>,
