@@ -14,25 +14,26 @@ use super::destination::{Destination, LMTP_PORT, SMTP_PORT};
 use super::dkim::{KeyError, Signers};
 use super::generic::Generic;
 use super::lookup::LookupPolicy;
-use super::password::{Passwords, RefusedPasswords};
+use super::password::RefusedPasswords;
 use super::rewrite::Rewriting;
 use super::route::{Preference, RoutePolicy};
 use super::source::Pools;
-use super::tls::{Ciphers, Fingerprint, Means, NameMatch, TlsClient, TlsError, TlsPolicies, Versions};
+use super::tls::{TlsClient, TlsError};
 use crate::config::file::delivery::{
     AddressPreference, Compatibility, Delivery, Dkim, HostLookup, InetProtocol, Interface, Miscellaneous,
-    NextHop, Resources, Sasl, SaslOption, Schedule, SecurityLevel, Starttls,
+    NextHop, Resources, Schedule,
 };
 use crate::mime;
 use crate::queue::schedule::{Concurrency, Limits, Retry};
-use crate::smtp::client::sasl::{MechanismFilter, SecurityOptions};
-use crate::smtp::client::{Discard, Protocol, Rules, Timeouts, TlsLevel};
+use crate::smtp::client::{Discard, Protocol, Rules, Timeouts};
 use crate::smtp::fault::Fault;
 use crate::table::TableProblems;
 
 mod detail;
 mod files;
+mod sasl;
 mod server;
+mod starttls;
 #[cfg(test)]
 mod tests;
 
@@ -186,7 +187,7 @@ impl Settings {
                 },
             },
             reuse: reuse(resources),
-            tls: Arc::new(tls_client(&section.starttls, files)?),
+            tls: Arc::new(starttls::client(&section.starttls, files)?),
             assume_final: delivery.lmtp.assume_final,
             digits: u32::from(miscellaneous.delay_logging_resolution_limit),
             detail: Details::new(section),
@@ -235,9 +236,9 @@ fn servers(section: &Delivery, rules: &Rules, files: &impl Files) -> Result<Serv
         discard_maps: files::maps(&compatibility.discard_ehlo_keyword_address_maps, files)?,
         pix: server::workarounds(|workaround| pix.contains(&workaround)),
         pix_maps: files::maps(&compatibility.pix_workaround_maps, files)?,
-        policies: policies(starttls, files)?,
+        policies: starttls::policies(starttls, files)?,
         passwords: if sasl.sasl_auth_enable {
-            Some(passwords(section, rules.protocol, files)?)
+            Some(sasl::passwords(section, rules.protocol, files)?)
         } else {
             None
         },
@@ -269,100 +270,6 @@ fn source(section: &Miscellaneous) -> (Option<std::net::Ipv4Addr>, Option<std::n
     let only4 = if let [only] = ipv4[..] { Some(only).filter(|only| !only.is_loopback()) } else { None };
     let only6 = if let [only] = ipv6[..] { Some(only).filter(|only| !only.is_loopback()) } else { None };
     (section.bind_address.or(only4), section.bind_address6.or(only6))
-}
-
-fn passwords(section: &Delivery, protocol: Protocol, files: &impl Files) -> Result<Passwords, SettingsError> {
-    let (sasl, starttls): (&Sasl, &Starttls) = (&section.sasl, &section.starttls);
-    let tls = starttls.sasl_tls_security_options.as_ref().unwrap_or(&sasl.sasl_security_options);
-    let verified = starttls.sasl_tls_verified_security_options.as_ref().unwrap_or(tls);
-    Ok(Passwords {
-        maps: files::maps(&sasl.sasl_password_maps, files)?,
-        by_sender: sasl.sender_dependent_authentication && protocol == Protocol::Smtp,
-        authzid: section.compatibility.send_cyrus_sasl_authzid,
-        filter: MechanismFilter::new(sasl.sasl_mechanism_filter.iter().map(String::as_str)),
-        clear: options(&sasl.sasl_security_options),
-        tls: options(tls),
-        verified: options(verified),
-    })
-}
-
-fn options(words: &[SaslOption]) -> SecurityOptions {
-    let has = |option| words.contains(&option);
-    SecurityOptions {
-        noplaintext: has(SaslOption::NoPlaintext),
-        noactive: has(SaslOption::NoActive),
-        nodictionary: has(SaslOption::NoDictionary),
-        noanonymous: has(SaslOption::NoAnonymous),
-        mutual_auth: has(SaslOption::MutualAuth),
-    }
-}
-
-fn policies(starttls: &Starttls, files: &impl Files) -> Result<TlsPolicies, SettingsError> {
-    let names = |words: &[String]| {
-        let words = words.iter().flat_map(|word| word.split(':')).filter(|word| !word.is_empty());
-        words.map(NameMatch::from).collect::<Vec<_>>()
-    };
-    let wrong = |key| move |error| SettingsError::Key { key, error };
-    let fingerprints = starttls.tls_fingerprint_cert_match.iter();
-    let fingerprints = fingerprints.map(|text| Fingerprint::parse(text, starttls.tls_fingerprint_digest));
-    let optional = means(&starttls.tls_protocols, &starttls.tls_exclude_ciphers, &[], TlsLevel::May);
-    let mandatory = means(
-        &starttls.tls_mandatory_protocols,
-        &starttls.tls_exclude_ciphers,
-        &starttls.tls_mandatory_exclude_ciphers,
-        TlsLevel::Encrypt,
-    );
-    Ok(TlsPolicies {
-        level: match starttls.tls_security_level {
-            SecurityLevel::None => TlsLevel::None,
-            SecurityLevel::May => TlsLevel::May,
-            SecurityLevel::Encrypt => TlsLevel::Encrypt,
-            SecurityLevel::Fingerprint => TlsLevel::Fingerprint,
-            SecurityLevel::Verify => TlsLevel::Verify,
-            SecurityLevel::Secure => TlsLevel::Secure,
-        },
-        verify: names(&starttls.tls_verify_cert_match),
-        secure: names(&starttls.tls_secure_cert_match),
-        fingerprints: fingerprints.collect::<Result<_, _>>().map_err(wrong("tls-fingerprint-cert-match"))?,
-        digest: starttls.tls_fingerprint_digest,
-        optional: optional.map_err(wrong("tls-protocols"))?,
-        mandatory: mandatory.map_err(wrong("tls-mandatory-protocols"))?,
-        verify_depth: usize::try_from(starttls.tls_scert_verifydepth).unwrap_or(usize::MAX),
-        resume: starttls.tls_session_cache_timeout.duration(),
-        maps: files::maps(&starttls.tls_policy_maps, files)?,
-        per_site: files::maps(&starttls.tls_per_site, files)?,
-    })
-}
-
-fn means(
-    protocols: &[String],
-    exclude: &[String],
-    more: &[String],
-    level: TlsLevel,
-) -> Result<Means, TlsError> {
-    let versions = Versions::parse(&protocols.join(" "), level)?;
-    let (ciphers, _) = Ciphers::ALL.without(exclude.iter().chain(more).map(String::as_str))?;
-    Ok(Means { versions, ciphers })
-}
-
-fn tls_client(starttls: &Starttls, files: &impl Files) -> Result<TlsClient, SettingsError> {
-    let Starttls { tls_cafile, tls_capath, .. } = starttls;
-    let trusted = files::authorities(tls_cafile.as_deref(), tls_capath.as_deref(), files)?;
-    let shown =
-        tls_cafile.as_ref().or(tls_capath.as_ref()).map_or(String::new(), |path| path.display().to_string());
-    let mut client = TlsClient::new(&trusted).map_err(|error| SettingsError::File { path: shown, error })?;
-    for (certificate, key) in [
-        (&starttls.tls_eccert_file, &starttls.tls_eckey_file),
-        (&starttls.tls_cert_file, &starttls.tls_key_file),
-    ] {
-        let Some(certificate) = certificate else { continue };
-        let key = key.as_ref().unwrap_or(certificate);
-        let (chain, secret) = (files::read(certificate, files)?, files::read(key, files)?);
-        let path = certificate.display().to_string();
-        client =
-            client.with_identity(&chain, &secret).map_err(|error| SettingsError::File { path, error })?;
-    }
-    Ok(client)
 }
 
 fn reuse(resources: &Resources) -> Reuse {
