@@ -17,7 +17,7 @@ use super::letter::{Letter, Signing};
 use super::lookup;
 use super::next_hop::NextHop;
 use super::pool::{Key, Pool, close};
-use super::record::{Delays, Ending, Record};
+use super::record::Record;
 use super::route::{NoRoute, Route, Server};
 use super::settings::{Settings, Visit};
 use super::transport::Setup;
@@ -27,6 +27,10 @@ use crate::queue::{Body, Envelope, QueueId, Recipient, Stored};
 use crate::smtp::client::{Delivery, DeliveryDone, Encoding, FailureKind, Outcome, Report, TlsLevel};
 use crate::smtp::client::{Origin, Status};
 use crate::smtp::fault::Fault;
+
+mod said;
+
+use said::Said;
 
 /// What is to be delivered.
 #[derive(Clone, Debug)]
@@ -129,19 +133,6 @@ struct Round<'r> {
     relay: Option<String>,
     damaged: bool,
     worst: Worst,
-}
-
-/// What a server said of a recipient.
-#[derive(Clone, Debug)]
-struct Said {
-    outcome: Outcome,
-    remote: Option<String>,
-    server_reports: bool,
-    relay: Option<String>,
-    connection_use: u32,
-    /// When the transaction began, and when it ended.
-    mail: Option<Instant>,
-    end: Instant,
 }
 
 impl<'r> Round<'r> {
@@ -376,63 +367,6 @@ impl<'r> Round<'r> {
             line_length: transport.rules.line_length,
         })
     }
-
-    /// No server is left for those whom nobody took: what they were told last counts, or else this.
-    fn give_up(&mut self, transport: &Settings, report: &Report) {
-        self.give_up_at(transport, report, None);
-    }
-
-    fn give_up_at(&mut self, transport: &Settings, report: &Report, remote: Option<String>) {
-        for place in std::mem::take(&mut self.left) {
-            let said = self.said.remove(&place).filter(|_| remote.is_none()).unwrap_or_else(|| Said {
-                outcome: transport.rules.outcome(report.clone()),
-                remote: remote.clone(),
-                server_reports: false,
-                relay: self.relay.clone(),
-                connection_use: 1,
-                mail: None,
-                end: clock::now(),
-            });
-            self.settle(place, said);
-        }
-    }
-
-    /// It is decided what becomes of a recipient.
-    fn settle(&mut self, place: u32, said: Said) {
-        self.hearer.record(&self.record(place, &said));
-        let Said { outcome, remote, server_reports, .. } = said;
-        self.fates.push(Fate { place, outcome, remote, server_reports });
-    }
-
-    fn record(&self, place: u32, said: &Said) -> Record {
-        let recipient = recipient(&self.stored.envelope, place);
-        let protocol = self.errand.next_hop.protocol;
-        let generic = &self.setup.transport(protocol).rewriting.generic;
-        let address = recipient.map_or("", |recipient| recipient.address.as_str());
-        let (ending, report) = match &said.outcome {
-            Outcome::Sent(report) => (Ending::Sent, report),
-            Outcome::Deferred(report) => (Ending::Deferred, report),
-            Outcome::Bounced(report) => (Ending::Bounced, report),
-        };
-        Record {
-            to: generic.map(address).unwrap_or_else(|| address.to_owned()),
-            original_to: recipient.map(original_address).unwrap_or_default(),
-            relay: said.relay.clone(),
-            connection_use: said.connection_use,
-            delays: Delays {
-                queued: self.errand.queued,
-                scheduled: self.began.saturating_duration_since(self.errand.scheduled),
-                connecting: said.mail.unwrap_or(said.end).saturating_duration_since(self.began),
-                transmitting: said
-                    .mail
-                    .map_or(Duration::ZERO, |mail| said.end.saturating_duration_since(mail)),
-            },
-            digits: self.setup.digits,
-            status: report.status,
-            ending,
-            reason: report.reason.clone(),
-        }
-    }
 }
 
 /// Connects. Where TLS is only wanted and its handshake fails, once more without it, but never with a password.
@@ -493,12 +427,6 @@ fn delivery(id: QueueId, envelope: &Envelope, places: &[u32], generic: &Generic,
 
 pub(super) fn recipient(envelope: &Envelope, place: u32) -> Option<&Recipient> {
     usize::try_from(place).ok().and_then(|place| envelope.recipients.get(place))
-}
-
-/// The address that the sender wrote, where `ORCPT` tells it.
-fn original_address(recipient: &Recipient) -> String {
-    let original = recipient.original();
-    original.split_once(';').map_or(original.as_str(), |(_, address)| address).to_owned()
 }
 
 /// Another server may be asked for this recipient.
