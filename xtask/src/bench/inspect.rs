@@ -154,7 +154,7 @@ pub(super) fn measure(
     span: Duration,
     row: &mut Row,
 ) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = peer::lab()?;
     let drain = Drain::start(&lab)?;
     let clamd = (load.scanner == Scanner::Clamd).then(|| Clamd::start(&lab)).transpose()?;
     let instant = (load.scanner == Scanner::Instant).then(|| Instant::start(lab.directory())).transpose()?;

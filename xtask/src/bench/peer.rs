@@ -134,6 +134,19 @@ const fn here(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
+/// A lab in which clients draw their ports from another range than the router.
+///
+/// Here one kernel is the machines of all. It draws ports and sequence numbers (`secure_tcp_seq`) from one
+/// secret and one table, and under load a client and a gateway that speaks in its name begin the same
+/// connection, number and all, in the same instant: such a SYN counts as the gateway's own and is sent
+/// again a second later. Between machines it takes one case in 2^32.
+pub(super) fn lab() -> anyhow::Result<Lab> {
+    let lab = Lab::new()?;
+    // Below the kernel's own range, which the router has.
+    lab.client().sysctl("ipv4/ip_local_port_range", "1024 32767")?;
+    Ok(lab)
+}
+
 /// Sends what clients mean for port 25 to the peer.
 fn redirect(lab: &Lab) -> anyhow::Result<()> {
     let rules = format!(

@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let binary = super::prepare(binary.as_deref())?;
     crate::setup::profilers()?;
     let load = Load::profiled(*load == Work::Kept);
-    let lab = Lab::new()?;
+    let lab = peer::lab()?;
     let _drain = Drain::start(&lab)?;
     let settings = Settings { limits: inspect::limits(), ..Settings::default() };
     let means = Means { binary: &binary, settings: &settings, clamd_conf: None };

@@ -82,7 +82,7 @@ impl Start {
 }
 
 fn open_many(peer: Peer, binary: &Path, sessions: usize, row: &mut Row) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = peer::lab()?;
     serve(&lab)?;
     let settings = Settings { limits: inspect::limits(), ..Settings::default() };
     let _running = peer.start(&lab, &Means { binary, settings: &settings, clamd_conf: None })?;
