@@ -37,7 +37,10 @@ fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
     if again && metadata.has_socket {
         return Err(Reason::Steered);
     }
-    if let Some(reason) = glance::unrelated(ctx) {
+    // What stands for many segments pays for being parsed, and those of a session at full speed are such.
+    if metadata.segment_size == 0
+        && let Some(reason) = glance::unrelated(ctx)
+    {
         return Err(reason);
     }
     let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
