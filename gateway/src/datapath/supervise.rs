@@ -18,8 +18,9 @@ use crate::ipc::{self, Channel, ToDatapath, ToProxy};
 use crate::privilege::{Account, Keep};
 
 /// Without a message for this long, a proxy that is not ready is dead. It tells of what it reads; a
-/// busy disk takes its time for what is made durable at a start.
-pub(super) const START: Duration = Duration::from_secs(60);
+/// busy disk takes its time for what is made durable at a start. Less than a process waits for its
+/// successor, which is to say why it did not start.
+pub(super) const START: Duration = Duration::from_secs(45);
 /// A proxy that was ready for this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(30);
 /// First pause before a restart.
