@@ -34,6 +34,19 @@ fn remembered(lab: &Lab, port: u16) -> anyhow::Result<usize> {
     Ok(process::done(&mut ss)?.lines().count())
 }
 
+/// Has a connection that the gateway remembers; returns its client's port.
+fn over(lab: &Lab, family: Family) -> anyhow::Result<u16> {
+    let first = from(lab, family, 0)?;
+    let port = first.local_addr()?.port();
+    greeted(&first)?;
+    // The server closes, and so the gateway closes first of the two here.
+    (&first).write_all(b"NOOP\r\n")?;
+    wait_for_end(&first)?;
+    drop(first);
+    wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(lab, port)? == 1).then_some(())))?;
+    Ok(port)
+}
+
 #[test]
 fn a_port_of_a_connection_that_the_gateway_remembers_gets_a_new_session() -> anyhow::Result<()> {
     for source_address in ["preserve", "gateway"] {
@@ -41,14 +54,7 @@ fn a_port_of_a_connection_that_the_gateway_remembers_gets_a_new_session() -> any
         let _gateway = Gateway::start(&lab, &Settings { source_address, ..Settings::default() })?;
         for family in [Family::V4, Family::V6] {
             echo(&lab, family.smtp())?;
-            let first = from(&lab, family, 0)?;
-            let port = first.local_addr()?.port();
-            greeted(&first)?;
-            // The server closes, and so the gateway closes first of the two here.
-            (&first).write_all(b"NOOP\r\n")?;
-            wait_for_end(&first)?;
-            drop(first);
-            wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(&lab, port)? == 1).then_some(())))?;
+            let port = over(&lab, family)?;
             let resets = snmp(lab.client(), "Tcp", "OutRsts")?;
             let second = from(&lab, family, port).with_context(|| format!("{source_address} {family:?}"))?;
             greeted(&second)?;
@@ -67,13 +73,7 @@ fn a_connection_that_the_gateway_remembers_takes_nothing_from_a_server_that_has_
     let _gateway = Gateway::start(&lab, &Settings::default())?;
     let server = Family::V4.smtp();
     echo(&lab, server)?;
-    let first = from(&lab, Family::V4, 0)?;
-    let port = first.local_addr()?.port();
-    greeted(&first)?;
-    (&first).write_all(b"NOOP\r\n")?;
-    wait_for_end(&first)?;
-    drop(first);
-    wait::until(PATIENCE, "TIME-WAIT", || Ok((remembered(&lab, port)? == 1).then_some(())))?;
+    let port = over(&lab, Family::V4)?;
     // As an address of VRRP does, which the other router has lost.
     lab.router().ip(&format!("address add {}/32 dev lo", server.ip()))?;
     let here = lab.router().listen(server)?;
