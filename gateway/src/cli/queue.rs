@@ -251,7 +251,7 @@ fn told(changed: &QueueChanged) -> String {
 mod tests {
     use super::*;
     use crate::delivery::waiting::Destination;
-    use crate::queue::{Body, Envelope, Recipient};
+    use crate::queue::Envelope;
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 
@@ -303,19 +303,10 @@ mod tests {
 
     #[test]
     fn a_message_is_shown_with_its_envelope_and_nothing_steers_the_terminal() {
-        let recipient =
-            |address: &str| Recipient { address: address.to_owned(), original: None, notify: None };
         let envelope = Envelope {
-            arrived: 0,
             sender: "s\u{1b}[2J@a.example".to_owned(),
-            recipients: vec![recipient("r1@b.example"), recipient("r2@b.example")],
             target: Target::Relay("[mail.b.example]:587".to_owned()),
-            submitter: None,
-            body: Body::SevenBit,
-            sign: false,
-            smtputf8: false,
-            ret: None,
-            envid: None,
+            ..Envelope::to(["r1@b.example", "r2@b.example"])
         };
         let entry = entry("0PHFJ40000001", 90, Standing::Ready);
         let reason = Some("host b.example said: \u{1b}[2J451".to_owned());

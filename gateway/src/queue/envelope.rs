@@ -124,6 +124,26 @@ pub struct Envelope {
     pub envid: Option<String>,
 }
 
+#[cfg(test)]
+impl Envelope {
+    /// One for tests: to these recipients, with nothing that need not be there.
+    pub(crate) fn to<A: Into<String>>(recipients: impl IntoIterator<Item = A>) -> Self {
+        let recipient = |address: A| Recipient { address: address.into(), original: None, notify: None };
+        Self {
+            arrived: 0,
+            sender: "s@example.org".to_owned(),
+            recipients: recipients.into_iter().map(recipient).collect(),
+            target: Target::Mx,
+            submitter: None,
+            body: Body::SevenBit,
+            sign: false,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        }
+    }
+}
+
 impl Envelope {
     /// How long it has been here at `wall`; none if the clock was set back.
     #[must_use]

@@ -21,20 +21,8 @@ use super::*;
 const AGAIN: Duration = Duration::from_millis(20);
 
 fn envelope(recipients: usize) -> Envelope {
-    let recipient =
-        |number| Recipient { address: format!("r{number}@example.net"), original: None, notify: None };
-    Envelope {
-        arrived: 1_700_000_000_000,
-        sender: "s@example.org".to_owned(),
-        recipients: (0..recipients).map(recipient).collect(),
-        target: Target::Mx,
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-    }
+    let recipients = (0..recipients).map(|number| format!("r{number}@example.net"));
+    Envelope { arrived: 1_700_000_000_000, ..Envelope::to(recipients) }
 }
 
 fn queue(folder: &Path) -> Queue {

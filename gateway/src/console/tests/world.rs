@@ -13,7 +13,7 @@ use crate::delivery::waiting::Destination;
 use crate::intercept::flow::{FlowFacts, SessionId};
 use crate::ipc::DatapathStatus;
 use crate::ipc::client::{ClientList, ClientView, PeriodView};
-use crate::queue::{Body, Envelope, QueueId, Recipient, Standing, Target};
+use crate::queue::{Envelope, QueueId, Standing, Target};
 use crate::session::table::{AuthState, SessionView, Stage};
 use crate::telemetry::{Line, Rates, Sample, Snapshot};
 
@@ -224,18 +224,10 @@ pub(super) fn queue() -> (QueueStanding, Vec<Queued>) {
 }
 
 pub(super) fn message(id: QueueId) -> QueuedMessage {
-    let recipient = |address: &str| Recipient { address: address.to_owned(), original: None, notify: None };
     let envelope = Envelope {
-        arrived: 0,
         sender: format!("s{HOSTILE}@client.example"),
-        recipients: (0..9).map(|place| recipient(&format!("r{place}{HOSTILE}@example.com"))).collect(),
         target: Target::Relay("[mail.example.com]:587".to_owned()),
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
+        ..Envelope::to((0..9).map(|place| format!("r{place}{HOSTILE}@example.com")))
     };
     let entry = QueueEntry { id: id.to_string(), ..entry(1, 400_000, Standing::Held) };
     let reason = Some(format!("host mail.example.com[192.0.2.25]:587 said: 451 4.7.1 {HOSTILE} later"));

@@ -8,7 +8,7 @@ use crate::config::units::ByteCount;
 use crate::delivery::settings::{Disk, Host};
 use crate::delivery::transport::Setup;
 use crate::dns::Resolver;
-use crate::queue::{Body, Envelope, NotifyOn, Queue, Recipient, Standing, Target};
+use crate::queue::{Envelope, NotifyOn, Queue, Recipient, Standing};
 use crate::telemetry::Telemetry;
 
 fn manager(folder: &TempDir) -> (Manager, Asked) {
@@ -22,19 +22,7 @@ fn manager(folder: &TempDir) -> (Manager, Asked) {
 }
 
 fn envelope() -> Envelope {
-    let recipient = Recipient { address: "r@example.net".to_owned(), original: None, notify: None };
-    Envelope {
-        arrived: clock::wall_millis(),
-        sender: "s@example.org".to_owned(),
-        recipients: vec![recipient],
-        target: Target::Mx,
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-    }
+    Envelope { arrived: clock::wall_millis(), ..Envelope::to(["r@example.net"]) }
 }
 
 /// Has a task about a new message fail; says how the message stands then.

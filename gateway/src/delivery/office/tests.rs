@@ -8,7 +8,6 @@ use super::*;
 use crate::config::Config;
 use crate::delivery::settings;
 use crate::delivery::settings::Disk;
-use crate::queue::Body;
 use crate::queue::tests::queue_that_fails_at;
 
 #[test]
@@ -42,18 +41,10 @@ fn office(folder: &TempDir, fails_at: usize) -> Office {
 async fn told(fails_at: usize) -> (bool, Vec<String>) {
     let folder = TempDir::new().unwrap();
     let office = office(&folder, fails_at);
-    let recipient = Recipient { address: "r@b.test".to_owned(), original: None, notify: None };
     let envelope = Envelope {
         arrived: clock::wall_millis(),
         sender: "s@a.test".to_owned(),
-        recipients: vec![recipient],
-        target: Target::Mx,
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
+        ..Envelope::to(["r@b.test"])
     };
     let id = office.queue.accept(envelope.clone(), vec!["Subject: x\r\n\r\n".into()]).await.unwrap();
     let outcome = Outcome::Bounced(Report::permanent(1, 1, "no".to_owned()));
