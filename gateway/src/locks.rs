@@ -33,7 +33,6 @@ pub use kernel::Request;
 pub use shared::SharingView;
 
 use import::Import;
-use kernel::enforced;
 use recent::{Recent, Subject};
 use shared::Sharing;
 
@@ -121,12 +120,17 @@ impl Locks {
     /// The client of `flow` has offended: it is locked, if the configuration has it so. Never waits.
     pub fn offend(&self, flow: &Flow, offence: &Offence) -> Outcome {
         let now = seconds(clock::wall());
-        let outcome = self.lock().offend(flow, offence, now);
+        let (outcome, changes) = self.change(|table| {
+            let outcome = table.offend(flow, offence, now);
+            let changed = match &outcome {
+                Outcome::Created(lock) | Outcome::Renewed(lock) => vec![Subject::Lock(lock.who.clone())],
+                Outcome::Held | Outcome::Spared | Outcome::Full => Vec::new(),
+            };
+            (outcome, changed)
+        });
         if let Outcome::Created(lock) | Outcome::Renewed(lock) = &outcome {
-            if let Some(enforced) = enforced(lock, now) {
-                self.tell(LockOrder::Set { locks: vec![enforced] });
-            }
-            self.note_now(Subject::Lock(lock.who.clone()));
+            self.tell_now(&Subject::Lock(lock.who.clone()));
+            self.tell_successor_now(&changes);
             log(lock);
         }
         outcome
@@ -192,11 +196,15 @@ impl Locks {
         let (since, offences) = (now, 0);
         let lock =
             Lock { who, action, cause, detail, session, since, until, offences, refused: 0, changed: 0 };
-        self.lock().add(lock.clone(), now)?;
-        if let Some(enforced) = enforced(&lock, now) {
-            self.order(LockOrder::Set { locks: vec![enforced] }).await;
-        }
-        self.note(vec![Subject::Lock(lock.who.clone())]).await;
+        let subject = Subject::Lock(lock.who.clone());
+        let (added, changes) = self.change(|table| {
+            let added = table.add(lock.clone(), now);
+            let changed = if added.is_ok() { vec![subject.clone()] } else { Vec::new() };
+            (added, changed)
+        });
+        added?;
+        self.tell(&[subject]).await;
+        self.tell_successor(&changes).await;
         if let Some(net) = lock.who.in_kernel().filter(|_| cut) {
             self.order(LockOrder::Cut { net, action }).await;
         }
@@ -207,12 +215,14 @@ impl Locks {
     /// Removes the lock of exactly this network or identity; says whether there was one.
     pub async fn remove(&self, who: &Who) -> bool {
         self.whole().await;
-        let Some(lock) = self.lock().remove(who) else { return false };
-        if let Some(net) = lock.who.in_kernel() {
-            self.order(LockOrder::Remove { nets: vec![net] }).await;
-        }
-        tracing::info!(who = %lock.who, "unlocked");
-        self.note(vec![Subject::Lock(lock.who)]).await;
+        let (removed, changes) = self.change(|table| {
+            let removed = table.remove(who).map(|lock| lock.who);
+            (removed.clone(), removed.map(Subject::Lock).into_iter().collect())
+        });
+        let Some(who) = removed else { return false };
+        tracing::info!(%who, "unlocked");
+        self.tell(&[Subject::Lock(who)]).await;
+        self.tell_successor(&changes).await;
         true
     }
 
@@ -233,17 +243,18 @@ impl Locks {
     /// [`Refused`] says why not.
     pub async fn set_exempt(&self, net: IpNet, exempt: bool) -> Result<bool, Refused> {
         self.whole().await;
-        let (changed, nets) = {
-            let mut table = self.lock();
-            let changed = if exempt { table.exempt(net)? } else { table.unexempt(net) };
-            (changed, table.exempted().iter().copied().collect())
-        };
-        if changed {
-            self.order(LockOrder::Exempt { nets }).await;
-            self.note(vec![Subject::Exempt(net.trunc())]).await;
+        let subject = Subject::Exempt(net.trunc());
+        let (done, changes) = self.change(|table| {
+            let done = if exempt { table.exempt(net) } else { Ok(table.unexempt(net)) };
+            let changed = if done == Ok(true) { vec![subject.clone()] } else { Vec::new() };
+            (done, changed)
+        });
+        if done == Ok(true) {
+            self.tell(&[subject]).await;
+            self.tell_successor(&changes).await;
             tracing::info!(network = %net, exempt, "exemption from locks");
         }
-        Ok(changed)
+        done
     }
 
     /// Removes what is over, and brings what an earlier release has kept into the store, until it is dropped.
@@ -255,12 +266,8 @@ impl Locks {
             if self.untold.swap(false, Ordering::AcqRel) {
                 self.tell_all().await;
             }
-            let over = self.lock().expire(seconds(clock::wall()), EXPIRED);
-            let nets: Vec<_> = over.iter().filter_map(Who::in_kernel).collect();
-            for nets in nets.chunks(BATCH) {
-                self.order(LockOrder::Remove { nets: nets.to_vec() }).await;
-            }
-            self.forget(&over);
+            let over = self.expire(seconds(clock::wall()));
+            self.tell(&over).await;
             self.finish_import().await;
         }
     }

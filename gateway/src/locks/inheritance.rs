@@ -13,9 +13,18 @@ use super::recent::Subject;
 use super::{Locks, seconds};
 use crate::clock;
 use crate::ipc::lock::{CHANGES, LockChange, LockOrder};
+use crate::policy::lock::LockTable;
 
 /// How long an older process may take to tell of its last changes.
 const REST: Duration = Duration::from_secs(5);
+
+/// What has changed in the table.
+struct Changed {
+    /// Here.
+    changed: Vec<Subject>,
+    /// Elsewhere, with the version that it has.
+    heard: Vec<Subject>,
+}
 
 impl Locks {
     /// Another process has changes that were not in the store yet, and tells of them soon.
@@ -32,20 +41,6 @@ impl Locks {
         }
     }
 
-    /// These have changed.
-    pub(super) async fn note(&self, subjects: Vec<Subject>) {
-        let changes = self.noted(subjects);
-        self.tell_successor(&changes).await;
-    }
-
-    /// As [`Self::note`] without waiting.
-    pub(super) fn note_now(&self, subject: Subject) {
-        let changes = self.noted(vec![subject]);
-        if !changes.is_empty() {
-            self.pass_on_now(&changes);
-        }
-    }
-
     fn pass_on_now(&self, changes: &[LockChange]) {
         let request = Request::Bequeath { changes: changes.to_vec(), whole: false };
         if self.requests.try_send(request).is_err() {
@@ -53,19 +48,49 @@ impl Locks {
         }
     }
 
-    /// Keeps what has changed, in mind and in the store; or returns what another process is to be told,
-    /// which has the table.
-    fn noted(&self, subjects: Vec<Subject>) -> Vec<LockChange> {
+    /// Tells another process that has the table what was changed here, without waiting.
+    pub(super) fn tell_successor_now(&self, changes: &[LockChange]) {
+        for changes in changes.chunks(CHANGES) {
+            self.pass_on_now(changes);
+        }
+    }
+
+    /// Changes the table, and keeps what `deed` says it has changed, in mind and in the store; or returns what another
+    /// process is to be told, which has the table.
+    ///
+    /// All in one moment: what was changed and has no version yet would count for older than what is heard of
+    /// other gateways.
+    pub(super) fn change<T>(
+        &self,
+        deed: impl FnOnce(&mut LockTable) -> (T, Vec<Subject>),
+    ) -> (T, Vec<LockChange>) {
+        self.change_some(|table| {
+            let (done, changed) = deed(table);
+            (done, Changed { changed, heard: Vec::new() })
+        })
+    }
+
+    fn change_some<T>(&self, deed: impl FnOnce(&mut LockTable) -> (T, Changed)) -> (T, Vec<LockChange>) {
         let at = seconds(clock::wall());
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
+        let (done, Changed { changed, heard }) = deed(&mut table);
+        let subjects: Vec<Subject> = changed.iter().chain(&heard).cloned().collect();
         if recent.note(&subjects, at, clock::now()) {
-            // With the guard: nothing is written once another process has the table.
-            self.stamp(&mut self.lock(), &subjects);
-            self.keep(&subjects);
-            return Vec::new();
+            // With both guards: nothing is written once another process has the table.
+            self.stamp(&mut table, &changed);
+            self.retell(heard);
+            self.keep_as_in(&table, &subjects);
+            return (done, Vec::new());
         }
-        drop(recent);
-        self.changes(subjects.into_iter().map(|subject| (subject, at)))
+        for subject in &subjects {
+            if let Subject::Lock(who) = subject {
+                // The other process says when that was.
+                table.stamp(who, 0);
+            }
+        }
+        drop((table, recent));
+        (done, self.changes(subjects.into_iter().map(|subject| (subject, at))))
     }
 
     /// Another process has the table from here on: it is told what it may not have found in the store,
@@ -109,42 +134,53 @@ impl Locks {
     #[must_use]
     pub fn inherit(&self, changes: Vec<LockChange>, whole: bool) -> Vec<LockOrder> {
         let now = seconds(clock::wall());
-        let (mut set, mut removed) = (Vec::new(), Vec::new());
-        let mut subjects = Vec::with_capacity(changes.len());
-        let mut table = self.lock();
-        for change in changes {
-            match change {
-                LockChange::Lock { who, at, lock } => {
-                    subjects.push(Subject::Lock(who.clone()));
-                    // What was changed here since then holds.
-                    if table.get(&who).is_some_and(|own| own.since > at) {
-                        continue;
-                    }
-                    match lock {
-                        Some(lock) if table.add(lock.clone(), now).is_ok() => {
-                            set.extend(enforced(&lock, now))
+        let ((set, removed, exempt), changes) = self.change_some(|table| {
+            let (mut set, mut removed) = (Vec::new(), Vec::new());
+            let (mut changed, mut heard) = (Vec::new(), Vec::new());
+            for change in changes {
+                match change {
+                    LockChange::Lock { who, at, lock } => {
+                        // What was changed here since then holds.
+                        if table.get(&who).is_some_and(|own| own.version() / 1000 > at) {
+                            continue;
                         }
-                        Some(_) => {}
-                        None => removed.extend(table.remove(&who).and_then(|lock| lock.who.in_kernel())),
+                        let subject = Subject::Lock(who.clone());
+                        match lock {
+                            Some(lock) => {
+                                if table.add(lock.clone(), now).is_ok() {
+                                    set.extend(enforced(&lock, now));
+                                    // Its version is the older process's, if that has told others of it.
+                                    if lock.changed == 0 { &mut changed } else { &mut heard }.push(subject);
+                                }
+                            }
+                            None => {
+                                removed.extend(table.remove(&who).and_then(|lock| lock.who.in_kernel()));
+                                changed.push(subject);
+                            }
+                        }
                     }
-                }
-                LockChange::Exempt { net, exempt } => {
-                    subjects.push(Subject::Exempt(net));
-                    // Where there is no room for it, the older process had none either.
-                    let known = if exempt { table.exempt(net).is_ok() } else { table.unexempt(net) };
-                    tracing::debug!(network = %net, exempt, known, "an exemption of an older process");
+                    LockChange::Exempt { net, exempt } => {
+                        // Where there is no room for it, the older process had none either.
+                        let known = if exempt { table.exempt(net) == Ok(true) } else { table.unexempt(net) };
+                        if known {
+                            changed.push(Subject::Exempt(net.trunc()));
+                        }
+                        tracing::debug!(network = %net, exempt, known, "an exemption of an older process");
+                    }
                 }
             }
-        }
-        let exempt = LockOrder::Exempt { nets: table.exempted().iter().copied().collect() };
-        drop(table);
+            let exempt = table.exempted().iter().copied().collect();
+            ((set, removed, exempt), Changed { changed, heard })
+        });
         // This process may have a successor soon, or even now.
-        for changes in self.noted(subjects).chunks(CHANGES) {
-            self.pass_on_now(changes);
-        }
+        self.tell_successor_now(&changes);
         if whole {
             self.whole.send_replace(true);
         }
-        vec![LockOrder::Set { locks: set }, LockOrder::Remove { nets: removed }, exempt]
+        vec![
+            LockOrder::Set { locks: set },
+            LockOrder::Remove { nets: removed },
+            LockOrder::Exempt { nets: exempt },
+        ]
     }
 }

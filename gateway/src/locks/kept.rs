@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::recent::Subject;
-use super::{Locks, seconds};
+use super::{EXPIRED, Locks, seconds};
 use crate::clock;
 use crate::config::file::Network;
 use crate::ipc::lock::LockChange;
-use crate::policy::lock::{Lock, Refused, Who};
+use crate::policy::lock::{Lock, LockTable, Refused, Who};
 use crate::store::{Contents, News, Table};
 
 impl Locks {
@@ -56,7 +56,11 @@ impl Locks {
 
     /// Keeps what these are.
     pub(super) fn keep(&self, subjects: &[Subject]) {
-        let table = self.lock();
+        self.keep_as_in(&self.lock(), subjects);
+    }
+
+    /// Keeps what these are in `table`.
+    pub(super) fn keep_as_in(&self, table: &LockTable, subjects: &[Subject]) {
         for subject in subjects {
             match subject {
                 Subject::Lock(who) => match table.get(who) {
@@ -75,12 +79,17 @@ impl Locks {
         }
     }
 
-    /// Keeps those no more that are over.
-    pub(super) fn forget(&self, over: &[Who]) {
-        for who in over {
+    /// Removes what is over, from here and from the store, some of it at a time; says what it was.
+    pub(super) fn expire(&self, now: u64) -> Vec<Subject> {
+        let mut table = self.lock();
+        let over = table.expire(now, EXPIRED);
+        // With the guard: whoever is locked again is in the store again.
+        for who in &over {
             self.store.remove(Table::Locks, who.to_string());
         }
-        self.over(over);
+        self.over(&over);
+        drop(table);
+        over.into_iter().map(Subject::Lock).collect()
     }
 
     /// Removes all locks; says how many there were, and what another process is to be told that has the

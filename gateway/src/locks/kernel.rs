@@ -1,20 +1,36 @@
 //! The way to the kernel's locks, which the datapath process has.
+//!
+//! Several tasks and a thread change the table. What the kernel is told is what the table says in the moment
+//! of telling, and both happen under the table's guard: so the last word on the way is the table's, whoever
+//! has changed it in between.
 
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::mpsc::Permit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::recent::Subject;
 use super::{Locks, seconds};
 use crate::clock;
 use crate::ipc::lock::{BATCH, Enforced, Hits, LockChange, LockOrder};
-use crate::policy::lock::Lock;
+use crate::policy::lock::{Lock, LockTable, Who};
 
 /// How long the datapath process may take to say what it has counted.
 const COUNTED: Duration = Duration::from_secs(2);
+/// How soon a thread that may wait looks again for room on the way.
+const ROOM: Duration = Duration::from_millis(1);
+
+/// What the kernel is told of some subjects, as far as it is of this kind.
+type Word = fn(&LockTable, &[Subject], u64) -> Option<LockOrder>;
+
+/// All kinds.
+const WORDS: [Word; 3] = [exempt, set, removed];
 
 /// What the datapath process is to be told.
 #[derive(Debug)]
@@ -76,20 +92,113 @@ impl Locks {
         }
     }
 
-    /// As [`Self::order`] without waiting: where there is no room, all is told again soon.
-    pub(super) fn tell(&self, order: LockOrder) {
-        match self.requests.try_send(Request::Order(order)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.untold.store(true, Ordering::Release),
-            Err(TrySendError::Closed(_)) => tracing::debug!("the gateway is stopping"),
+    /// Has the kernel enforce what the table says of these.
+    pub(super) async fn tell(&self, subjects: &[Subject]) {
+        for some in subjects.chunks(BATCH) {
+            for word in WORDS {
+                let Ok(room) = self.requests.reserve().await else {
+                    tracing::debug!("the gateway is stopping");
+                    return;
+                };
+                self.say(room, |table, now| word(table, some, now));
+            }
         }
     }
 
-    pub(super) async fn tell_all(&self) {
-        for order in self.snapshot() {
-            self.order(order).await;
+    /// As [`Self::tell`], on a thread that may wait.
+    pub(super) fn tell_here(&self, subjects: &[Subject]) {
+        for some in subjects.chunks(BATCH) {
+            for word in WORDS {
+                let room = loop {
+                    match self.requests.try_reserve() {
+                        Ok(room) => break room,
+                        Err(TrySendError::Full(())) => thread::sleep(ROOM),
+                        Err(TrySendError::Closed(())) => {
+                            tracing::debug!("the gateway is stopping");
+                            return;
+                        }
+                    }
+                };
+                self.say(room, |table, now| word(table, some, now));
+            }
         }
     }
+
+    /// As [`Self::tell`] without waiting: where there is no room, all is told again soon.
+    pub(super) fn tell_now(&self, subject: &Subject) {
+        let subject = std::slice::from_ref(subject);
+        match self.requests.try_reserve() {
+            // One subject is one word.
+            Ok(room) => self.say(room, |table, now| WORDS.iter().find_map(|word| word(table, subject, now))),
+            Err(TrySendError::Full(())) => self.untold.store(true, Ordering::Release),
+            Err(TrySendError::Closed(())) => tracing::debug!("the gateway is stopping"),
+        }
+    }
+
+    fn say(&self, room: Permit<'_, Request>, word: impl FnOnce(&LockTable, u64) -> Option<LockOrder>) {
+        let now = seconds(clock::wall());
+        let table = self.lock();
+        if let Some(order) = word(&table, now) {
+            room.send(Request::Order(order));
+        }
+        drop(table);
+    }
+
+    /// Has the kernel's locks made the same as these. What is changed meanwhile is told besides.
+    pub(super) async fn tell_all(&self) {
+        self.enforcing.store(true, Ordering::Release);
+        let mut behind = Bound::Unbounded;
+        for word in [all_exempt, begin] {
+            let Ok(room) = self.requests.reserve().await else { return };
+            self.say(room, word);
+        }
+        loop {
+            let Ok(room) = self.requests.reserve().await else { return };
+            self.say(room, |table, now| {
+                let some: Vec<&Lock> = table.behind(behind.as_ref()).take(BATCH).collect();
+                behind = some.last().map_or(Bound::Unbounded, |lock| Bound::Excluded(lock.who.clone()));
+                let held = some.into_iter().filter(|lock| lock.holds(now));
+                let locks: Vec<_> = held.filter_map(|lock| enforced(lock, now)).collect();
+                Some(LockOrder::Set { locks })
+            });
+            if behind == Bound::Unbounded {
+                break;
+            }
+        }
+        self.order(LockOrder::Complete).await;
+    }
+}
+
+fn all_exempt(table: &LockTable, _: u64) -> Option<LockOrder> {
+    Some(LockOrder::Exempt { nets: table.exempted().iter().copied().collect() })
+}
+
+const fn begin(_: &LockTable, _: u64) -> Option<LockOrder> {
+    Some(LockOrder::Begin)
+}
+
+fn exempt(table: &LockTable, subjects: &[Subject], now: u64) -> Option<LockOrder> {
+    let is_one = |subject: &Subject| matches!(subject, Subject::Exempt(_));
+    if subjects.iter().any(is_one) { all_exempt(table, now) } else { None }
+}
+
+fn locked(subjects: &[Subject]) -> impl Iterator<Item = &Who> {
+    subjects.iter().filter_map(|subject| match subject {
+        Subject::Lock(who) => Some(who),
+        Subject::Exempt(_) => None,
+    })
+}
+
+fn set(table: &LockTable, subjects: &[Subject], now: u64) -> Option<LockOrder> {
+    let there = locked(subjects).filter_map(|who| table.get(who));
+    let locks: Vec<_> = there.filter_map(|lock| enforced(lock, now)).collect();
+    (!locks.is_empty()).then_some(LockOrder::Set { locks })
+}
+
+fn removed(table: &LockTable, subjects: &[Subject], _: u64) -> Option<LockOrder> {
+    let gone = locked(subjects).filter(|who| table.get(who).is_none());
+    let nets: Vec<_> = gone.filter_map(Who::in_kernel).collect();
+    (!nets.is_empty()).then_some(LockOrder::Remove { nets })
 }
 
 /// What the kernel is to do; nothing where it cannot tell the client from others.

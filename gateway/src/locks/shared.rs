@@ -17,12 +17,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::timeout;
 
-use super::kernel::{Request, enforced};
 use super::recent::Subject;
 use super::{Locks, seconds};
 use crate::clock;
 use crate::config::file;
-use crate::ipc::lock::{BATCH, LockOrder};
 use crate::policy::lock::{LockTable, Who};
 use crate::store::{Health, Progress, Replica, SharedRow, Store};
 
@@ -40,8 +38,6 @@ const GONE: u64 = 30 * 24 * 60 * 60;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Changes of others after which the store is waited for, which takes no more than so many at once.
 const TOGETHER: usize = 10_000;
-/// How often the kernel is told of changes anew that were overtaken on the way.
-const TRIES: usize = 3;
 /// How locks are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharingView {
@@ -103,6 +99,20 @@ impl Locks {
         }
     }
 
+    /// Others may not know these as they are, and may have changed them since.
+    pub(super) fn retell(&self, subjects: Vec<Subject>) {
+        let mut sharing = self.sharing();
+        if !sharing.on || subjects.is_empty() {
+            return;
+        }
+        sharing.untold.extend(subjects);
+        sharing.again = true;
+        drop(sharing);
+        if let Some(shared) = self.shared.get() {
+            shared.touch();
+        }
+    }
+
     /// A lock that is over is so everywhere.
     pub(super) fn over(&self, over: &[Who]) {
         let mut sharing = self.sharing();
@@ -150,45 +160,6 @@ impl Locks {
         let gone = || (version / 1000).saturating_add(GONE);
         let end = if value.is_none() { Some(gone()) } else { end };
         Some(SharedRow { name, version, end, value })
-    }
-
-    /// Has the kernel enforce what others have changed, unless it is to be told of all anyway.
-    fn enforce(&self, subjects: &[Subject]) {
-        let mut told = Vec::new();
-        for _ in 0..TRIES {
-            // What is changed here meanwhile may overtake it on the way: the last word is the table's.
-            let orders = self.orders(subjects);
-            if orders == told || !self.enforcing.load(Ordering::Acquire) {
-                return;
-            }
-            for order in &orders {
-                if self.requests.blocking_send(Request::Order(order.clone())).is_err() {
-                    tracing::debug!("the gateway is stopping");
-                    return;
-                }
-            }
-            told = orders;
-        }
-    }
-
-    fn orders(&self, subjects: &[Subject]) -> Vec<LockOrder> {
-        let now = seconds(clock::wall());
-        let (mut set, mut removed, mut exempt) = (Vec::new(), Vec::new(), None);
-        let table = self.lock();
-        for subject in subjects {
-            match subject {
-                Subject::Lock(who) => match table.get(who) {
-                    Some(lock) => set.extend(enforced(lock, now)),
-                    None => removed.extend(who.in_kernel()),
-                },
-                Subject::Exempt(_) => exempt = Some(table.exempted().iter().copied().collect()),
-            }
-        }
-        drop(table);
-        let set = set.chunks(BATCH).map(|locks| LockOrder::Set { locks: locks.to_vec() });
-        let removed = removed.chunks(BATCH).map(|nets| LockOrder::Remove { nets: nets.to_vec() });
-        let exempt = exempt.map(|nets| LockOrder::Exempt { nets });
-        exempt.into_iter().chain(set).chain(removed).collect()
     }
 
     /// Counts rows that cannot be used.
@@ -275,7 +246,10 @@ impl Replica for Locks {
         drop(recent);
         tracing::debug!(changes = subjects.len(), "locks of other gateways");
         self.complain(odd, full);
-        self.enforce(&subjects);
+        // What the kernel is told at the start has these.
+        if self.enforcing.load(Ordering::Acquire) {
+            self.tell_here(&subjects);
+        }
         if wait {
             self.store.flush_here();
         }

@@ -1,5 +1,6 @@
 //! Locks with their store, and on their way to the kernel and to a successor.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use tokio::time::timeout;
@@ -96,7 +97,7 @@ async fn what_is_removed_or_over_is_in_the_store_no_more() {
         contents.take::<String, Lock>(Table::Locks).into_iter().map(|(key, _)| key).collect::<Vec<_>>()
     };
     assert_eq!(rows(folder.path()), ["192.0.2.2", "192.0.2.3"]);
-    locks.forget(&locks.lock().expire(now + 2, 9));
+    assert_eq!(locks.expire(now + 2).len(), 1);
     locks.store.flush().await;
     assert_eq!(rows(folder.path()), ["192.0.2.3"]);
 
@@ -225,6 +226,119 @@ async fn an_offence_that_finds_no_room_on_the_way_is_told_a_little_later() {
         () = locks.run() => unreachable!("it goes on"),
         told = timeout(Duration::from_secs(60), told) => told.unwrap(),
     }
+}
+
+/// What the kernel holds after such orders.
+#[derive(Default)]
+struct Kernel {
+    locks: BTreeSet<IpNet>,
+    /// What was told since all is told anew.
+    told: Option<BTreeSet<IpNet>>,
+}
+
+impl Kernel {
+    fn carry_out(&mut self, order: &LockOrder) {
+        match order {
+            LockOrder::Begin => self.told = Some(BTreeSet::new()),
+            LockOrder::Set { locks } => {
+                let nets = locks.iter().map(|lock| lock.net);
+                self.told.iter_mut().for_each(|told| told.extend(nets.clone()));
+                self.locks.extend(nets);
+            }
+            LockOrder::Remove { nets } => self.locks.retain(|net| !nets.contains(net)),
+            LockOrder::Complete => {
+                let told = self.told.take().unwrap_or_default();
+                self.locks.retain(|net| told.contains(net));
+            }
+            LockOrder::Exempt { .. } | LockOrder::Cut { .. } => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_changed_while_the_kernel_is_told_of_all_is_so_in_the_end() {
+    let (mut locks, _) = idle();
+    for number in 0..BATCH * 6 {
+        let lock = Lock { who: who(&format!("10.0.{}.{}", number >> 8, number & 255)), ..lock() };
+        locks.lock().add(lock, 1).unwrap();
+    }
+    let (requests, mut told) = mpsc::channel(1);
+    locks.requests = requests;
+    let mut kernel = Kernel::default();
+    let begun = tokio::sync::Notify::new();
+    let change = async {
+        begun.notified().await;
+        // One that was told, one that is still to be told, and one behind all.
+        for gone in ["10.0.0.0", "10.0.4.168"] {
+            assert!(locks.remove(&who(gone)).await);
+        }
+        locks.add(who("10.9.9.9"), LockAction::Drop, None, String::new(), false).await.unwrap();
+    };
+    let told_all = async { tokio::join!(locks.tell_all(), change) };
+    let listen = async {
+        while let Some(request) = told.recv().await {
+            let Request::Order(order) = request else { continue };
+            kernel.carry_out(&order);
+            if !set(&order).is_empty() {
+                begun.notify_one();
+            }
+        }
+    };
+    tokio::select! {
+        _ = told_all => {}
+        () = listen => unreachable!("there is more"),
+    }
+    while let Ok(Request::Order(order)) = told.try_recv() {
+        kernel.carry_out(&order);
+    }
+    let table: BTreeSet<IpNet> = locks.lock().all().map(|lock| lock.who.net()).collect();
+    let (stale, lacking) = (kernel.locks.difference(&table), table.difference(&kernel.locks));
+    assert_eq!((stale.count(), lacking.count(), kernel.locks.len()), (0, 0, BATCH * 6 - 1));
+}
+
+fn lock() -> Lock {
+    Lock {
+        who: who("192.0.2.1"),
+        action: LockAction::Drop,
+        cause: Cause::Virus,
+        detail: String::new(),
+        session: None,
+        since: 0,
+        until: None,
+        offences: 1,
+        refused: 0,
+        changed: 0,
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_locked_again_in_the_moment_his_lock_is_over_is_so_in_the_store() {
+    let folder = folder();
+    let (mut locks, _) = open(folder.path());
+    let now = seconds(clock::wall());
+    locks.lock().add(Lock { until: Some(now + 1), ..lock() }, now).unwrap();
+    let (requests, mut told) = mpsc::channel(1);
+    // The way to the kernel is full.
+    requests.try_send(Request::Order(LockOrder::Begin)).unwrap();
+    locks.requests = requests;
+    let again = async {
+        while !locks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(matches!(locks.offend(&flow("192.0.2.1"), &virus()), Outcome::Created(_)));
+        let mut orders = Vec::new();
+        while !matches!(orders.last(), Some(LockOrder::Set { .. })) {
+            if let Some(Request::Order(order)) = told.recv().await {
+                orders.push(order);
+            }
+        }
+    };
+    tokio::select! {
+        () = locks.run() => unreachable!("it goes on"),
+        done = timeout(Duration::from_secs(60), again) => done.unwrap(),
+    }
+    locks.store.flush().await;
+    assert_eq!(held(&open(folder.path()).0), ["192.0.2.1"]);
 }
 
 /// Locks that are kept nowhere.

@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::clock;
 use crate::config::file::LockAction;
+use crate::ipc::lock::{LockChange, LockOrder};
+use crate::locks::kernel::Request;
 use crate::policy::lock::DETAIL_LENGTH;
+use crate::policy::lock::Lock;
 use crate::store::{Contents, Table};
 
 /// Locks that are shared and kept in `folder`, whose requests are not carried out.
@@ -209,8 +212,7 @@ fn a_lock_that_is_over_is_neither_taken_nor_told() {
     operator(one.add(who("192.0.2.1"), LockAction::Drop, second, String::new(), false)).unwrap();
     let rows = one.untold(9);
     assert!(rows[0].end.is_some());
-    let over = one.lock().expire(u64::MAX, 9);
-    one.forget(&over);
+    assert_eq!(one.expire(u64::MAX).len(), 1);
     assert!(one.untold(9).is_empty());
     let ended = rows[0].value.as_ref().map(|value| value.replace(r#""until":"#, r#""until":1,"was":"#));
     other.merge(vec![SharedRow { value: ended, ..rows[0].clone() }], 0);
@@ -236,4 +238,57 @@ fn the_kernel_is_told_of_what_others_change_once_it_was_told_of_all() {
     assert_eq!(told[0], LockOrder::Exempt { nets: vec![net("10.0.0.0/8")] });
     assert!(matches!(&told[1], LockOrder::Set { locks } if locks[0].net == net("192.0.2.2/32")), "{told:?}");
     assert_eq!(told[2], LockOrder::Remove { nets: vec![net("192.0.2.1/32")] });
+}
+
+#[test]
+fn what_others_have_changed_since_is_not_undone_by_an_upgrade() {
+    let ((old, mut told), (new, _orders), (other, _more)) = (gateway(), gateway(), gateway());
+    lock(&old, "192.0.2.1");
+    let rows = tell(&old, &other);
+    new.merge(rows, 0);
+    assert!(operator(other.remove(&who("192.0.2.1"))));
+    let removal = tell(&other, &new);
+    assert!(new.is_empty());
+    // The older process has not heard of that when it hands the table over.
+    operator(old.bequeath());
+    let changes = std::iter::from_fn(|| told.try_recv().ok()).filter_map(|request| match request {
+        Request::Bequeath { changes, .. } => Some(changes),
+        Request::Order(_) | Request::Hits { .. } => None,
+    });
+    drop(new.inherit(changes.flatten().collect(), true));
+    let claimed = new.untold(9);
+    assert!(claimed.iter().all(|row| row.version < removal[0].version), "{claimed:?}");
+    assert!(new.again(), "it asks what others have made of it");
+    new.merge(removal, 0);
+    assert!(new.is_empty() && new.untold(9).is_empty());
+
+    // What sessions that are still open there find out has no version yet.
+    operator(other.set_exempt(net("10.0.0.0/8"), true)).unwrap();
+    tell(&other, &new);
+    drop(new.inherit(vec![LockChange::Exempt { net: net("10.0.0.0/8"), exempt: true }], true));
+    assert!(new.untold(9).is_empty(), "it is so already");
+    let unversioned = Lock { changed: 0, ..rows_lock(&claimed[0]) };
+    let change = LockChange::Lock { who: who("192.0.2.1"), at: unversioned.since, lock: Some(unversioned) };
+    drop(new.inherit(vec![change], true));
+    assert!(new.untold(9)[0].version > claimed[0].version);
+}
+
+fn rows_lock(row: &SharedRow) -> Lock {
+    serde_json::from_str(row.value.as_ref().unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_being_changed_here_counts_for_newer_than_what_others_did_before() {
+    let (mut locks, _told) = gateway();
+    // The way to the kernel is full.
+    let (requests, _orders) = mpsc::channel(1);
+    requests.try_send(Request::Order(LockOrder::Begin)).unwrap();
+    locks.requests = requests;
+    let removal = SharedRow { value: None, ..row("lock:192.0.2.1", clock::wall_millis(), "") };
+    std::thread::sleep(Duration::from_millis(2));
+    let adding = locks.add(who("192.0.2.1"), LockAction::Drop, None, String::new(), false);
+    operator(async { timeout(Duration::from_millis(20), adding).await }).unwrap_err();
+    locks.merge(vec![removal], 0);
+    assert_eq!(held(&locks), ["192.0.2.1"]);
+    assert!(locks.untold(9)[0].value.is_some());
 }

@@ -6,6 +6,7 @@ mod tests;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use ipnet::IpNet;
 
@@ -293,6 +294,11 @@ impl LockTable {
     /// All of them: networks in their order, then identities.
     pub fn all(&self) -> impl Iterator<Item = &Lock> {
         self.locks.values()
+    }
+
+    /// Those behind one of them, in the order of [`Self::all`].
+    pub fn behind(&self, place: Bound<&Who>) -> impl Iterator<Item = &Lock> {
+        self.locks.range::<Who, _>((place, Bound::Unbounded)).map(|(_, lock)| lock)
     }
 
     /// How many there are of an action.
