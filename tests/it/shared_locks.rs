@@ -315,3 +315,48 @@ fn what_others_have_written_into_redis_is_counted_and_harms_nothing() -> anyhow:
         Ok((redis.command(&["ZCARD", order])?.trim() == "4").then_some(()))
     })
 }
+
+#[test]
+fn rows_that_are_gone_are_told_again_however_many_there_are_since() -> anyhow::Result<()> {
+    let directory = place()?;
+    let redis = Redis::start(directory.path())?;
+    let one = Site::start(&redis.address())?;
+    let rows = || redis.command(&["HLEN", "gateway:locks"]);
+    one.lock(&["add", "10.0.0.1"])?;
+    wait::until(LONG, "the lock in Redis", || Ok((rows()?.trim() == "1").then_some(())))?;
+    // It was emptied, and as much was changed by others, before this gateway has looked.
+    let script = "redis.call('DEL', KEYS[1], KEYS[1] .. ':order', KEYS[1] .. ':ends', KEYS[1] .. ':state') \
+                  redis.call('HSET', KEYS[1] .. ':state', 'place', 1)";
+    redis.command(&["EVAL", script, "1", "gateway:locks"])?;
+    wait::until(LONG, "the lock in Redis again", || Ok((rows()?.trim() == "1").then_some(())))
+}
+
+#[test]
+fn a_shorter_lock_is_known_for_as_long_as_others_may_come_back_with_the_longer_one() -> anyhow::Result<()> {
+    let directory = place()?;
+    let redis = Redis::start(directory.path())?;
+    let one = Site::start(&redis.address())?;
+    let until = |what: &str, client: &str, enough: fn(f64) -> bool| {
+        wait::until(LONG, what, || {
+            let now: f64 = redis.command(&["TIME"])?.lines().next().unwrap_or_default().parse()?;
+            let end = redis.command(&["ZSCORE", "gateway:locks:ends", &format!("lock:{client}")])?;
+            Ok(end.trim().parse::<f64>().is_ok_and(|end| enough((end - now) / 3600.)).then_some(()))
+        })
+    };
+    let row = |what| redis.command(&["HEXISTS", "gateway:locks", what]);
+    one.lock(&["add", "10.0.0.1", "--forever"])?;
+    wait::until(LONG, "the lock in Redis", || Ok((row("lock:10.0.0.1")?.trim() == "1").then_some(())))?;
+    one.lock(&["add", "10.0.0.1", "--for", "1h"])?;
+    until("as after a removal", "10.0.0.1", |hours| hours > 29. * 24.)?;
+    // One that replaces a shorter one, or nothing, is not kept for longer than it has to.
+    one.lock(&["add", "10.0.0.2", "--for", "1h"])?;
+    until("an hour more than it holds", "10.0.0.2", |hours| (1.5..2.5).contains(&hours))?;
+    one.lock(&["add", "10.0.0.2", "--for", "10h"])?;
+    until("an hour more than it holds", "10.0.0.2", |hours| (10.5..11.5).contains(&hours))?;
+    one.lock(&["add", "10.0.0.2", "--for", "1h"])?;
+    wait::until(LONG, "the last lock in Redis", || {
+        let now = redis.command(&["HGET", "gateway:locks:state", "place"])?;
+        Ok((now.trim() == "5").then_some(()))
+    })?;
+    until("as long as the longer one", "10.0.0.2", |hours| hours > 10.5)
+}

@@ -148,10 +148,9 @@ impl Locks {
     pub(super) async fn tell_all(&self) {
         self.enforcing.store(true, Ordering::Release);
         let mut behind = Bound::Unbounded;
-        for word in [all_exempt, begin] {
-            let Ok(room) = self.requests.reserve().await else { return };
-            self.say(room, word);
-        }
+        let Ok(room) = self.requests.reserve().await else { return };
+        self.say(room, |table, _| Some(all_exempt(table)));
+        self.order(LockOrder::Begin).await;
         loop {
             let Ok(room) = self.requests.reserve().await else { return };
             self.say(room, |table, now| {
@@ -169,17 +168,13 @@ impl Locks {
     }
 }
 
-fn all_exempt(table: &LockTable, _: u64) -> Option<LockOrder> {
-    Some(LockOrder::Exempt { nets: table.exempted().iter().copied().collect() })
+fn all_exempt(table: &LockTable) -> LockOrder {
+    LockOrder::Exempt { nets: table.exempted().iter().copied().collect() }
 }
 
-const fn begin(_: &LockTable, _: u64) -> Option<LockOrder> {
-    Some(LockOrder::Begin)
-}
-
-fn exempt(table: &LockTable, subjects: &[Subject], now: u64) -> Option<LockOrder> {
+fn exempt(table: &LockTable, subjects: &[Subject], _: u64) -> Option<LockOrder> {
     let is_one = |subject: &Subject| matches!(subject, Subject::Exempt(_));
-    if subjects.iter().any(is_one) { all_exempt(table, now) } else { None }
+    subjects.iter().any(is_one).then(|| all_exempt(table))
 }
 
 fn locked(subjects: &[Subject]) -> impl Iterator<Item = &Who> {

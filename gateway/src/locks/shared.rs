@@ -264,6 +264,10 @@ impl Replica for Locks {
         tracing::info!(ours, others, "locks are the same as those of other gateways");
     }
 
+    fn kept_at_most(&self) -> Duration {
+        Duration::from_secs(GONE)
+    }
+
     fn again(&self) -> bool {
         std::mem::take(&mut self.sharing().again)
     }

@@ -1,5 +1,7 @@
 //! Rows that several gateways keep: each its own copy, and a server has what is common to all.
 
+use std::time::Duration;
+
 /// What a row is, or was when it was changed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedRow {
@@ -38,6 +40,9 @@ pub trait Replica: Send + Sync + 'static {
 
     /// All were read: the server has no others.
     fn complete(&self);
+
+    /// For how long a gateway that was away may come back with what others have changed.
+    fn kept_at_most(&self) -> Duration;
 
     /// Whether all rows are to be read again.
     fn again(&self) -> bool;

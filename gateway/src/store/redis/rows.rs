@@ -4,8 +4,10 @@
 //! they were changed, so that whoever has read up to a place asks for what comes behind it, and who
 //! begins anew reads all of them in the same way. There is one entry for each row however often it
 //! changes. A version that is not later than the one there changes nothing, whoever comes with it: two
-//! gateways that were apart come to the same rows. What is written here by others is checked for its
-//! length in Redis and for its sense by the owner.
+//! gateways that were apart come to the same rows. A row stays for as long as a gateway that was away may come
+//! back with what it took the place of. What is written here by others is checked for its
+//! length in Redis and for its sense by the owner. Whether a version makes sense, and what is over, is judged by the
+//! server's clock, which is the same for all: one gateway without the right time takes no others' rows away.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -34,13 +36,14 @@ const START: Duration = Duration::from_secs(5);
 const LONGEST: (usize, usize) = (200, 4_096);
 /// Rows in Redis at most: twice what a gateway holds, for those that are gone are there for a while.
 const MOST: usize = 2_000_000;
-/// A version that is further in the future does not count: one of a clock that is wrong.
+/// A version that is further in the future does not count: one of a clock that is wrong. Milliseconds.
 const AHEAD: u64 = 24 * 60 * 60 * 1000;
 /// How often rows are removed that are over.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Keys: rows, order, state. Arguments: a mark, the place behind which is read, how many rows, the two
-/// lengths. Answer: the mark of these rows, the last place, then place, name and row of each.
+/// lengths. Answer: the mark of these rows, the last place, what time it is (in milliseconds since 1970), then
+/// place, name and row of each.
 const READ: &str = r"
 redis.call('HSETNX', KEYS[3], 'mark', ARGV[1])
 local state = redis.call('HMGET', KEYS[3], 'mark', 'place')
@@ -49,7 +52,7 @@ if not last or last ~= last or last < 0 or last > 9007199254740991 then
   return redis.error_reply('ERR ' .. KEYS[3] .. ' has no place that makes sense')
 end
 last = string.format('%.0f', last)
-local answer = {string.sub(state[1], 1, 100), last}
+local answer = {string.sub(state[1], 1, 100), last, redis.call('TIME')[1] .. '000'}
 local list = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], last, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 for i = 1, #list, 2 do
   local name, row = list[i], ''
@@ -65,23 +68,29 @@ end
 return answer
 ";
 
-/// Keys: rows, order, ends, state. Arguments: a mark, the last version that makes sense, how many rows
-/// there may be, the longest row, then name, version, end (or nothing) and row of each. Answer: how many
-/// found no room.
+/// Keys: rows, order, ends, state. Arguments: a mark, the last version that makes sense here, how far ahead of the
+/// server's clock one may be, how many rows there may be, the longest row, for how many seconds others may come back
+/// with what never ends, then name, version, end (or nothing) and row of each. Answer: how many found no room.
 const WRITE: &str = r"
 redis.call('HSETNX', KEYS[4], 'mark', ARGV[1])
+local time = tonumber(redis.call('TIME')[1])
+local latest = math.max(tonumber(ARGV[2]), time * 1000 + tonumber(ARGV[3]))
 local full = 0
-for i = 5, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   local name, version, over, row = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
   local length, old, before = redis.call('HSTRLEN', KEYS[1], name), false, 0
-  if length > 0 and length <= tonumber(ARGV[4]) then
+  if length > 0 and length <= tonumber(ARGV[5]) then
     old = redis.call('HGET', KEYS[1], name)
     before = tonumber(string.match(old, '^(%d+) ') or '0')
-    if before > tonumber(ARGV[2]) then before = 0 end
+    if before > latest then before = 0 end
   end
-  if length == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then
+  if length == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
     full = full + 1
   elseif version >= before and (row ~= old or not redis.call('ZSCORE', KEYS[2], name)) then
+    if over ~= '' and length > 0 then
+      local ends = tonumber(redis.call('ZSCORE', KEYS[3], name) or time + tonumber(ARGV[6]))
+      over = string.format('%.0f', math.max(tonumber(over), ends))
+    end
     redis.call('HSET', KEYS[1], name, row)
     redis.call('ZADD', KEYS[2], redis.call('HINCRBY', KEYS[4], 'place', 1), name)
     if over == '' then redis.call('ZREM', KEYS[3], name) else redis.call('ZADD', KEYS[3], over, name) end
@@ -90,9 +99,9 @@ end
 return full
 ";
 
-/// Keys: rows, order, ends. Arguments: seconds since 1970, how many. Answer: how many were over.
+/// Keys: rows, order, ends. Argument: how many. Answer: how many were over.
 const FORGET: &str = r"
-local over = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+local over = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', redis.call('TIME')[1], 'LIMIT', 0, ARGV[1])
 for _, name in ipairs(over) do
   redis.call('HDEL', KEYS[1], name)
   redis.call('ZREM', KEYS[2], name)
@@ -123,13 +132,33 @@ struct Page {
     odd: u64,
 }
 
+impl Page {
+    /// Reads the answer of [`READ`] about what is `behind` a place, when it is `here` so many milliseconds since 1970.
+    fn read(answer: Vec<Vec<u8>>, behind: u64, here: u64) -> Self {
+        let mut answer = answer.into_iter().map(|text| String::from_utf8(text).unwrap_or_default());
+        let (mark, end) = (answer.next().unwrap_or_default(), place(&answer.next().unwrap_or_default()));
+        let time = answer.next().and_then(|time| time.parse().ok()).unwrap_or(0);
+        // By either clock: that of this machine may not have been set yet.
+        let latest = latest(here.max(time));
+        let mut page = Self { mark, end, last: behind, rows: Vec::new(), odd: 0 };
+        while let (Some(at), Some(name), Some(row)) = (answer.next(), answer.next(), answer.next()) {
+            page.last = page.last.max(place(&at));
+            match SharedRow::read(name, &row).filter(|row| row.version <= latest) {
+                Some(row) => page.rows.push(row),
+                None => page.odd = page.odd.saturating_add(1),
+            }
+        }
+        page
+    }
+}
+
 /// Rows of `owner` in Redis.
 pub(in crate::store) struct Rows {
     link: Link,
     owner: Weak<dyn Replica>,
     progress: Progress,
-    /// What rows are marked with that have no mark.
-    mark: String,
+    /// How often rows may have been marked.
+    marks: u64,
     /// `None`: they are to be read from the beginning.
     place: Option<Place>,
     swept: Instant,
@@ -137,8 +166,13 @@ pub(in crate::store) struct Rows {
 
 impl Rows {
     pub(in crate::store) fn new(server: file::Redis, owner: Weak<dyn Replica>, progress: Progress) -> Self {
-        let mark = format!("{}-{}", clock::wall_millis(), std::process::id());
-        Self { link: Link::new(server), owner, progress, mark, place: None, swept: clock::now() }
+        Self { link: Link::new(server), owner, progress, marks: 0, place: None, swept: clock::now() }
+    }
+
+    /// What rows are marked with that have no mark. Never the same: rows that were marked before may be gone.
+    fn mark(&mut self) -> String {
+        self.marks = self.marks.wrapping_add(1);
+        format!("{}-{}-{}", clock::wall_millis(), std::process::id(), self.marks)
     }
 
     fn key(&self, what: &str) -> String {
@@ -192,7 +226,8 @@ impl Rows {
             return Ok(false);
         }
         let mut pipeline = self.script(WRITE, &["", ":order", ":ends", ":state"]);
-        pipeline.arg(&self.mark).arg(latest()).arg(MOST).arg(LONGEST.1);
+        pipeline.arg(self.mark()).arg(latest(clock::wall_millis())).arg(AHEAD).arg(MOST).arg(LONGEST.1);
+        pipeline.arg(owner.kept_at_most().as_secs());
         for SharedRow { name, version, end, value } in &rows {
             pipeline.arg(name).arg(version).arg(end.map_or_else(String::new, |end| end.to_string()));
             pipeline.arg(format!("{version} {}", value.as_deref().unwrap_or_default()));
@@ -204,19 +239,9 @@ impl Rows {
 
     fn read(&mut self, behind: u64) -> Result<Page, Error> {
         let mut pipeline = self.script(READ, &["", ":order", ":state"]);
-        pipeline.arg(&self.mark).arg(behind).arg(TOGETHER).arg(LONGEST.0).arg(LONGEST.1);
+        pipeline.arg(self.mark()).arg(behind).arg(TOGETHER).arg(LONGEST.0).arg(LONGEST.1);
         let (answer,): (Vec<Vec<u8>>,) = self.link.query(&pipeline)?;
-        let mut answer = answer.into_iter().map(|text| String::from_utf8(text).unwrap_or_default());
-        let (mark, end) = (answer.next().unwrap_or_default(), place(&answer.next().unwrap_or_default()));
-        let mut page = Page { mark, end, last: behind, rows: Vec::new(), odd: 0 };
-        while let (Some(at), Some(name), Some(row)) = (answer.next(), answer.next(), answer.next()) {
-            page.last = page.last.max(place(&at));
-            match SharedRow::read(name, &row).filter(|row| row.version <= latest()) {
-                Some(row) => page.rows.push(row),
-                None => page.odd = page.odd.saturating_add(1),
-            }
-        }
-        Ok(page)
+        Ok(Page::read(answer, behind, clock::wall_millis()))
     }
 
     /// Has rows removed that are over, now and then.
@@ -225,7 +250,7 @@ impl Rows {
             return Ok(());
         }
         let mut pipeline = self.script(FORGET, &["", ":order", ":ends"]);
-        pipeline.arg(clock::wall_millis() / 1000).arg(TOGETHER);
+        pipeline.arg(TOGETHER);
         let (over,): (usize,) = self.link.query(&pipeline)?;
         if over < TOGETHER {
             self.swept = clock::now();
@@ -234,9 +259,9 @@ impl Rows {
     }
 }
 
-/// The last version that makes sense.
-fn latest() -> u64 {
-    clock::wall_millis().saturating_add(AHEAD)
+/// The last version that makes sense at a time in milliseconds since 1970.
+const fn latest(time: u64) -> u64 {
+    time.saturating_add(AHEAD)
 }
 
 /// Redis writes places as numbers with a fraction, which these have not.
@@ -277,5 +302,41 @@ impl Backend for Rows {
 
     fn back(&self) {
         tracing::info!("locks are shared with other gateways again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer at `time` with a row for each version.
+    fn answer(time: u64, versions: &[u64]) -> Vec<Vec<u8>> {
+        let mut answer = vec!["mark".to_owned(), versions.len().to_string(), time.to_string()];
+        for (place, version) in (1..).zip(versions) {
+            let place: u64 = place;
+            answer.extend([place.to_string(), format!("lock:{place}"), format!("{version} true")]);
+        }
+        answer.into_iter().map(String::into_bytes).collect()
+    }
+
+    #[test]
+    fn versions_make_sense_by_the_clock_of_redis_where_that_of_the_machine_is_not_set() {
+        let (now, day) = (1_800_000_000_000, AHEAD);
+        let versions = [now - 9 * day, now - 1, now, now + day, now + day + 1];
+        for here in [0, now - 3 * day, now] {
+            let page = Page::read(answer(now, &versions), 0, here);
+            assert_eq!((page.rows.len(), page.odd, page.last), (4, 1, 5), "{here}");
+        }
+        // Nor do all others go wrong with the server's.
+        let page = Page::read(answer(0, &versions), 0, now);
+        assert_eq!((page.rows.len(), page.odd), (4, 1));
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_no_row() {
+        for odd in [vec![], vec![b"mark".to_vec()], vec![vec![255]; 9], answer(1, &[1])[..5].to_vec()] {
+            let page = Page::read(odd, 7, 5);
+            assert_eq!((page.rows.len(), page.last), (0, 7));
+        }
     }
 }
