@@ -1,9 +1,14 @@
 //! Which lane a flow takes: the first rule whose conditions all hold.
 //!
 //! The kernel decides the simple rules by itself (`datapath::lanes`); what reaches the proxy is
-//! decided here by the whole list.
+//! decided here by the whole list, of which only those rules are looked at that name a network of the
+//! flow, or none: what a flow costs does not grow with the rules for others.
+
+mod index;
 
 use jiff::civil::Time;
+
+use index::{Index, Met};
 
 use crate::config::file::{ClientReached, Lane, LaneRule, RelayTarget, StartTls};
 use crate::intercept::address::{ClientAddr, OriginalDst};
@@ -27,19 +32,24 @@ pub struct Choice {
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
     rules: Vec<LaneRule>,
+    index: Index,
+    ask_for_facts: bool,
 }
 
 impl Lanes {
     /// The rules in their order.
     #[must_use]
-    pub const fn new(rules: Vec<LaneRule>) -> Self {
-        Self { rules }
+    pub fn new(rules: Vec<LaneRule>) -> Self {
+        let index = Index::of(&rules);
+        let asks = |rule: &LaneRule| !rule.interface.is_empty() || rule.client_reached.is_some();
+        let ask_for_facts = rules.iter().any(asks);
+        Self { rules, index, ask_for_facts }
     }
 
     /// Whether a rule asks for what the kernel knows of a flow.
     #[must_use]
-    pub fn ask_for_facts(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.interface.is_empty() || rule.client_reached.is_some())
+    pub const fn ask_for_facts(&self) -> bool {
+        self.ask_for_facts
     }
 
     /// The lane of a flow; `facts` are `None` where they are not known, and then no rule that
@@ -52,11 +62,17 @@ impl Lanes {
         facts: Option<&FlowFacts>,
         time: Time,
     ) -> Choice {
-        let holds = |rule: &&LaneRule| {
-            (rule.client.is_empty() || rule.client.iter().any(|net| net.0.contains(&client.ip())))
-                && (rule.server.is_empty() || rule.server.iter().any(|net| net.0.contains(&destination.ip())))
+        // What has found a rule is not asked again: it may name thousands of networks.
+        let holds = |met: Met, rule: &LaneRule| {
+            (met == Met::Client
+                || rule.client.is_empty()
+                || rule.client.iter().any(|net| net.0.contains(&client.ip())))
+                && (met == Met::Server
+                    || rule.server.is_empty()
+                    || rule.server.iter().any(|net| net.0.contains(&destination.ip())))
                 && (rule.port.is_empty() || rule.port.contains(&destination.port()))
-                && (rule.interface.is_empty()
+                && (met == Met::Interface
+                    || rule.interface.is_empty()
                     || facts.is_some_and(|facts| {
                         rule.interface.iter().any(|pattern| pattern.matches(&facts.interface))
                     }))
@@ -65,7 +81,15 @@ impl Lanes {
                 })
                 && (rule.time.is_empty() || rule.time.iter().any(|times| times.contains(time)))
         };
-        let rule = self.rules.iter().find(holds);
+        let interface = facts.map(|facts| facts.interface.as_str());
+        let mut first: Option<usize> = None;
+        for (met, places) in self.index.find(client.ip(), destination.ip(), interface) {
+            let mut earlier = places.iter().take_while(|place| first.is_none_or(|first| **place < first));
+            let found =
+                earlier.find(|place| self.rules.get(**place).is_some_and(|rule| holds(met, rule))).copied();
+            first = found.or(first);
+        }
+        let rule = first.and_then(|place| self.rules.get(place));
         Choice {
             lane: rule.map_or(Lane::Inspect, |rule| rule.lane),
             starttls: rule.and_then(|rule| rule.starttls),
@@ -83,8 +107,15 @@ fn has_reached(client: &ClientFacts, numbers: ClientReached) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+    use std::net::{IpAddr, SocketAddr};
+
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
     use super::*;
     use crate::config;
+    use crate::config::file::Network;
 
     fn lanes(rules: &str) -> Lanes {
         let text =
@@ -114,6 +145,100 @@ mod tests {
         assert_eq!(choose(&lanes, "10.2.2.3:1", "192.0.2.1:25", None, 0), Lane::Bypass);
         assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:587", None, 0), Lane::Reject);
         assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:25", None, 0), Lane::Inspect);
+    }
+
+    /// Few networks that lie in one another, so that rules overlap and flows hit them.
+    fn some<T: TryFrom<String, Error = String> + std::fmt::Debug>(
+        words: &'static [&'static str],
+    ) -> impl Strategy<Value = Vec<T>> {
+        subsequence(words, 0..=2)
+            .prop_map(|words| words.into_iter().map(|word| T::try_from(word.to_owned()).unwrap()).collect())
+    }
+
+    fn any_rule() -> impl Strategy<Value = LaneRule> {
+        const NETWORKS: &[&str] =
+            &["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "::/0", "2001:db8::/32"];
+        const INTERFACES: &[&str] = &["*", "vnet*", "vnet1", "eth0"];
+        let ports = subsequence(&[25_u16, 587][..], 0..=1);
+        let lane = prop::sample::select(vec![Lane::Bypass, Lane::Block, Lane::Reject, Lane::Relay]);
+        (some(NETWORKS), some(NETWORKS), ports, some(INTERFACES), some(&["00:00-12:00", "11:00-24:00"]), lane)
+            .prop_map(|(client, server, port, interface, time, lane)| LaneRule {
+                client,
+                server,
+                port,
+                interface,
+                time,
+                client_reached: None,
+                lane,
+                starttls: None,
+                target: None,
+                sign: false,
+            })
+    }
+
+    /// The list read from the top, as an operator reads it.
+    fn first_match(
+        rules: &[LaneRule],
+        client: &str,
+        server: &str,
+        interface: Option<&str>,
+        hour: i8,
+    ) -> Lane {
+        let (client, server): (SocketAddr, SocketAddr) = (client.parse().unwrap(), server.parse().unwrap());
+        let within =
+            |nets: &[Network], ip: IpAddr| nets.is_empty() || nets.iter().any(|net| net.0.contains(&ip));
+        let on =
+            |rule: &LaneRule| interface.is_some_and(|name| rule.interface.iter().any(|p| p.matches(name)));
+        let at =
+            |rule: &LaneRule| rule.time.iter().any(|times| times.contains(jiff::civil::time(hour, 0, 0, 0)));
+        let holds = |rule: &&LaneRule| {
+            within(&rule.client, client.ip())
+                && within(&rule.server, server.ip())
+                && (rule.port.is_empty() || rule.port.contains(&server.port()))
+                && (rule.interface.is_empty() || on(rule))
+                && (rule.time.is_empty() || at(rule))
+        };
+        rules.iter().find(holds).map_or(Lane::Inspect, |rule| rule.lane)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_the_first_that_holds(rules in prop::collection::vec(any_rule(), 0..12)) {
+            let lanes = Lanes::new(rules.clone());
+            let ends = [
+                ("10.1.2.3:1", "10.1.9.9:25"), ("10.9.9.9:1", "10.1.2.3:587"), ("192.0.2.1:1", "10.1.2.3:25"),
+                ("[2001:db8::1]:1", "[2001:db8::2]:25"), ("[::1]:1", "[2001:db8::2]:587"),
+            ];
+            for (client, server) in ends {
+                for interface in [None, Some("eth0"), Some("vnet1"), Some("vnet2")] {
+                    for hour in [0, 13] {
+                        let found = choose(&lanes, client, server, interface, hour);
+                        prop_assert_eq!(found, first_match(&rules, client, server, interface, hour));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_rules_those_for_others_are_not_looked_at() {
+        let mut rules = String::new();
+        for number in 0..9_000 {
+            let (high, low) = (number / 250, number % 250);
+            let rule = match number % 3 {
+                0 => format!("client: [10.{high}.{low}.0/24]"),
+                1 => format!("client: [10.0.0.0/8], server: [172.16.{high}.{low}]"),
+                _ => format!("interface: [vnet{number}]"),
+            };
+            writeln!(rules, "  - {{{rule}, lane: block}}").unwrap();
+        }
+        let lanes = lanes(&rules);
+        let found = |client: &str, server: &str, interface| {
+            let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
+            lanes.index.find(client, server, interface).map(|(_, places)| places.len()).sum::<usize>()
+        };
+        assert_eq!(found("192.0.2.1", "192.0.2.2", Some("eth0")), 0);
+        assert_eq!(found("10.0.3.1", "172.16.0.4", Some("vnet5")), 3);
     }
 
     #[test]
