@@ -85,7 +85,8 @@ impl Problems {
     /// Whether any problem keeps the gateway from starting.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.more || self.list.iter().any(|problem| problem.severity == Severity::Error)
+        // The list has one of them if there is any: see `add`.
+        self.list.iter().any(|problem| problem.severity == Severity::Error)
     }
 
     /// Whether there is nothing to tell.
@@ -98,7 +99,10 @@ impl Problems {
     pub(super) fn add(&mut self, severity: Severity, text: &str, mut place: Place, message: &str) {
         if self.list.len() >= MOST_PROBLEMS {
             self.more = true;
-            return;
+            // An error takes the place of a warning, of which a file with many lane rules may have thousands.
+            let warning = self.list.iter().rposition(|problem| problem.severity == Severity::Warning);
+            let (Severity::Error, Some(warning)) = (severity, warning) else { return };
+            self.list.remove(warning);
         }
         if place.width != 0 && text.lines().nth(place.line.saturating_sub(1)).is_none() {
             let last = text.lines().last().unwrap_or_default();

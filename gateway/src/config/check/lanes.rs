@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_warnings_is_no_error_and_hides_none() {
+        let rules = |last: &str| {
+            let often = "  - {client: [192.0.2.7], lane: block}\n".repeat(100);
+            format!(
+                "origin: fixed\nlisten: ['127.0.0.1:2525']\nfixed-server: 127.0.0.1:25\nlanes:\n{often}  - {last}\n"
+            )
+        };
+        let (config, warnings) =
+            crate::config::examine(rules("{server: [192.0.2.7], lane: block}").as_bytes(), "test").unwrap();
+        assert_eq!((config.lanes.len(), warnings.list.len(), warnings.more), (101, 50, true));
+        let problems =
+            crate::config::examine(rules("{lane: inspect, target: mx}").as_bytes(), "test").unwrap_err();
+        assert!(problems.list.last().unwrap().message.contains("leave `target` out"), "{problems}");
+    }
+
+    #[test]
     fn a_rule_covers_itself_and_one_without_conditions_covers_all() {
         let rule = |client: &str| LaneRule {
             client: vec![Network::try_from(client.to_owned()).unwrap()],
