@@ -16,6 +16,7 @@ mod instant;
 mod latency;
 mod packet;
 mod peer;
+mod place;
 pub(crate) mod profile;
 mod report;
 mod splice;
@@ -31,6 +32,9 @@ use crate::{ebpf, machine, say, setup, step};
 
 use delivery::Until;
 use report::Report;
+
+/// The README's pictures.
+const CHARTS: &str = "config/charts";
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -68,8 +72,9 @@ pub(crate) struct Options {
     /// Write the results to this file, for machines.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw a chart of each family into this folder, as SVG.
-    #[arg(long, value_name = "FOLDER")]
+    /// Draw what the README shows of these families into this folder, as SVG. Without a name it is where the
+    /// README looks.
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = CHARTS)]
     charts: Option<PathBuf>,
     /// Measure this binary of the gateway, and build none: to compare versions.
     #[arg(long, value_name = "FILE")]
@@ -125,15 +130,16 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
             say::line(&line);
         }
     }
+    let about = place::about(&binary)?;
+    say::line("");
+    say::line(&about);
     if let Some(path) = json {
         let text = report::json(&reports);
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(folder) = charts {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for report in &reports {
-            chart::write(report, folder)?;
-        }
+        // A path that is not whole is one in the project, wherever this runs.
+        chart::write(&reports, &about, &step::workspace().join(folder))?;
     }
     Ok(())
 }

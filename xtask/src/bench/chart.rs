@@ -1,70 +1,183 @@
-//! A family as a picture: a bar for each row, and a line for the spread of its rounds.
+//! What the README shows of the families, as pictures that are read by day and by night.
+//!
+//! Bars and lines are as long and as high as ratios to the yardstick of the same round: that is what holds on another
+//! machine. What was measured here stands beside them, and where "here" is stands below.
 
+mod bars;
+mod canvas;
+mod curves;
+
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use plotters::coord::Shift;
-use plotters::prelude::{
-    BLACK, ChartBuilder, Color as _, DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _, IntoFont as _,
-    PathElement, RGBColor, Rectangle, SVGBackend, Text, WHITE,
-};
 
-use super::report::{Report, Row, spread};
+use super::report::Report;
+use bars::Bars;
+use curves::Curves;
 
-/// Pixels of a row.
-const ROW: u32 = 24;
-/// Pixels of names beside the bars.
-const NAMES: u32 = 200;
-const WIDTH: u32 = 800;
-/// Pixels of the heading and the numbers below.
-const FRAME: u32 = 75;
-const GATEWAY: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
-const OTHER: RGBColor = RGBColor(0xb0, 0xb8, 0xc0);
-/// Rows of the gateway's own ways carry one of these names.
-const OWN: [&str; 4] = ["gateway", "handoff", "splice", "copy"];
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// Draws `FAMILY-YARDSTICK.svg` in the folder.
-pub(super) fn write(report: &Report, folder: &Path) -> anyhow::Result<()> {
-    let path = folder.join(format!("{}-{}.svg", report.family, report.yardstick));
-    let rows = u32::try_from(report.rows.len())?;
-    let area = SVGBackend::new(&path, (WIDTH, FRAME + rows * ROW)).into_drawing_area();
-    draw(report, &area).map_err(|error| anyhow!("{error}"))?;
-    area.present().with_context(|| format!("cannot write {}", path.display()))
+/// A picture, and what is drawn in it.
+enum Picture {
+    Bars(Bars),
+    Curves(Curves),
 }
 
-fn draw(report: &Report, area: &Area<'_>) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
-    area.fill(&WHITE)?;
-    let rows = f64::from(u32::try_from(report.rows.len()).unwrap_or(u32::MAX));
-    let most = report.rows.iter().map(|row| spread(&row.values).1).fold(0.0, f64::max);
-    let caption = format!("{} ({})", report.family, report.unit);
-    let mut chart = ChartBuilder::on(area)
-        .caption(caption, ("sans-serif", 18))
-        .margin(10)
-        .x_label_area_size(30)
-        .y_label_area_size(NAMES)
-        .build_cartesian_2d(0.0..most * 1.05, 0.0..rows)?;
-    chart.configure_mesh().disable_y_mesh().y_labels(0).draw()?;
-    for (place, row) in (0u32..).zip(&report.rows) {
-        // The first row stands on top.
-        let top = rows - f64::from(place);
-        let color = if OWN.contains(&row.name.as_str()) { GATEWAY } else { OTHER };
-        chart
-            .draw_series([Rectangle::new([(0.0, top - 0.15), (row.median(), top - 0.85)], color.filled())])?;
-        let (low, high) = spread(&row.values);
-        chart
-            .draw_series([PathElement::new([(low, top - 0.5), (high, top - 0.5)], BLACK.stroke_width(1))])?;
+/// Each is a file of the name that stands before it, with `.svg`.
+const PICTURES: &[(&str, Picture)] = &[
+    (
+        "splice",
+        Picture::Bars(Bars {
+            family: "splice",
+            yardstick: "forwarding",
+            title: "Octets that pass unread after STARTTLS",
+            unit: "Gbit/s",
+            better: "longer is better",
+            groups: &[("", "one session")],
+        }),
+    ),
+    (
+        "inspect",
+        Picture::Bars(Bars {
+            family: "inspect",
+            yardstick: "haproxy",
+            title: "Messages of 4 KiB through the inspect lane, no scanner",
+            unit: "messages/s",
+            better: "longer is better",
+            groups: &[
+                ("new-64", "a session for each message, 64 at once"),
+                ("kept-64", "64 sessions, message after message"),
+            ],
+        }),
+    ),
+    (
+        "delay",
+        Picture::Bars(Bars {
+            family: "delay",
+            yardstick: "forwarding",
+            title: "How long one session waits on an idle machine",
+            unit: "\u{b5}s",
+            better: "shorter is better",
+            groups: &[
+                ("command", "a command and its reply"),
+                ("dot", "the final dot of 16 KiB, until the server has it"),
+                ("reply", "the final dot of 16 KiB, until the client has the server's reply"),
+            ],
+        }),
+    ),
+    (
+        "delivery",
+        Picture::Bars(Bars {
+            family: "delivery",
+            yardstick: "postfix",
+            title: "Mail that is taken, queued on stable storage and delivered",
+            unit: "messages/s",
+            better: "longer is better",
+            groups: &[
+                ("new-64", "4 KiB, a session for each message, 64 at once"),
+                ("kept-64", "4 KiB, 64 sessions, message after message"),
+                ("new-8-1mb", "1 MiB, a session for each message, 8 at once"),
+            ],
+        }),
+    ),
+    (
+        "growth",
+        Picture::Curves(Curves {
+            title: "Processor time of a message in a session of its own, as something else grows",
+            axis: "lane rules, locked clients, messages in the queue",
+            families: &[
+                ("growth-rules", "lane rules"),
+                ("growth-locks", "locked clients"),
+                ("growth-queue", "messages that wait in the queue"),
+            ],
+        }),
+    ),
+];
+
+/// Draws those pictures into the folder for which `reports` have what is needed; `about` says where it was measured.
+pub(super) fn write(reports: &[Report], about: &str, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, picture) in PICTURES {
+        let drawn = match picture {
+            Picture::Bars(bars) => bars.draw(reports, about),
+            Picture::Curves(curves) => curves.draw(reports, about),
+        };
+        if let Some(svg) = drawn.map_err(|error| anyhow!("{name}: {error}"))? {
+            let path = folder.join(format!("{name}.svg"));
+            fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
-    let names = report.rows.iter().enumerate().map(|(place, row)| label(report, row, place));
-    names.into_iter().try_for_each(|text| area.draw(&text))
+    Ok(())
 }
 
-fn label(report: &Report, row: &Row, place: usize) -> Text<'static, (i32, i32), String> {
-    /// From the picture's upper edge to the first name.
-    const HEAD: i32 = 40;
-    let place = i32::try_from(place).unwrap_or(i32::MAX);
-    let row_height = i32::try_from(ROW).unwrap_or(i32::MAX);
-    let text = format!("{}  {:.2}", row.path(), report.ratio(row));
-    Text::new(text, (10, HEAD + place * row_height), ("sans-serif", 13).into_font())
+/// What readers call a row.
+fn called(name: &str) -> &str {
+    match name {
+        "forwarding" => "no gateway, plain forwarding",
+        "gateway" => "gateway",
+        "handoff" => "gateway, handoff to the kernel",
+        "splice" => "gateway, splice(2)",
+        "copy" => "gateway, copy",
+        "haproxy" => "HAProxy, TCP mode",
+        "haproxy-copy" => "HAProxy without splice(2)",
+        "nginx" => "nginx, stream proxy",
+        "postfix" => "Postfix",
+        "postfix-filter" => "Postfix and ProxSMTP",
+        "proxsmtp" => "ProxSMTP",
+        other => other,
+    }
+}
+
+/// Whether a row is one of the gateway's own ways.
+fn is_own(name: &str) -> bool {
+    matches!(name, "gateway" | "handoff" | "splice" | "copy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Row;
+    use super::*;
+
+    fn report(family: &'static str, yardstick: &'static str, rows: &[(&str, &str, [f64; 3])]) -> Report {
+        let row = |(group, name, values): &(&str, &str, [f64; 3])| Row {
+            values: values.to_vec(),
+            ..Row::within(*group, *name)
+        };
+        Report { family, unit: "x", yardstick, rows: rows.iter().map(row).collect() }
+    }
+
+    #[test]
+    fn a_picture_is_drawn_of_what_is_there_and_says_what_it_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let reports = [
+            report(
+                "splice",
+                "forwarding",
+                &[("", "forwarding", [50.0, 60.0, 55.0]), ("", "copy", [25.0, 30.0, 11.0])],
+            ),
+            report(
+                "growth-rules",
+                "10",
+                &[("", "10", [90.0, 90.0, 90.0]), ("", "10000", [99.0, 108.0, 90.0])],
+            ),
+        ];
+        write(&reports, "a <machine> & a day", folder.path()).unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["growth.svg", "splice.svg"]);
+        let splice = fs::read_to_string(folder.path().join("splice.svg")).unwrap();
+        for text in [
+            "gateway, copy",
+            "25 Gbit/s",
+            "0.50",
+            "a &lt;machine&gt; &amp; a day",
+            "prefers-color-scheme: dark",
+            "<title>",
+        ] {
+            assert!(splice.contains(text), "{text}: {splice}");
+        }
+        let growth = fs::read_to_string(folder.path().join("growth.svg")).unwrap();
+        assert!(growth.contains("lane rules") && growth.contains("10,000"), "{growth}");
+        assert!(!growth.contains("locked clients:"), "it was not measured: {growth}");
+    }
 }

@@ -70,15 +70,16 @@ impl Row {
 }
 
 impl Report {
-    /// A row's median over the yardstick's, of the same round each.
+    /// What a row is of the yardstick: the median of all rounds.
     pub(super) fn ratio(&self, row: &Row) -> f64 {
+        median(&self.ratios(row))
+    }
+
+    /// A row's values over the yardstick's of the same round each; none without a yardstick.
+    pub(super) fn ratios(&self, row: &Row) -> Vec<f64> {
         let is_yardstick = |other: &&Row| other.group == row.group && other.name == self.yardstick;
-        let Some(yardstick) = self.rows.iter().find(is_yardstick) else {
-            return f64::NAN;
-        };
-        let ratios: Vec<_> =
-            row.values.iter().zip(&yardstick.values).map(|(value, other)| value / other).collect();
-        median(&ratios)
+        let Some(yardstick) = self.rows.iter().find(is_yardstick) else { return Vec::new() };
+        row.values.iter().zip(&yardstick.values).map(|(value, other)| value / other).collect()
     }
 
     /// Lines for people.
