@@ -14,6 +14,8 @@ mod idle;
 mod inspect;
 mod instant;
 mod latency;
+#[cfg(test)]
+mod ledger;
 mod packet;
 mod peer;
 mod place;
@@ -79,8 +81,9 @@ pub(crate) struct Options {
     /// Measure this binary of the gateway, and build none: to compare versions.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Of the messages of `inspect`, this load alone, such as `kept-64`.
-    #[arg(long, value_name = "LOAD")]
+    /// Of `inspect` this load alone, such as `kept-64`, also one that `--quick` leaves out; of `growth` this curve,
+    /// such as `growth-queue`.
+    #[arg(long, value_name = "NAME")]
     only: Option<String>,
 }
 
@@ -122,8 +125,7 @@ pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
         reports.push(console::run(&binary, quick, &interrupt)?);
     }
     if wanted(Family::Growth) {
-        reports.extend(growth::run(&binary, quick, &interrupt)?);
-        reports.extend(held::run(&binary, quick, &interrupt)?);
+        reports.extend(growth::run(&binary, quick, only.as_deref(), &interrupt)?);
     }
     for report in &reports {
         for line in report.table() {

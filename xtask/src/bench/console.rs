@@ -71,3 +71,8 @@ fn measure(binary: &Path, sessions: usize, span: Duration, rows: &mut [Row]) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    FULL.iter().flat_map(|sessions| PAGES.map(|(page, _)| format!("console.{page}-{sessions}"))).collect()
+}

@@ -151,3 +151,11 @@ fn room() -> anyhow::Result<usize> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the number of open files")?;
     Ok(usize::try_from(most.saturating_sub(OTHERS) / 2)?)
 }
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    let pair = [Peer::Haproxy, Peer::Gateway];
+    FULL.iter()
+        .flat_map(|sessions| pair.map(|peer| format!("idle.inspect-{sessions}.{}", peer.name())))
+        .collect()
+}

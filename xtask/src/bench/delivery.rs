@@ -24,6 +24,8 @@ use crate::say;
 const ACCEPTED: Fact = Fact { heading: "accepted/s", key: "accepted_per_second" };
 const PROCESSES: Fact = Fact { heading: "CPU us/message", key: "process_cpu_microseconds_per_message" };
 const PEERS: [Peer; 2] = [Peer::Postfix, Peer::Gateway];
+/// The loads by name.
+const GROUPS: [&str; 3] = ["new-64", "kept-64", "new-8-1mb"];
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How far mail goes.
@@ -40,12 +42,12 @@ pub(super) fn run(until: Until, binary: &Path, quick: bool, interrupt: &Interrup
     let (rounds, messages) = if quick { (3, 1_000) } else { (5, 5_000) };
     let new = Load::profiled(false);
     let loads = [
-        ("new-64", new, messages),
-        ("kept-64", Load::profiled(true), messages),
-        ("new-8-1mb", new.of_sessions(8).of_octets(1024 * 1024), messages / 20),
+        (new, messages),
+        (Load::profiled(true), messages),
+        (new.of_sessions(8).of_octets(1024 * 1024), messages / 20),
     ];
     let mut rows = Vec::new();
-    for (group, load, messages) in loads {
+    for (group, (load, messages)) in GROUPS.into_iter().zip(loads) {
         let mut group_rows = PEERS.map(|peer| Row::within(group, peer.name()));
         for round in 1..=rounds {
             for (peer, row) in PEERS.iter().zip(&mut group_rows) {
@@ -109,4 +111,14 @@ fn settings(lab: &Lab) -> Settings {
         more,
         ..Settings::default()
     }
+}
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    let groups = |family: &'static str| {
+        GROUPS
+            .into_iter()
+            .flat_map(move |group| PEERS.map(|peer| format!("{family}.{group}.{}", peer.name())))
+    };
+    groups("relay").chain(groups("delivery")).collect()
 }

@@ -1,74 +1,59 @@
-//! What a message costs as more clients are locked, and as more mail waits in the queue.
+//! Clients that are locked and mail that waits, by the million: made once for each size, and given to every gateway
+//! that is measured.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
-use gateway_tests::gateway::Settings;
+use anyhow::{Context as _, ensure};
+use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::Lab;
-use gateway_tests::wait;
+use gateway_tests::process;
+use tempfile::TempDir;
 
+use super::growth::Stage;
 use super::inspect::{self, Load};
-use super::peer::{self, Drain, Means, Peer};
-use super::report::{Fact, Report, Row};
-use super::splice::number;
-use super::usage;
+use super::peer;
 use crate::interrupt::Interrupt;
-use crate::say;
+use crate::{say, step};
 
-/// Sizes; the first of them is the yardstick of the rest. A million messages take too long to be put
-/// into a queue for each round.
-const LOCKS: [u32; 4] = [10, 1_000, 100_000, 1_000_000];
-const WAITING: [u32; 4] = [10, 1_000, 10_000, 100_000];
-const YARDSTICK: &str = "10";
+/// State stores with locks in them.
+pub(super) struct Locked(Vec<TempDir>);
 
-const PROCESSES: Fact = Fact { heading: "CPU us/message", key: "process_cpu_microseconds_per_message" };
-
-/// What is done at one size.
-type Measure = fn(&Path, u32, usize, &mut Row) -> anyhow::Result<()>;
-
-/// Measures the gateway alone, at each size in turn.
-pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Vec<Report>> {
-    let (rounds, sizes, messages) = if quick { (1, 2, 200) } else { (5, 4, 4_000) };
-    let curves: [(&str, &str, [u32; 4], Measure); 2] = [
-        ("growth-locks", "messages/s", LOCKS, past_locks),
-        ("growth-queue", "messages accepted/s", WAITING, behind_a_queue),
-    ];
-    let mut reports = Vec::new();
-    for (family, unit, counts, measure) in curves {
-        let counts = counts.get(..sizes).unwrap_or(&counts);
-        let mut rows: Vec<_> = counts.iter().map(|count| Row::new(count.to_string())).collect();
-        for round in 1..=rounds {
-            for (count, row) in counts.iter().zip(&mut rows) {
-                interrupt.check()?;
-                say::line(&format!("{family}, round {round} of {rounds}: {count}"));
-                measure(binary, *count, messages, row)
-                    .with_context(|| format!("{family}, {count} in round {round}"))?;
-            }
+impl Locked {
+    /// Has a gateway take in so many locks, for each of the sizes.
+    pub(super) fn prepare(binary: &Path, sizes: &[u32], interrupt: &Interrupt) -> anyhow::Result<Self> {
+        let mut stores = Vec::new();
+        for locks in sizes {
+            interrupt.check()?;
+            say::line(&format!("a state store with {locks} locks"));
+            let lab = Lab::new()?;
+            let spool = lab.directory().join("gateway/spool");
+            fs::create_dir_all(&spool)?;
+            write_locks(&spool.join("locks.json"), *locks)?;
+            let mut gateway = Gateway::start_binary(binary, &lab, &Settings::default(), &[])?;
+            gateway.wait_for_log("locks of an earlier release are in the state store")?;
+            gateway.stop()?;
+            let store = TempDir::new()?;
+            copy(&gateway.state(), &store.path().join("state"), "-a")?;
+            stores.push(store);
         }
-        reports.push(Report { family, unit, yardstick: YARDSTICK, rows });
+        Ok(Self(stores))
     }
-    Ok(reports)
+
+    /// Messages of a client that is not locked, where those of one size are.
+    pub(super) fn stage(&self, size: usize) -> anyhow::Result<Stage> {
+        let lab = peer::lab()?;
+        let store = self.0.get(size).context("no such size")?;
+        copy(&store.path().join("state"), &home(&lab)?.join("state"), "-a")?;
+        let settings = Settings { limits: inspect::limits(), ..Settings::default() };
+        Ok(Stage { lab, settings, load: Load::profiled(false).of_sessions(8) })
+    }
 }
 
-/// Messages of a client that is not locked, in sessions of their own.
-fn past_locks(binary: &Path, locks: u32, messages: usize, row: &mut Row) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    let _drain = Drain::start(&lab)?;
-    let spool = lab.directory().join("gateway/spool");
-    fs::create_dir_all(&spool)?;
-    write_locks(&spool.join("locks.json"), locks)?;
-    let settings = Settings { limits: inspect::limits(), ..Settings::default() };
-    let running = Peer::Gateway.start(&lab, &Means { binary, settings: &settings, clamd_conf: None })?;
-    let gateway = running.gateway.as_ref().context("no gateway")?;
-    gateway.wait_for_log("locks of an earlier release are in the state store")?;
-    measure(&lab, messages, row)
-}
-
-/// So many clients, none of which is in the lab.
+/// So many clients, none of which is in the lab, as an earlier release left them.
 fn write_locks(path: &Path, locks: u32) -> anyhow::Result<()> {
     const FIRST: u32 = 0x0a00_0000;
     let mut file = BufWriter::new(File::create(path)?);
@@ -84,32 +69,52 @@ fn write_locks(path: &Path, locks: u32) -> anyhow::Result<()> {
     Ok(file.flush()?)
 }
 
-/// Messages for the relay lane, while others wait for a server that does not answer.
-fn behind_a_queue(binary: &Path, waiting: u32, messages: usize, row: &mut Row) -> anyhow::Result<()> {
-    let lab = Lab::new()?;
-    let queue = lab.directory().join("gateway/queue");
-    let settings = Settings {
-        limits: inspect::limits(),
-        lanes: vec!["{client: [192.0.2.0/24], lane: relay, target: original}"],
-        more: format!("queue:\n  directory: {}\n  min-free: 1MiB\n", queue.display()),
-        ..Settings::default()
-    };
-    let _running = Peer::Gateway.start(&lab, &Means { binary, settings: &settings, clamd_conf: None })?;
-    inspect::send(&lab, Load::profiled(true), usize::try_from(waiting)?)?;
-    measure(&lab, messages, row)
+/// Queues in which mail waits for another attempt.
+pub(super) struct Waiting(Vec<TempDir>);
+
+impl Waiting {
+    /// Fills a queue for each of the sizes (`tests/bench/queue.rs`).
+    pub(super) fn prepare(sizes: &[u32], interrupt: &Interrupt) -> anyhow::Result<Self> {
+        let mut queues = Vec::new();
+        for messages in sizes {
+            interrupt.check()?;
+            say::line(&format!("a queue of {messages} messages"));
+            let queue = TempDir::new()?;
+            let mut fill =
+                step::cargo(&["bench", "--quiet", "--package", "gateway-tests", "--bench", "queue", "--"]);
+            fill.arg(queue.path().join("queue")).arg(messages.to_string());
+            let status = fill.stdin(Stdio::null()).status().context("cannot run cargo bench")?;
+            ensure!(status.success(), "the queue could not be filled");
+            process::done(Command::new("chown").args(["-R", "nobody:"]).arg(queue.path().join("queue")))?;
+            queues.push(queue);
+        }
+        Ok(Self(queues))
+    }
+
+    /// Mail that is taken and delivered, while that of one size waits.
+    pub(super) fn stage(&self, size: usize) -> anyhow::Result<Stage> {
+        let lab = peer::lab()?;
+        let filled = self.0.get(size).context("no such size")?;
+        let queue = home(&lab)?.join("queue");
+        // Segments are never written again by another process than the one that began them, so that links will do.
+        copy(&filled.path().join("queue"), &queue, "-al")?;
+        let settings = Settings {
+            limits: inspect::limits(),
+            lanes: vec!["{client: [192.0.2.0/24], lane: relay, target: original}"],
+            more: format!("queue:\n  directory: {}\n  min-free: 1MiB\n", queue.display()),
+            ..Settings::default()
+        };
+        Ok(Stage { lab, settings, load: Load::profiled(false).of_sessions(8) })
+    }
 }
 
-fn measure(lab: &Lab, messages: usize, row: &mut Row) -> anyhow::Result<()> {
-    let load = Load::profiled(false).of_sessions(8);
-    // The first ones start what is started once.
-    inspect::send(lab, load, 16)?;
-    let before = usage::processes(&peer::processes(lab)?)?;
-    let began = wait::now();
-    inspect::send(lab, load, messages)?;
-    let took: Duration = began.elapsed();
-    let own = usage::processes(&peer::processes(lab)?)?.saturating_sub(before);
-    let count = number(messages)?;
-    row.values.push(count / took.as_secs_f64());
-    row.add(PROCESSES, own.as_secs_f64() * 1e6 / count);
-    Ok(())
+/// The folder of the gateway's folders in a lab.
+fn home(lab: &Lab) -> anyhow::Result<PathBuf> {
+    let home = lab.directory().join("gateway");
+    fs::create_dir_all(&home)?;
+    Ok(home)
+}
+
+fn copy(from: &Path, to: &Path, how: &str) -> anyhow::Result<()> {
+    process::done(Command::new("cp").arg(how).arg(from).arg(to)).map(drop)
 }

@@ -107,3 +107,8 @@ fn silent(lab: &Lab) -> anyhow::Result<Session> {
         Ok(words.get() >= WORDS)
     })
 }
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    ENGINES.map(|engine| format!("idle.{engine}")).into()
+}

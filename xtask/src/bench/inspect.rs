@@ -36,7 +36,6 @@ enum Scanner {
 /// What is asked of a peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    group: &'static str,
     /// Sessions at once.
     sessions: u16,
     /// Whether a session sends message after message, or ends after one.
@@ -44,11 +43,11 @@ pub(super) struct Load {
     /// Octets of a message.
     octets: u32,
     scanner: Scanner,
-    peers: &'static [Peer],
 }
 
 const SHORT: u32 = 4 * 1024;
 const LONG: u32 = 1024 * 1024;
+const SESSIONS: [u16; 3] = [8, 64, 256];
 const PROXIES: &[Peer] = &[
     Peer::Forwarding,
     Peer::Gateway,
@@ -61,36 +60,54 @@ const PROXIES: &[Peer] = &[
 const STREAMS: &[Peer] = &[Peer::Forwarding, Peer::Gateway, Peer::Haproxy, Peer::HaproxyCopy, Peer::Nginx];
 /// HAProxy asks no scanner: it is there as the yardstick.
 const SCANNING: &[Peer] = &[Peer::Haproxy, Peer::Gateway, Peer::ProxSmtp, Peer::PostfixFilter];
-const FEW: &[Peer] = &[Peer::Forwarding, Peer::Gateway, Peer::Haproxy];
+const PAIR: &[Peer] = &[Peer::Haproxy, Peer::Gateway];
+/// What `--quick` measures.
+const QUICK: [&str; 3] = ["new-64", "kept-64", "new-64-instant"];
 
-const fn load(group: &'static str, sessions: u16, kept: bool, peers: &'static [Peer]) -> Load {
-    Load { group, sessions, kept, octets: SHORT, scanner: Scanner::None, peers }
+/// Every load that a family of rows is measured under.
+fn loads() -> Vec<Load> {
+    let mut loads = Vec::new();
+    for scanner in [Scanner::None, Scanner::Instant, Scanner::Clamd] {
+        for octets in [SHORT, LONG] {
+            for kept in [false, true] {
+                loads.extend(SESSIONS.map(|sessions| Load { sessions, kept, octets, scanner }));
+            }
+        }
+    }
+    loads
 }
-
-const QUICK: &[Load] = &[
-    load("new-64", 64, false, FEW),
-    load("kept-64", 64, true, FEW),
-    Load { scanner: Scanner::Instant, ..load("new-64-instant", 64, false, &[Peer::Haproxy, Peer::Gateway]) },
-];
-
-const ALL: &[Load] = &[
-    load("new-8", 8, false, PROXIES),
-    load("new-64", 64, false, PROXIES),
-    load("new-256", 256, false, STREAMS),
-    load("kept-8", 8, true, PROXIES),
-    load("kept-64", 64, true, PROXIES),
-    load("kept-256", 256, true, STREAMS),
-    Load { octets: LONG, ..load("new-8-1mb", 8, false, STREAMS) },
-    Load { octets: LONG, ..load("kept-8-1mb", 8, true, STREAMS) },
-    Load { scanner: Scanner::Instant, ..load("new-64-instant", 64, false, &[Peer::Haproxy, Peer::Gateway]) },
-    Load { scanner: Scanner::Clamd, ..load("new-8-clamd", 8, false, SCANNING) },
-    Load { scanner: Scanner::Clamd, octets: LONG, ..load("new-8-1mb-clamd", 8, false, SCANNING) },
-];
 
 impl Load {
     /// What a profile is made of: 64 sessions at once, of one message each or `kept`.
     pub(super) const fn profiled(kept: bool) -> Self {
-        load(if kept { "kept-64" } else { "new-64" }, 64, kept, &[Peer::Gateway])
+        Self { sessions: 64, kept, octets: SHORT, scanner: Scanner::None }
+    }
+
+    /// The group of its rows: `new-64`, `kept-8-1mb-clamd`.
+    fn group(&self) -> String {
+        let kind = if self.kept { "kept" } else { "new" };
+        let length = if self.octets == LONG { "-1mb" } else { "" };
+        let scanner = match self.scanner {
+            Scanner::None => "",
+            Scanner::Instant => "-instant",
+            Scanner::Clamd => "-clamd",
+        };
+        format!("{kind}-{}{length}{scanner}", self.sessions)
+    }
+
+    /// Who is measured under it: those that take a process for each session, few of these.
+    fn peers(&self) -> &'static [Peer] {
+        match self.scanner {
+            Scanner::None if self.octets == SHORT && self.sessions <= 64 => PROXIES,
+            Scanner::None => STREAMS,
+            Scanner::Clamd if self.sessions == 8 => SCANNING,
+            Scanner::Instant | Scanner::Clamd => PAIR,
+        }
+    }
+
+    /// Messages that go before those that count.
+    pub(super) fn warm(&self) -> usize {
+        usize::from(self.sessions) * 2
     }
 
     /// The same with so many sessions at once.
@@ -120,20 +137,24 @@ pub(super) fn run(
     only: Option<&str>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Report> {
-    let (rounds, span, loads) =
-        if quick { (3, Duration::from_secs(1), QUICK) } else { (5, Duration::from_secs(3), ALL) };
-    let wanted: Vec<_> = loads.iter().filter(|load| only.is_none_or(|only| load.group == only)).collect();
-    ensure!(!wanted.is_empty(), "no such load; there are {}", names(loads));
+    let (rounds, span) = if quick { (3, Duration::from_secs(1)) } else { (5, Duration::from_secs(3)) };
+    let is_wanted = |load: &Load| match only {
+        Some(only) => load.group() == only,
+        None => !quick || QUICK.contains(&load.group().as_str()),
+    };
+    let wanted: Vec<_> = loads().into_iter().filter(is_wanted).collect();
+    ensure!(!wanted.is_empty(), "no such load; there are {}", names());
     let mut rows = Vec::new();
     for load in wanted {
-        let mut group: Vec<_> = load.peers.iter().map(|peer| Row::within(load.group, peer.name())).collect();
+        let mut group: Vec<_> =
+            load.peers().iter().map(|peer| Row::within(load.group(), peer.name())).collect();
         for round in 1..=rounds {
-            for (peer, row) in load.peers.iter().zip(&mut group) {
+            for (peer, row) in load.peers().iter().zip(&mut group) {
                 interrupt.check()?;
-                say::line(&format!("{}, round {round} of {rounds}: {}", load.group, peer.name()));
+                say::line(&format!("{}, round {round} of {rounds}: {}", load.group(), peer.name()));
                 let settings = Settings { limits: limits(), ..Settings::default() };
-                measure(*load, *peer, binary, &settings, span, row)
-                    .with_context(|| format!("{}, {} in round {round}", load.group, peer.name()))?;
+                measure(load, *peer, binary, &settings, span, row)
+                    .with_context(|| format!("{}, {} in round {round}", load.group(), peer.name()))?;
             }
         }
         rows.append(&mut group);
@@ -141,8 +162,8 @@ pub(super) fn run(
     Ok(Report { family: "inspect", unit: "messages/s", yardstick: Peer::Haproxy.name(), rows })
 }
 
-fn names(loads: &[Load]) -> String {
-    loads.iter().map(|load| load.group).collect::<Vec<_>>().join(", ")
+fn names() -> String {
+    loads().iter().map(Load::group).collect::<Vec<_>>().join(", ")
 }
 
 /// One peer on a network of its own, under one load; the gateway with these settings.
@@ -164,7 +185,7 @@ pub(super) fn measure(
     let means = Means { binary, settings: &settings, clamd_conf: clamd_conf.as_deref() };
     let _running = peer.start(&lab, &means)?;
     // The first messages tell how many there must be to fill the span.
-    let warm = usize::from(load.sessions) * 2;
+    let warm = load.warm();
     let took = send(&lab, load, warm)?;
     wait_for(&drain, warm)?;
     let messages = enough(warm, took, span, load);
@@ -184,7 +205,7 @@ pub(super) fn measure(
 }
 
 /// Messages that take about `span` when so many took so long.
-fn enough(messages: usize, took: Duration, span: Duration, load: Load) -> usize {
+pub(super) fn enough(messages: usize, took: Duration, span: Duration, load: Load) -> usize {
     /// A client has about 28,000 ports, each of which rests for a minute after its session.
     const PORTS: usize = 20_000;
     let spans = span.as_millis().checked_div(took.as_millis()).unwrap_or(1).max(1);
@@ -210,8 +231,15 @@ pub(super) fn send(lab: &Lab, load: Load, messages: usize) -> anyhow::Result<Dur
 }
 
 /// Waits until all that was sent has arrived.
-fn wait_for(drain: &Drain, messages: usize) -> anyhow::Result<()> {
+pub(super) fn wait_for(drain: &Drain, messages: usize) -> anyhow::Result<()> {
     wait::until(Duration::from_secs(300), "delivery of all messages", || {
         Ok((drain.messages() >= messages).then_some(()))
     })
+}
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    let of =
+        |load: Load| load.peers().iter().map(move |peer| format!("inspect.{}.{}", load.group(), peer.name()));
+    loads().into_iter().flat_map(of).collect()
 }

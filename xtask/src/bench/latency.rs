@@ -25,9 +25,14 @@ use crate::say;
 
 /// One in a hundred takes longer.
 const P99: Fact = Fact { heading: "p99", key: "p99" };
+const PEERS: [Peer; 3] = [Peer::Forwarding, Peer::Gateway, Peer::Haproxy];
 /// The rows of scanners by themselves.
 const SCANNER: &str = "scanner";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Groups of rows for commands by themselves.
+const VERBS: [&str; 3] = ["mail", "rcpt", "data"];
+const COMMANDS: [&str; VERBS.len()] =
+    ["MAIL FROM:<a@client.example>\r\n", "RCPT TO:<b@server.example>\r\n", "DATA\r\n"];
 /// Octets of a message's text.
 const LENGTH: usize = 16 * 1024;
 
@@ -37,13 +42,17 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
     let (rounds, messages) = if quick { (3, 100) } else { (7, 400) };
     let (mut rows, mut scanned): (Vec<Row>, Vec<Row>) = Default::default();
     for round in 1..=rounds {
-        for peer in [Peer::Forwarding, Peer::Gateway, Peer::Haproxy] {
+        for peer in PEERS {
             interrupt.check()?;
             say::line(&format!("delays, round {round} of {rounds}: {}", peer.name()));
             let lab = Lab::new()?;
             let times = through(peer, &lab, binary, None, messages)?;
-            add(&mut rows, "command", peer.name(), &times.commands);
+            for (verb, times) in VERBS.iter().zip(&times.commands) {
+                add(&mut rows, verb, peer.name(), times);
+            }
+            add(&mut rows, "command", peer.name(), &times.commands.concat());
             add(&mut rows, "dot", peer.name(), &times.dots);
+            add(&mut rows, "reply", peer.name(), &times.replies);
         }
         interrupt.check()?;
         say::line(&format!("delays, round {round} of {rounds}: with an instant scanner"));
@@ -71,8 +80,11 @@ fn scan(
 ) -> anyhow::Result<()> {
     let alone = (0..messages).map(|_| ask(&scanner)).collect::<anyhow::Result<Vec<_>>>()?;
     let times = through(Peer::Gateway, lab, binary, Some(scanner), messages)?;
-    add(rows, group, SCANNER, &alone);
-    add(rows, group, Peer::Gateway.name(), &times.dots);
+    let reply = group.replace("dot", "reply");
+    for (group, times) in [(group, &times.dots), (&reply, &times.replies)] {
+        add(rows, group, SCANNER, &alone);
+        add(rows, group, Peer::Gateway.name(), times);
+    }
     Ok(())
 }
 
@@ -95,10 +107,12 @@ fn add(rows: &mut Vec<Row>, group: &str, name: &str, times: &[f64]) {
 /// In microseconds.
 #[derive(Debug, Default)]
 struct Times {
-    /// From a command to its reply.
-    commands: Vec<f64>,
+    /// From a command to its reply, for each of [`VERBS`].
+    commands: [Vec<f64>; VERBS.len()],
     /// From the client's final dot to its arrival at the server.
     dots: Vec<f64>,
+    /// From the client's final dot to the server's reply to it.
+    replies: Vec<f64>,
 }
 
 /// Messages one after the other, in one session.
@@ -118,10 +132,11 @@ fn through(
     let text = text();
     // The first of all warms caches up and does not count.
     for count in 0..=messages {
-        let (commands, dot) = session.message(&text, &arrivals)?;
+        let Took { commands, dot, reply } = session.message(&text, &arrivals)?;
         if count > 0 {
-            times.commands.extend(commands);
+            times.commands.iter_mut().zip(commands).for_each(|(times, took)| times.push(took));
             times.dots.push(dot);
+            times.replies.push(reply);
         }
     }
     Ok(times)
@@ -135,6 +150,13 @@ fn text() -> Vec<u8> {
     }
     text.extend_from_slice(b"\r\n");
     text
+}
+
+/// What one message took, in microseconds.
+struct Took {
+    commands: Vec<f64>,
+    dot: f64,
+    reply: f64,
 }
 
 /// A client that waits for each reply.
@@ -155,10 +177,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Sends a message; returns how long each command took, and how long the final dot was on its way.
-    fn message(&mut self, text: &[u8], arrivals: &Receiver<Instant>) -> anyhow::Result<(Vec<f64>, f64)> {
+    /// Sends a message.
+    fn message(&mut self, text: &[u8], arrivals: &Receiver<Instant>) -> anyhow::Result<Took> {
         let mut commands = Vec::new();
-        for command in ["MAIL FROM:<a@client.example>\r\n", "RCPT TO:<b@server.example>\r\n", "DATA\r\n"] {
+        for command in COMMANDS {
             let began = wait::now();
             self.command(command)?;
             commands.push(microseconds(began.elapsed()));
@@ -168,9 +190,10 @@ impl Session {
         thread::sleep(Duration::from_millis(5));
         let sent = wait::now();
         self.to.write_all(b".\r\n")?;
-        let arrived = arrivals.recv_timeout(PATIENCE).context("the server saw no end of the message")?;
         self.reply()?;
-        Ok((commands, microseconds(arrived.saturating_duration_since(sent))))
+        let reply = microseconds(sent.elapsed());
+        let arrived = arrivals.recv_timeout(PATIENCE).context("the server saw no end of the message")?;
+        Ok(Took { commands, dot: microseconds(arrived.saturating_duration_since(sent)), reply })
     }
 
     fn command(&mut self, line: &str) -> anyhow::Result<()> {
@@ -250,4 +273,15 @@ fn ask(scanner: &str) -> anyhow::Result<f64> {
     let took = sent.elapsed();
     ensure!(answer.starts_with(b"stream: OK"), "{}", String::from_utf8_lossy(&answer));
     Ok(microseconds(took))
+}
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    let groups = VERBS.into_iter().chain(["command", "dot", "reply"]);
+    let mut names: Vec<_> =
+        groups.flat_map(|group| PEERS.map(|peer| format!("delay.{group}.{}", peer.name()))).collect();
+    for group in ["dot-instant", "reply-instant", "dot-clamd", "reply-clamd"] {
+        names.extend([SCANNER, Peer::Gateway.name()].map(|name| format!("delay.{group}.{name}")));
+    }
+    names
 }

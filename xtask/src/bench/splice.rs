@@ -164,3 +164,8 @@ pub(super) fn sockets(lab: &Lab) -> anyhow::Result<usize> {
 pub(super) fn number(count: usize) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(count)?))
 }
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    Way::ALL.iter().map(|way| format!("splice.{}", way.name())).collect()
+}

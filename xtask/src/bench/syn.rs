@@ -28,14 +28,15 @@ const MACHINE: Fact = Fact { heading: "CPU us", key: "cpu_microseconds_per_sessi
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Threads that open sessions.
 const CLIENTS: usize = 8;
+/// Through whom sessions are opened.
+const NEW: [Peer; 3] = [Peer::Forwarding, Peer::Gateway, Peer::Haproxy];
 /// The row that a lock is compared with.
 const RULE: &str = "nftables";
 
 /// Sessions of a greeting and QUIT, and SYNs that nobody answers.
 pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::Result<Vec<Report>> {
     let (rounds, sessions, syns) = if quick { (3, 2_000, 100_000) } else { (5, 12_000, 1_000_000) };
-    let mut new =
-        [Peer::Forwarding, Peer::Gateway, Peer::Haproxy].map(|peer| (peer, Row::within("new", peer.name())));
+    let mut new = NEW.map(|peer| (peer, Row::within("new", peer.name())));
     let mut locked = [RULE, Peer::Gateway.name()].map(|name| Row::within("locked", name));
     for round in 1..=rounds {
         for (peer, row) in &mut new {
@@ -171,4 +172,10 @@ fn knock(binary: &Path, syns: usize, row: &mut Row) -> anyhow::Result<()> {
     start.end(&lab, row)?;
     drop(gateway);
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn names_of_rows() -> Vec<String> {
+    let new = NEW.map(|peer| format!("syn.new.{}", peer.name()));
+    new.into_iter().chain([RULE, Peer::Gateway.name()].map(|name| format!("syn.locked.{name}"))).collect()
 }
