@@ -241,6 +241,13 @@ impl Account {
         self.class
     }
 
+    /// The same where it lies, for a look-up.
+    #[must_use]
+    #[inline(always)]
+    pub const fn class_number(&self) -> &u32 {
+        &self.class
+    }
+
     /// In which [`Book::generation`] its limits were looked up.
     #[must_use]
     #[inline(always)]

@@ -13,14 +13,14 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 
 /// A flow, from its client's point of view. IPv4 addresses are [`mapped`].
 ///
-/// It is aligned for the kernel program, which would otherwise copy it octet by octet.
+/// It is aligned for the kernel program, which would otherwise copy it octet by octet. Functions that fill one
+/// where it lies are for that program too: it has few registers, and pays for its stack.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey {
-    client_addr: [u8; 16],
-    server_addr: [u8; 16],
-    client_port: [u8; 2],
-    server_port: [u8; 2],
+    /// The client's, and the server's.
+    addresses: [[u8; 16]; 2],
+    ports: [[u8; 2]; 2],
 }
 const _: () = assert!(size_of::<FlowKey>() == 36);
 
@@ -29,79 +29,160 @@ impl FlowKey {
     #[must_use]
     #[inline(always)]
     pub const fn new(client: ([u8; 16], [u8; 2]), server: ([u8; 16], [u8; 2])) -> Self {
-        Self { client_addr: client.0, server_addr: server.0, client_port: client.1, server_port: server.1 }
+        Self { addresses: [client.0, server.0], ports: [client.1, server.1] }
     }
 
     /// The same flow, as if the server were the client.
     #[must_use]
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
-        Self {
-            client_addr: self.server_addr,
-            server_addr: self.client_addr,
-            client_port: self.server_port,
-            server_port: self.client_port,
-        }
+        Self::new(self.server_end(), self.client_end())
     }
 
-    /// The same addresses with these ports, in network byte order.
-    #[must_use]
+    /// Becomes another flow, as if that one's server were its client.
     #[inline(always)]
-    pub const fn with_ports(mut self, client: [u8; 2], server: [u8; 2]) -> Self {
-        self.client_port = client;
-        self.server_port = server;
-        self
+    pub const fn reverse_of(&mut self, other: &Self) {
+        self.addresses[0] = other.addresses[1];
+        self.addresses[1] = other.addresses[0];
+        self.ports[0] = other.ports[1];
+        self.ports[1] = other.ports[0];
     }
 
     /// The client's address and port, in network byte order.
     #[must_use]
     #[inline(always)]
     pub const fn client_end(&self) -> ([u8; 16], [u8; 2]) {
-        (self.client_addr, self.client_port)
+        (self.addresses[0], self.ports[0])
     }
 
     /// The server's.
     #[must_use]
     #[inline(always)]
     pub const fn server_end(&self) -> ([u8; 16], [u8; 2]) {
-        (self.server_addr, self.server_port)
+        (self.addresses[1], self.ports[1])
+    }
+
+    /// Gets another client.
+    #[inline(always)]
+    pub const fn set_client(&mut self, addr: &[u8; 16], port: [u8; 2]) {
+        self.addresses[0] = *addr;
+        self.ports[0] = port;
+    }
+
+    /// Gets another server.
+    #[inline(always)]
+    pub const fn set_server(&mut self, addr: &[u8; 16], port: [u8; 2]) {
+        self.addresses[1] = *addr;
+        self.ports[1] = port;
+    }
+
+    /// The client's address, and the server's behind it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn addresses(&self) -> &[[u8; 16]; 2] {
+        &self.addresses
+    }
+
+    /// The same, to be filled.
+    #[must_use]
+    #[inline(always)]
+    pub const fn addresses_mut(&mut self) -> &mut [[u8; 16]; 2] {
+        &mut self.addresses
+    }
+
+    /// Gets these IPv4 addresses.
+    #[inline(always)]
+    pub const fn set_v4(&mut self, client: &[u8; 4], server: &[u8; 4]) {
+        self.addresses[0] = mapped(*client);
+        self.addresses[1] = mapped(*server);
+    }
+
+    /// Its addresses, if they are of IPv4.
+    #[must_use]
+    #[inline(always)]
+    pub const fn v4(&self) -> [[u8; 4]; 2] {
+        let [[.., a, b, c, d], [.., e, f, g, h]] = &self.addresses;
+        [[*a, *b, *c, *d], [*e, *f, *g, *h]]
+    }
+
+    /// The client's port and the server's, in network byte order: what a TCP header begins with.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ports(&self) -> [u8; 4] {
+        let [[a, b], [c, d]] = self.ports;
+        [a, b, c, d]
+    }
+
+    /// Gets these ports, in network byte order.
+    #[inline(always)]
+    pub const fn set_ports(&mut self, [a, b, c, d]: [u8; 4]) {
+        self.ports[0] = [a, b];
+        self.ports[1] = [c, d];
+    }
+
+    /// The same as `==`, by words.
+    #[must_use]
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        difference(self.words(), other.words()) == 0
+    }
+
+    /// Whether it has the same addresses as another.
+    #[must_use]
+    #[inline(always)]
+    pub fn has_addresses_of(&self, other: &Self) -> bool {
+        let ([ours @ .., _], [theirs @ .., _]) = (self.words(), other.words());
+        difference(ours, theirs) == 0
+    }
+
+    #[inline(always)]
+    fn words(&self) -> &[u32; 9] {
+        zerocopy::transmute_ref!(self)
     }
 
     /// A number that differs between most flows.
     #[must_use]
     #[inline(always)]
     pub const fn mixed(&self) -> u32 {
-        let [.., a, b, c, d] = self.client_addr;
-        let [.., e, f, g, h] = self.server_addr;
-        let ([p0, p1], [q0, q1]) = (self.client_port, self.server_port);
-        let addresses = u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h]).rotate_left(7);
+        let [client, server] = self.v4();
+        let addresses = u32::from_ne_bytes(client) ^ u32::from_ne_bytes(server).rotate_left(7);
         // The golden ratio, as Knuth has it for hashing (TAOCP section 6.4).
-        (addresses ^ u32::from_ne_bytes([p0, p1, q0, q1])).wrapping_mul(0x9e37_79b1) >> 16
+        (addresses ^ u32::from_ne_bytes(self.ports())).wrapping_mul(0x9e37_79b1) >> 16
     }
 
     /// The client's address.
     #[must_use]
+    #[inline(always)]
     pub const fn client_addr(&self) -> [u8; 16] {
-        self.client_addr
+        self.addresses[0]
     }
 
     /// The server's address.
     #[must_use]
+    #[inline(always)]
     pub const fn server_addr(&self) -> [u8; 16] {
-        self.server_addr
+        self.addresses[1]
     }
 
     /// The client's port.
     #[must_use]
+    #[inline(always)]
     pub const fn client_port(&self) -> u16 {
-        u16::from_be_bytes(self.client_port)
+        u16::from_be_bytes(self.ports[0])
     }
 
     /// The server's port.
     #[must_use]
+    #[inline(always)]
     pub const fn server_port(&self) -> u16 {
-        u16::from_be_bytes(self.server_port)
+        u16::from_be_bytes(self.ports[1])
     }
+}
+
+/// 0: there is none.
+#[inline(always)]
+fn difference(one: &[u32], other: &[u32]) -> u32 {
+    one.iter().zip(other).fold(0, |found, (one, other)| found | (one ^ other))
 }
 
 /// The link layer's part of a [`FlowNote`].

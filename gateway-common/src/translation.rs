@@ -289,11 +289,18 @@ impl Translation {
     #[must_use]
     #[inline(always)]
     pub const fn out(&self, key: &FlowKey) -> FlowKey {
-        let client = (self.client_addr, self.client_port);
+        let mut out = *key;
+        self.set_out(&mut out);
+        out
+    }
+
+    /// The same for what packets came in under.
+    #[inline(always)]
+    pub const fn set_out(&self, key: &mut FlowKey) {
         if self.is_from_client() {
-            FlowKey::new(client, key.server_end())
+            key.set_client(&self.client_addr, self.client_port);
         } else {
-            FlowKey::new(key.client_end(), client)
+            key.set_server(&self.client_addr, self.client_port);
         }
     }
 

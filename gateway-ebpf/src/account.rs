@@ -9,7 +9,7 @@ use core::ptr;
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, LruHashMap};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use gateway_common::client::{
     self, Account, BYTES, Book, Limits, MAX_CLASSES, MAX_NETWORKS, OnExcess, Period, Report, SOON,
 };
@@ -34,9 +34,16 @@ static CLASSES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_NETWORKS, 
 static LIMITS: Array<Limits> = Array::with_max_entries(MAX_CLASSES, 0);
 #[map]
 static BOOK: Array<Book> = Array::with_max_entries(1, 0);
+/// The client whose account is looked for: not on the stack, as [`crate::map`] says.
+#[map]
+static CLIENT: PerCpuArray<Client> = PerCpuArray::with_max_entries(1, 0);
 /// What a new account begins with: too large for the stack, and nobody writes to it.
 #[map]
 static BLANK: Array<Account> = Array::with_max_entries(1, 0);
+
+/// A client's name, written by words.
+#[repr(C, align(8))]
+struct Client(Address);
 
 /// Octets of a value in a map, and accesses to its parts.
 #[derive(Clone, Copy)]
@@ -98,27 +105,34 @@ impl Open {
         unsafe { &*self.0.0.cast() }
     }
 
-    /// What the client may have; looked up again when the loader has changed something.
+    /// What the client may have.
     #[inline(always)]
-    fn limits(self, flow: &FlowKey) -> Option<&'static Limits> {
-        let book = BOOK.get(0)?;
-        if self.account().generation() != book.generation() {
-            self.at(Account::CLASS).set(class(flow));
-            self.at(Account::GENERATION).set(book.generation());
-        }
-        LIMITS.get(self.account().class())
+    fn limits(self) -> Option<&'static Limits> {
+        let limits = map::find(&LIMITS, self.account().class_number())?;
+        // SAFETY: the map keeps them while the program runs, and any bytes are limits.
+        Some(unsafe { &*limits })
     }
 
     /// Counts a session that comes ([`Account::OPENED`]) or goes ([`Account::CLOSED`]).
     #[inline(always)]
     fn moved(self, which: usize) {
-        let Some(book) = BOOK.get(0) else { return };
+        let Some(book) = map::only(&BOOK) else { return };
         if self.account().epoch() != book.epoch() {
             self.at(Account::OPENED).set(0u32);
             self.at(Account::CLOSED).set(0u32);
             self.at(Account::EPOCH).set(book.epoch());
         }
         self.at(which).add_one();
+    }
+
+    /// Counts octets that come or go.
+    #[inline(always)]
+    fn add(self, octets: u32, how: u32) {
+        if how & FROM_SERVER != 0 {
+            add_from_server(self.0.0, octets.into());
+        } else {
+            add_from_client(self.0.0, octets.into());
+        }
     }
 
     /// Notes the limits that are exceeded, and tells user space of each once a period.
@@ -130,25 +144,27 @@ impl Open {
     }
 }
 
-/// Under what the client of a flow has its account.
+/// Under what the client of a flow has its account; null: there are no accounts.
 #[inline(never)]
-fn key(flow: &FlowKey, key: &mut Address) {
-    let Some(book) = BOOK.get(0) else { return };
+fn key(flow: &FlowKey) -> *const Address {
+    let Some(client) = map::own(&CLIENT) else { return ptr::null() };
+    let Some(book) = map::only(&BOOK) else { return ptr::null() };
     // Read before it is known which are needed: the verifier wants one way to each.
     let masks = Place((&raw const *book).cast_mut().cast()).at(Book::MASKS);
     let masks = [masks.get(), masks.at(8).get(), masks.at(16).get()];
-    *key = client::client(masks, &flow.client_addr());
+    // SAFETY: each processor has its own place, and runs the program for one packet at a time.
+    let client = unsafe { &mut *client };
+    client.0 = client::client(masks, &flow.client_addr());
+    &raw const client.0
 }
 
 /// A client's account with the current period begun; null: there is none to be had.
 #[inline(never)]
 fn open(flow: &FlowKey) -> *mut Account {
-    let Some(book) = BOOK.get(0) else { return ptr::null_mut() };
+    let Some(book) = map::only(&BOOK) else { return ptr::null_mut() };
     let now = map::lately();
     let Some(number) = book.number(now) else { return ptr::null_mut() };
-    let mut client = [0; 16];
-    key(flow, &mut client);
-    let account = find(&client);
+    let account = find(key(flow));
     if account.is_null() {
         return account;
     }
@@ -160,15 +176,32 @@ fn open(flow: &FlowKey) -> *mut Account {
     if place.at(Period::NUMBER).get::<u32>() != number {
         turn(account, number);
     }
+    // The loader has changed something, or the account is new.
+    // SAFETY: as above.
+    if unsafe { &*account }.generation() != book.generation() {
+        classify(account, flow);
+    }
     account
 }
 
+/// Looks up which limits are the client's.
 #[inline(never)]
-fn find(client: &Address) -> *mut Account {
+fn classify(account: *mut Account, flow: &FlowKey) {
+    let Some(book) = map::only(&BOOK) else { return };
+    let generation = book.generation();
+    let place = Place(account.cast());
+    place.at(Account::CLASS).set(class(flow));
+    place.at(Account::GENERATION).set(generation);
+}
+
+#[inline(never)]
+fn find(client: *const Address) -> *mut Account {
+    // SAFETY: it lies in a map, or is null.
+    let Some(client) = (unsafe { client.as_ref() }) else { return ptr::null_mut() };
     if let Some(account) = CLIENTS.get_ptr_mut(client) {
         return account;
     }
-    let Some(blank) = BLANK.get(0) else { return ptr::null_mut() };
+    let Some(blank) = map::only(&BLANK) else { return ptr::null_mut() };
     /// Not if another processor was first (linux/bpf.h).
     const ABSENT: u64 = 1;
     CLIENTS.insert(client, blank, ABSENT).ok();
@@ -196,11 +229,11 @@ fn turn(account: *mut Account, number: u32) {
 }
 
 /// The number of a client's limits.
-#[inline(never)]
+#[inline(always)]
 fn class(flow: &FlowKey) -> u32 {
-    let mut client = Key::new(128, [0; 16]);
-    key(flow, &mut client.data);
-    CLASSES.get(client).copied().unwrap_or(0)
+    // SAFETY: it lies in a map, or is null.
+    let Some(client) = (unsafe { key(flow).as_ref() }) else { return 0 };
+    CLASSES.get(Key::new(128, *client)).copied().unwrap_or(0)
 }
 
 /// Tells user space, and notes so if the event found room: else the next packet tells.
@@ -253,13 +286,13 @@ fn begin_session(flow: &FlowKey) -> Begun {
 #[inline(never)]
 fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
     let open = Open(Place(account));
-    let Some(limits) = open.limits(flow) else { return Begun::Taken };
+    let Some(limits) = open.limits() else { return Begun::Taken };
     if limits.is_none() {
         return Begun::Taken;
     }
-    let Some(book) = BOOK.get(0) else { return Begun::Taken };
-    let mut client = [0; 16];
-    key(flow, &mut client);
+    let Some(book) = map::only(&BOOK) else { return Begun::Taken };
+    // SAFETY: it lies in a map, or is null.
+    let Some(client) = (unsafe { key(flow).as_ref() }) else { return Begun::Taken };
     // SAFETY: the report is read at once; any bytes are one.
     let report = unsafe { REPORTS.get(client) };
     let sessions = open.account().open(report, book.epoch());
@@ -281,6 +314,8 @@ const FROM_SERVER: u32 = 1;
 const UNREAD: u32 = 2;
 /// In `how`: the answer for a packet before was [`KNOWN`].
 const HELD: u32 = 4;
+/// In `how`: the client was over its limit before this packet, which is not counted yet.
+const ALREADY: u32 = 8;
 
 /// Counts a packet of a flow that has its sockets, under its client's name. True: it goes no further.
 /// Whether the flow is read or passes unread is asked only then: what is read is not cut. Packets
@@ -330,33 +365,34 @@ const KNOWN: u32 = 2;
 
 #[inline(always)]
 fn carry_packet(flow: &FlowKey, octets: u32, how: u32) -> u32 {
-    let from_server = how & FROM_SERVER != 0;
     let Some(open) = Open::of(flow) else { return PASSES };
-    let Some(limits) = open.limits(flow) else { return PASSES };
+    let Some(limits) = open.limits() else { return PASSES };
     // The packet that goes beyond the limit is counted, so that none comes behind it.
     let already = limits.is_exceeded_by(open.account().current(), 0);
     if !already {
-        if from_server {
-            add_from_server(open.0.0, octets.into());
-        } else {
-            add_from_client(open.0.0, octets.into());
-        }
+        open.add(octets, how);
         if !limits.is_exceeded_by(open.account().current(), 0) {
             return PASSES;
         }
     }
+    exceed(flow, open.0.0, octets, if already { how | ALREADY } else { how })
+}
+
+/// What becomes of a packet whose client is over its limit.
+#[inline(never)]
+fn exceed(flow: &FlowKey, account: *mut u8, octets: u32, how: u32) -> u32 {
+    let open = Open(Place(account));
     let seen = if how & UNREAD == 0 { seen(flow) } else { SEEN_SPLICED };
     if seen & SEEN_SPLICED == 0 {
         open.exceeded(BYTES, flow, Reason::OverLimit);
-        if already && from_server {
-            add_from_server(open.0.0, octets.into());
-        } else if already {
-            add_from_client(open.0.0, octets.into());
+        if how & ALREADY != 0 {
+            open.add(octets, how);
         }
         return PASSES;
     }
+    let Some(limits) = open.limits() else { return PASSES };
     let known = how & HELD != 0 || seen & SEEN_CUT != 0;
-    stop(flow, open.0.0, matches!(limits.on_excess(), OnExcess::Drop) || known)
+    stop(flow, account, matches!(limits.on_excess(), OnExcess::Drop) || known)
 }
 
 /// Stops a packet. Of a client that is over its limit user space is told once a period. A flow that
@@ -437,7 +473,7 @@ fn note_complete(flow: &FlowKey, acknowledgement: u32) {
     open.moved(Account::OPENED);
     // A destination that was refused would be known the next time, and let in.
     if note.seen() & SEEN_REFUSED == 0
-        && let Some(book) = BOOK.get(0)
+        && let Some(book) = map::only(&BOOK)
     {
         let bit = book.destination(flow);
         let word = open.at(Period::DESTINATIONS).at(8 * bit.word());

@@ -6,12 +6,6 @@ use gateway_common::reason::Reason;
 
 use crate::map;
 
-/// Counts a packet.
-#[inline(always)]
-pub(crate) fn count(reason: Reason) {
-    map::bump(reason);
-}
-
 /// Tells of a packet, unless one of its kind was told of just before: strangers choose how many
 /// such packets there are, not how many lines the log has.
 #[inline(never)]

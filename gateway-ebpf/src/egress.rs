@@ -13,24 +13,19 @@ use crate::{account, glance, icmp, map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]
-pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
+pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     let metadata = Metadata::of(ctx);
-    if metadata.came_in {
+    if glance::unrelated(ctx, packet).is_some() || !map::interface(packet, metadata.interface()) {
         return None;
     }
-    if glance::unrelated(ctx).is_some() {
-        return None;
-    }
-    let interface = map::interface(metadata.interface)?;
-    let packet = map::packet()?;
-    if header::parse(ctx, &metadata, interface, packet).is_err() {
+    if header::parse(ctx, packet).is_err() {
         if packet.icmp {
             icmp::judge_own(ctx, packet);
         }
         return None;
     }
-    let to_client = map::is_intercepted(packet.flow.client_port());
-    if !to_client && !map::is_intercepted(packet.flow.server_port()) {
+    let to_client = map::is_intercepted(&mut packet.number, packet.flow.client_port());
+    if !to_client && !map::is_intercepted(&mut packet.number, packet.flow.server_port()) {
         return None;
     }
     packet.check(ctx).ok()?;
@@ -49,7 +44,7 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
             State::Watched | State::Over => {}
         }
     }
-    if to_client && map::settings()?.is_own(metadata.mark) && is_over(ctx, packet) {
+    if to_client && map::settings()?.is_own(metadata.mark()) && is_over(ctx, packet) {
         return Some(Reason::OverLimit);
     }
     None
@@ -58,7 +53,7 @@ pub(crate) fn judge(ctx: &TcContext) -> Option<Reason> {
 /// The flow as its other end sees it. A function of its own, for the copies lie on the stack.
 #[inline(never)]
 fn turn(packet: &mut Packet) {
-    packet.out = packet.flow.reversed();
+    packet.out.reverse_of(&packet.flow);
 }
 
 /// Counts what the gateway sends to a client. True: it is one packet too many.

@@ -1,12 +1,11 @@
 //! A first look, which settles nearly all packets of a router: TCP between other ports, and UDP.
 //!
-//! It reads once, where the stack says that the IP header begins, and writes nothing down. Whatever
-//! it is not sure of is parsed.
+//! It reads once, where the stack says that the IP header begins. Whatever it is not sure of is parsed.
 
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 
-use crate::header::{self, TCP};
+use crate::header::{self, Metadata, Packet, TCP};
 use crate::map;
 
 /// Ethertypes (IANA), as the stack keeps them: in network byte order.
@@ -17,29 +16,32 @@ const UDP: u8 = 17;
 
 /// Why the packet is none of the gateway's business, if that is to be seen at once.
 #[inline(never)]
-pub(crate) fn unrelated(ctx: &TcContext) -> Option<Reason> {
-    match header::ethertype(ctx) {
+pub(crate) fn unrelated(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
+    match Metadata::of(ctx).ethertype() {
         IPV4 => {
-            let [first, _, _, _, _, _, flags, fragment, _, protocol, .., p0, p1, q0, q1] =
-                header::at_ip::<24>(ctx)?;
+            let [first, division, hops, .., ports] = header::at_ip::<6>(ctx)?;
+            let ([first, ..], [_, _, flags, fragment]) = (first.to_ne_bytes(), division.to_ne_bytes());
+            let [_, protocol, ..] = hops.to_ne_bytes();
             // Options would move the ports, and most fragments have none.
             let plain = first == 0x45 && flags & 0x3f == 0 && fragment == 0;
-            if plain { judge(protocol, [p0, p1], [q0, q1]) } else { None }
+            if plain { judge(packet, protocol, ports) } else { None }
         }
         IPV6 => {
-            let [_, _, _, _, _, _, next, .., p0, p1, q0, q1] = header::at_ip::<44>(ctx)?;
-            judge(next, [p0, p1], [q0, q1])
+            let [_, lengths, .., ports] = header::at_ip::<11>(ctx)?;
+            let [_, _, next, _] = lengths.to_ne_bytes();
+            judge(packet, next, ports)
         }
         _ => None,
     }
 }
 
 #[inline(always)]
-fn judge(protocol: u8, source: [u8; 2], destination: [u8; 2]) -> Option<Reason> {
+fn judge(packet: &mut Packet, protocol: u8, ports: u32) -> Option<Reason> {
+    let [p0, p1, q0, q1] = ports.to_ne_bytes();
     match protocol {
         UDP => Some(Reason::NotTcp),
-        TCP if !map::is_intercepted(u16::from_be_bytes(destination))
-            && !map::is_intercepted(u16::from_be_bytes(source)) =>
+        TCP if !map::is_intercepted(&mut packet.number, u16::from_be_bytes([q0, q1]))
+            && !map::is_intercepted(&mut packet.number, u16::from_be_bytes([p0, p1])) =>
         {
             Some(Reason::OtherPort)
         }

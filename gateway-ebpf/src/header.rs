@@ -7,16 +7,16 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
-use aya_ebpf::bindings::bpf_redir_neigh;
+use aya_ebpf::bindings::{__sk_buff, bpf_redir_neigh};
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
-use gateway_common::flow::{FlowKey, Link, SynOptions, mapped};
+use gateway_common::flow::{FlowKey, FlowNote, Link, SynOptions};
 use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
 
+use crate::map::Prefix;
 use crate::rewrite::Difference;
-
-use crate::socket::Tuple;
+use crate::socket::{Route, Tuple};
 
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
@@ -59,46 +59,100 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// What the kernel knows of a packet beside its bytes.
-pub(crate) struct Metadata {
-    /// The packet's mark.
-    pub(crate) mark: u32,
-    /// Number of the interface.
-    pub(crate) interface: u32,
-    /// Whether it has been given to a socket.
-    pub(crate) has_socket: bool,
-    /// Whether it came in on an interface, and was not made here.
-    pub(crate) came_in: bool,
-    /// If it stands for many segments: octets of data in each; else 0.
-    pub(crate) segment_size: u32,
-    /// How many segments it stands for; 0: one.
-    pub(crate) segments: u32,
-    /// The tag that the card or the stack has taken out of the packet.
-    vlan: Option<[u8; 2]>,
-}
+/// What the kernel knows of a packet beside its bytes. It is asked each time: what was kept would lie on
+/// the stack.
+#[derive(Clone, Copy)]
+pub(crate) struct Metadata(*const __sk_buff);
 
 impl Metadata {
     #[inline(always)]
-    pub(crate) fn of(ctx: &TcContext) -> Self {
-        let skb = ctx.skb.skb;
+    pub(crate) const fn of(ctx: &TcContext) -> Self {
+        Self(ctx.skb.skb)
+    }
+
+    #[inline(always)]
+    const fn get(&self) -> &__sk_buff {
         // SAFETY: the kernel passes a context that stays valid while the program runs.
-        let skb = unsafe { &*skb };
-        #[expect(clippy::cast_possible_truncation, reason = "a tag has 16 bits")]
-        let tag = (skb.vlan_tci as u16).to_be_bytes();
-        let vlan = if skb.vlan_present != 0 { Some(tag) } else { None };
+        unsafe { &*self.0 }
+    }
+
+    /// The packet's mark.
+    #[inline(always)]
+    pub(crate) const fn mark(self) -> u32 {
+        self.get().mark
+    }
+
+    /// Number of the interface.
+    #[inline(always)]
+    pub(crate) const fn interface(self) -> u32 {
+        self.get().ifindex
+    }
+
+    /// Whether it has been given to a socket.
+    #[inline(always)]
+    pub(crate) const fn has_socket(self) -> bool {
         // SAFETY: the union has one member, a pointer that is only compared.
-        let has_socket = !unsafe { skb.__bindgen_anon_2.sk }.is_null();
-        Self {
-            mark: skb.mark,
-            interface: skb.ifindex,
-            has_socket,
-            came_in: skb.ingress_ifindex != 0,
-            segment_size: skb.gso_size,
-            segments: skb.gso_segs,
-            vlan,
-        }
+        !unsafe { self.get().__bindgen_anon_2.sk }.is_null()
+    }
+
+    /// Whether it came in on an interface, and was not made here.
+    #[inline(always)]
+    pub(crate) const fn came_in(self) -> bool {
+        self.get().ingress_ifindex != 0
+    }
+
+    /// If it stands for many segments: octets of data in each; else 0.
+    #[inline(always)]
+    pub(crate) const fn segment_size(self) -> u32 {
+        self.get().gso_size
+    }
+
+    /// How many segments it stands for.
+    #[inline(always)]
+    pub(crate) const fn segments(self) -> u32 {
+        let segments = self.get().gso_segs;
+        if segments == 0 { 1 } else { segments }
+    }
+
+    /// What the stack takes the packet for: its ethertype in network byte order, without VLAN tags that
+    /// were taken out of it.
+    #[inline(always)]
+    pub(crate) const fn ethertype(self) -> u32 {
+        self.get().protocol
+    }
+
+    /// The tag that the card or the stack has taken out of the packet, in network byte order.
+    #[inline(always)]
+    const fn vlan(self) -> Option<[u8; 2]> {
+        #[expect(clippy::cast_possible_truncation, reason = "a tag has 16 bits")]
+        let tag = (self.get().vlan_tci as u16).to_be_bytes();
+        if self.get().vlan_present != 0 { Some(tag) } else { None }
     }
 }
+
+/// An IPv4 header without options (RFC 791 section 3.1). What is longer than an octet is in network byte
+/// order.
+#[repr(C, align(4))]
+pub(crate) struct Ipv4 {
+    version: u8,
+    service: u8,
+    length: [u8; 2],
+    identification: [u8; 2],
+    fragment: [u8; 2],
+    /// From here on it is written again where a packet is sent on: see [`crate::rewrite`].
+    pub(crate) hops: Hops,
+}
+
+/// The second half of an IPv4 header.
+#[repr(C, align(4))]
+pub(crate) struct Hops {
+    pub(crate) ttl: u8,
+    pub(crate) protocol: u8,
+    pub(crate) sum: [u8; 2],
+    pub(crate) source: [u8; 4],
+    pub(crate) destination: [u8; 4],
+}
+const _: () = assert!(size_of::<Ipv4>() == IPV4_HEADER);
 
 /// A TCP packet.
 ///
@@ -109,6 +163,12 @@ impl Metadata {
 pub(crate) struct Packet {
     /// The TCP header, with the first options once [`Packet::has_timestamps`] has read them.
     pub(crate) header: [u8; USUAL_HEADER],
+    /// The number that is being looked up: see [`crate::map`].
+    pub(crate) number: u32,
+    /// The interface it is on.
+    pub(crate) interface: Interface,
+    /// Whether its destination is an intercepted port.
+    pub(crate) to_server: bool,
     /// From its sender, as if that were the client.
     pub(crate) flow: FlowKey,
     /// As whose it goes out; filled when it is renumbered.
@@ -117,8 +177,15 @@ pub(crate) struct Packet {
     pub(crate) turned: FlowKey,
     /// Octets that its IP header says there are from there on; 0: too many to be said.
     pub(crate) said: u32,
-    /// Checksum of its IPv4 header.
-    pub(crate) sum: [u8; 2],
+    /// Octets from its IP header on; filled when it is forwarded.
+    pub(crate) octets: u32,
+    /// How many segments it stands for, and the same of each; filled when its way is looked for.
+    pub(crate) segments: u32,
+    pub(crate) segment: u32,
+    /// Whether it goes to its neighbour at once.
+    pub(crate) straight: bool,
+    /// Its IPv4 header.
+    pub(crate) v4: Ipv4,
     /// The same for look-ups of sockets; filled when there is one.
     pub(crate) tuple: Tuple,
     /// Where it came from.
@@ -140,6 +207,8 @@ pub(crate) struct Packet {
     /// Through which interface it goes out, and to whom behind it.
     pub(crate) way_out: u32,
     pub(crate) neighbour: bpf_redir_neigh,
+    /// The question which way it goes, and the answer.
+    pub(crate) route: Route,
     /// What has changed in it.
     pub(crate) change: Difference,
     /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
@@ -149,9 +218,35 @@ pub(crate) struct Packet {
     pub(crate) remembered: bool,
     /// What it offers; filled by [`Packet::read_options`].
     pub(crate) options: SynOptions,
+    /// What user space is to know of its flow; filled when that is noted.
+    pub(crate) note: FlowNote,
+    /// The prefix that is being looked up.
+    pub(crate) prefix: Prefix,
+    /// As its flow for look-ups, but of packets that go the other way; filled when there is one.
+    pub(crate) answer: Tuple,
 }
 
 impl Packet {
+    /// Four octets of its TCP header.
+    #[inline(always)]
+    pub(crate) const fn word<const AT: usize>(&self) -> [u8; 4] {
+        [self.header[AT], self.header[AT + 1], self.header[AT + 2], self.header[AT + 3]]
+    }
+
+    /// Replaces them, and notes what that changes in the checksum.
+    #[inline(always)]
+    pub(crate) fn put<const AT: usize>(&mut self, octets: [u8; 4]) {
+        self.change.add(self.word::<AT>(), octets);
+        let Some(place) = self.header.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) else { return };
+        *place = octets;
+    }
+
+    /// Its flags.
+    #[inline(always)]
+    pub(crate) const fn flags(&self) -> u8 {
+        self.header[13]
+    }
+
     /// Whether it opens a flow.
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
@@ -185,13 +280,13 @@ impl Packet {
     /// Its acknowledgement number.
     #[inline(always)]
     pub(crate) const fn acknowledgement(&self) -> u32 {
-        u32::from_be_bytes([self.header[8], self.header[9], self.header[10], self.header[11]])
+        u32::from_be_bytes(self.word::<8>())
     }
 
     /// Its sequence number.
     #[inline(always)]
     pub(crate) const fn sequence(&self) -> u32 {
-        u32::from_be_bytes([self.header[4], self.header[5], self.header[6], self.header[7]])
+        u32::from_be_bytes(self.word::<4>())
     }
 
     /// Its window, in network byte order.
@@ -203,7 +298,7 @@ impl Packet {
     /// Prepares look-ups of sockets.
     #[inline(never)]
     pub(crate) fn name(&mut self) {
-        self.tuple = Tuple::of(self.flow, self.v6);
+        self.tuple.fill(&self.flow, self.v6);
     }
 
     /// Length of the TCP header with options.
@@ -236,8 +331,8 @@ impl Packet {
         if self.header_length() < USUAL_HEADER {
             return false;
         }
-        let Some(options) = self.header.last_chunk_mut() else { return false };
-        read_to::<TIMESTAMPS>(ctx, at, options).is_ok() && matches!(options, [1, 1, 8, 10, ..])
+        let Some(options) = self.header.last_chunk_mut::<TIMESTAMPS>() else { return false };
+        read_to(ctx, at, options).is_ok() && self.word::<TCP_HEADER>() == [1, 1, 8, 10]
     }
 
     /// Octets of text in a packet of this length.
@@ -249,7 +344,7 @@ impl Packet {
     /// Whether it goes out with other addresses than it came in with.
     #[inline(always)]
     pub(crate) fn is_readdressed(&self) -> bool {
-        self.flow.client_addr() != self.out.client_addr() || self.flow.server_addr() != self.out.server_addr()
+        !self.flow.has_addresses_of(&self.out)
     }
 
     /// Whether the stack is to answer it as it goes out, when it can go nowhere: as it came in it is
@@ -261,9 +356,9 @@ impl Packet {
 
     /// Whether routers may not divide it.
     #[inline(always)]
-    pub(crate) fn keeps_whole(&self, ctx: &TcContext) -> bool {
+    pub(crate) const fn keeps_whole(&self) -> bool {
         // "Do not fragment" (RFC 791 section 3.1); IPv6 routers never do.
-        self.v6 || ctx.load::<u8>(self.ip + 6).is_ok_and(|flags| flags & 0x40 != 0)
+        self.v6 || self.v4.fragment[0] & 0x40 != 0
     }
 
     /// Whether the TCP header has the length that it says, within the packet.
@@ -314,20 +409,15 @@ impl Packet {
 ///
 /// Why there is none to be found: such a packet passes.
 #[inline(always)]
-pub(crate) fn parse(
-    ctx: &TcContext,
-    metadata: &Metadata,
-    interface: Interface,
-    packet: &mut Packet,
-) -> Result<(), Reason> {
+pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     packet.v6 = false;
     packet.icmp = false;
     packet.ip = 0;
     packet.link = Link::default();
     packet.tags = 0;
     packet.options = SynOptions::default();
-    if interface.is_ethernet() {
-        ethernet(ctx, metadata, packet)?
+    if packet.interface.is_ethernet() {
+        ethernet(ctx, packet)?
     } else {
         bare_ip(ctx, packet)?
     }
@@ -341,10 +431,9 @@ pub(crate) fn parse(
 
 #[inline(never)]
 fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let Some(begin) = packet.header.first_chunk_mut() else { return Err(Reason::Truncated) };
-    read_to::<TCP_HEADER>(ctx, packet.tcp, begin)?;
-    let [p0, p1, q0, q1, ..] = packet.header;
-    packet.flow = packet.flow.with_ports([p0, p1], [q0, q1]);
+    let Some(begin) = packet.header.first_chunk_mut::<TCP_HEADER>() else { return Err(Reason::Truncated) };
+    read_to(ctx, packet.tcp, begin)?;
+    packet.flow.set_ports(packet.word::<0>());
     Ok(())
 }
 
@@ -359,13 +448,13 @@ fn bare_ip(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 }
 
 #[inline(never)]
-fn ethernet(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> Result<(), Reason> {
+fn ethernet(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     let [_, _, _, _, _, _, mac @ .., high, low] = read::<[u8; ETHERNET_HEADER]>(ctx, 0)?;
     packet.link.mac = Some(mac);
     let mut kind = [high, low];
     let mut ip = ETHERNET_HEADER;
     let mut tags = 0;
-    if let Some(tag) = metadata.vlan {
+    if let Some(tag) = Metadata::of(ctx).vlan() {
         packet.link.vlan[0] = tag;
         tags = 1;
     }
@@ -396,26 +485,27 @@ fn ethernet(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> Result
 /// RFC 791 section 3.1.
 #[inline(never)]
 fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let header: [u8; IPV4_HEADER] = read(ctx, packet.ip)?;
-    let length = (header[0] & 0xf) as usize * 4;
-    if header[0] >> 4 != 4 || length < IPV4_HEADER {
+    read_to(ctx, packet.ip, &mut packet.v4)?;
+    let v4 = &packet.v4;
+    let length = (v4.version & 0xf) as usize * 4;
+    if v4.version >> 4 != 4 || length < IPV4_HEADER {
         return Err(Reason::BadHeader);
     }
     // More fragments, or not the first one.
-    if header[6] & 0x3f != 0 || header[7] != 0 {
+    if v4.fragment[0] & 0x3f != 0 || v4.fragment[1] != 0 {
         return Err(Reason::Fragment);
     }
-    let [_, _, _, _, _, _, _, _, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
-    packet.ttl = ttl;
-    packet.sum = [header[10], header[11]];
-    packet.said = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    let (protocol, total) = (v4.hops.protocol, u16::from_be_bytes(v4.length));
+    packet.ttl = v4.hops.ttl;
+    packet.said = total.into();
     packet.tcp = packet.ip + length;
-    packet.flow = FlowKey::new((mapped([s0, s1, s2, s3]), [0; 2]), (mapped([d0, d1, d2, d3]), [0; 2]));
+    packet.flow.set_v4(&v4.hops.source, &v4.hops.destination);
+    packet.flow.set_ports([0; 4]);
     packet.icmp = protocol == ICMP;
     if protocol != TCP {
         return Err(Reason::NotTcp);
     }
-    let total = u16::from_be_bytes([header[2], header[3]]) as usize;
+    let total = total as usize;
     // 0 stands for a packet of more than 64 KiB that the stack has put together ("BIG TCP").
     if total != 0 && total < length + TCP_HEADER {
         return Err(Reason::Truncated);
@@ -432,7 +522,8 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     }
     packet.ttl = ttl;
     packet.said = u32::from(u16::from_be_bytes([high, low])) + 40;
-    packet.flow = FlowKey::new((read(ctx, packet.ip + 8)?, [0; 2]), (read(ctx, packet.ip + 24)?, [0; 2]));
+    read_to(ctx, packet.ip + 8, packet.flow.addresses_mut())?;
+    packet.flow.set_ports([0; 4]);
     let (mut kind, mut at) = (next, packet.ip + IPV6_HEADER);
     for _ in 0..MAX_EXTENSIONS {
         if !matches!(kind, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
@@ -464,34 +555,26 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     Ok(())
 }
 
-/// What the stack takes the packet for: its ethertype in network byte order, without VLAN tags that
-/// were taken out of it.
+/// The first words from the IP header on, as they lie; `None` where there are fewer, or they lie elsewhere.
 #[inline(always)]
-pub(crate) fn ethertype(ctx: &TcContext) -> u32 {
-    // SAFETY: the kernel passes a context that stays valid while the program runs.
-    unsafe { (*ctx.skb.skb).protocol }
-}
-
-/// The first octets from the IP header on; `None` where there are fewer, or they lie elsewhere.
-#[inline(always)]
-pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u8; N]> {
-    let mut octets = MaybeUninit::<[u8; N]>::uninit();
+pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u32; N]> {
+    let mut words = MaybeUninit::<[u32; N]>::uninit();
     #[expect(clippy::cast_possible_truncation, reason = "headers are short")]
-    let length = N as u32;
-    let (skb, place) = (ctx.skb.skb.cast(), octets.as_mut_ptr().cast());
+    let length = 4 * N as u32;
+    let (skb, place) = (ctx.skb.skb.cast(), words.as_mut_ptr().cast());
     // SAFETY: the place has so many octets, and the helper checks the packet's end.
     let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, place, length, BPF_HDR_START_NET) };
     // SAFETY: the helper has written all of them.
-    if read == 0 { Some(unsafe { octets.assume_init() }) } else { None }
+    if read == 0 { Some(unsafe { words.assume_init() }) } else { None }
 }
 
-/// Copies the bytes that begin at `offset` to their place.
+/// Copies the bytes that begin at `offset` to their place, which takes any bytes.
 #[inline(always)]
-fn read_to<const N: usize>(ctx: &TcContext, offset: usize, place: &mut [u8; N]) -> Result<(), Reason> {
+fn read_to<T>(ctx: &TcContext, offset: usize, place: &mut T) -> Result<(), Reason> {
     #[expect(clippy::cast_possible_truncation, reason = "headers lie within 64 KiB, and are short")]
-    let (offset, length) = (offset as u32, N as u32);
+    let (offset, length) = (offset as u32, size_of::<T>() as u32);
     // SAFETY: the place has so many octets, and the helper checks the packet's end.
-    let read = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset, place.as_mut_ptr().cast(), length) };
+    let read = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset, (&raw mut *place).cast(), length) };
     if read == 0 { Ok(()) } else { Err(Reason::Truncated) }
 }
 

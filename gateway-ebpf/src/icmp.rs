@@ -7,7 +7,6 @@
 
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, mapped};
-use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 use gateway_common::translation::State;
@@ -27,13 +26,7 @@ const IPV6_HEADER: usize = 40;
 
 /// What becomes of an ICMP packet that came in.
 #[inline(always)]
-pub(crate) fn judge(
-    ctx: &TcContext,
-    metadata: &Metadata,
-    settings: &Settings,
-    interface: Interface,
-    packet: &mut Packet,
-) -> Reason {
+pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Reason {
     if !find(ctx, packet) {
         return Reason::NotTcp;
     }
@@ -42,10 +35,10 @@ pub(crate) fn judge(
         if !(quote(ctx, packet, entry) && outer(ctx, packet) && correct(ctx, packet)) {
             return Reason::Unwritable;
         }
-        return send(ctx, metadata, settings, packet);
+        return send(ctx, settings, packet);
     }
     if socket::is_gateways(ctx, packet, settings) {
-        ingress::divert(ctx, metadata, settings, interface);
+        ingress::divert(ctx, settings, packet);
         return Reason::IcmpSteered;
     }
     Reason::NotTcp
@@ -130,7 +123,8 @@ fn turn(packet: &mut Packet, source: [u8; 16], destination: [u8; 16]) -> bool {
 fn ports(ctx: &TcContext, packet: &mut Packet) -> bool {
     let Ok([p0, p1, q0, q1, s0, s1, s2, s3]) = ctx.load::<[u8; 8]>(packet.quoted) else { return false };
     let ports = [u16::from_be_bytes([p0, p1]), u16::from_be_bytes([q0, q1])];
-    if !map::is_intercepted(ports[0]) && !map::is_intercepted(ports[1]) {
+    let number = &mut packet.number;
+    if !map::is_intercepted(number, ports[0]) && !map::is_intercepted(number, ports[1]) {
         return false;
     }
     let (from, to) = (packet.flow.client_addr(), packet.flow.server_addr());
@@ -179,33 +173,22 @@ fn outer(ctx: &TcContext, packet: &mut Packet) -> bool {
     if !packet.is_readdressed() {
         return true;
     }
-    let mut change = Difference::NONE;
-    change.add_all(packet.flow.server_addr(), packet.out.server_addr());
-    if packet.flow.client_addr() != packet.out.client_addr() && !hide(ctx, packet, &mut change) {
-        return false;
-    }
-    let to = packet.out.server_addr();
-    if packet.v6 {
-        packet.change.join(change);
-        return ctx.store(packet.ip + 24, &to, 0).is_ok();
-    }
-    let [.., a, b, c, d] = to;
-    ctx.store(packet.ip + 16, &[a, b, c, d], 0).is_ok() && change.in_own_header(ctx, packet)
+    let hidden = packet.flow.client_addr() != packet.out.client_addr();
+    if packet.v6 { outer_v6(ctx, packet, hidden) } else { rewrite::readdress_v4(ctx, packet, hidden) }
 }
 
-/// Replaces the address it comes from.
 #[inline(never)]
-fn hide(ctx: &TcContext, packet: &Packet, change: &mut Difference) -> bool {
-    let from = packet.out.client_addr();
-    if packet.v6 {
+fn outer_v6(ctx: &TcContext, packet: &mut Packet, hidden: bool) -> bool {
+    let [from, to] = *packet.out.addresses();
+    packet.change.add_all(packet.flow.server_addr(), to);
+    if hidden {
         let Ok(source) = ctx.load::<[u8; 16]>(packet.ip + 8) else { return false };
-        change.add_all(source, from);
-        return ctx.store(packet.ip + 8, &from, 0).is_ok();
+        packet.change.add_all(source, from);
+        if ctx.store(packet.ip + 8, &from, 0).is_err() {
+            return false;
+        }
     }
-    let Ok(source) = ctx.load::<[u8; 4]>(packet.ip + 12) else { return false };
-    let [.., a, b, c, d] = from;
-    change.add(source, [a, b, c, d]);
-    ctx.store(packet.ip + 12, &[a, b, c, d], 0).is_ok()
+    ctx.store(packet.ip + 24, &to, 0).is_ok()
 }
 
 /// Corrects the error's own checksum, which for IPv6 includes its addresses (RFC 4443 section 2.3).
@@ -216,13 +199,14 @@ fn correct(ctx: &TcContext, packet: &Packet) -> bool {
 
 /// Sends it on: the stack would take what comes from an address of this machine for a lie.
 #[inline(never)]
-fn send(ctx: &TcContext, metadata: &Metadata, settings: &Settings, packet: &mut Packet) -> Reason {
+fn send(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Reason {
     #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     let length = ctx.len() - packet.ip as u32;
-    let way = translate::way(ctx, metadata, packet, length);
+    packet.octets = length;
+    let way = translate::way(ctx, packet);
     if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
         return Reason::IcmpRedirected;
     }
-    ctx.set_mark(settings.own(metadata.mark));
+    ctx.set_mark(settings.own(Metadata::of(ctx).mark()));
     Reason::IcmpTranslated
 }

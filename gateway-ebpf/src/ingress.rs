@@ -6,7 +6,6 @@
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
 use gateway_common::flow::{FlowNote, SEEN_REFUSED};
-use gateway_common::interface::Interface;
 use gateway_common::lane::Lane;
 use gateway_common::quarantine::Action;
 use gateway_common::reason::Reason;
@@ -19,49 +18,49 @@ use crate::{account, counter, glance, icmp, map, quarantine, refuse, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]
-pub(crate) fn judge(ctx: &TcContext) -> Reason {
-    match examine(ctx) {
+pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Reason {
+    match examine(ctx, packet) {
         Ok(reason) | Err(reason) => reason,
     }
 }
 
 /// `Err`: the packet is none of the gateway's business.
 #[inline(always)]
-fn examine(ctx: &TcContext) -> Result<Reason, Reason> {
+fn examine(ctx: &TcContext, packet: &mut Packet) -> Result<Reason, Reason> {
     let metadata = Metadata::of(ctx);
     let settings = map::settings().ok_or(Reason::UnknownInterface)?;
-    if settings.is_own(metadata.mark) {
+    if settings.is_own(metadata.mark()) {
         return Err(Reason::Own);
     }
-    let again = settings.is_steered(metadata.mark);
-    if again && metadata.has_socket {
+    if settings.is_steered(metadata.mark()) && metadata.has_socket() {
         return Err(Reason::Steered);
     }
     // What stands for many segments pays for being parsed, and those of a session at full speed are such.
-    if metadata.segment_size == 0
-        && let Some(reason) = glance::unrelated(ctx)
+    if metadata.segment_size() == 0
+        && let Some(reason) = glance::unrelated(ctx, packet)
     {
         return Err(reason);
     }
-    let interface = map::interface(metadata.interface).ok_or(Reason::UnknownInterface)?;
-    let packet = map::packet().ok_or(Reason::UnknownInterface)?;
-    if let Err(reason) = header::parse(ctx, &metadata, interface, packet) {
+    if !map::interface(packet, metadata.interface()) {
+        return Err(Reason::UnknownInterface);
+    }
+    if let Err(reason) = header::parse(ctx, packet) {
         if packet.icmp {
-            return Ok(icmp::judge(ctx, &metadata, settings, interface, packet));
+            return Ok(icmp::judge(ctx, settings, packet));
         }
         return Err(reason);
     }
-    let to_server = map::is_intercepted(packet.flow.server_port());
-    if !to_server && !map::is_intercepted(packet.flow.client_port()) {
+    packet.to_server = map::is_intercepted(&mut packet.number, packet.flow.server_port());
+    if !packet.to_server && !map::is_intercepted(&mut packet.number, packet.flow.client_port()) {
         return Err(Reason::OtherPort);
     }
     packet.check(ctx)?;
-    if let Some(reason) = translate::judge(ctx, &metadata, settings, packet) {
+    if let Some(reason) = translate::judge(ctx, settings, packet) {
         return Ok(reason);
     }
     packet.name();
-    let here = Here { ctx, metadata, settings, interface, again };
-    let reason = here.route(packet, to_server);
+    let here = Here { ctx, settings, again: settings.is_steered(metadata.mark()) };
+    let reason = here.route(packet);
     log(ctx, packet, reason as u32);
     Ok(reason)
 }
@@ -83,9 +82,9 @@ fn log(ctx: &TcContext, packet: &Packet, reason: u32) {
 
 /// Has the stack take the packet for one to this machine.
 #[inline(always)]
-pub(crate) fn divert(ctx: &TcContext, metadata: &Metadata, settings: &Settings, interface: Interface) {
-    ctx.set_mark(settings.steer(metadata.mark));
-    if let Some(mac) = interface.bridge_mac() {
+pub(crate) fn divert(ctx: &TcContext, settings: &Settings, packet: &Packet) {
+    ctx.set_mark(settings.steer(Metadata::of(ctx).mark()));
+    if let Some(mac) = packet.interface.bridge_mac() {
         // A frame that keeps its address is sent on by the bridge: not inspected, not lost.
         ctx.store(0, &mac, 0).ok();
     }
@@ -94,9 +93,7 @@ pub(crate) fn divert(ctx: &TcContext, metadata: &Metadata, settings: &Settings, 
 /// Where a packet is while it is looked at.
 struct Here<'a> {
     ctx: &'a TcContext,
-    metadata: Metadata,
     settings: &'static Settings,
-    interface: Interface,
     /// An interface below this one has steered it, and then its socket was lost.
     again: bool,
 }
@@ -104,8 +101,8 @@ struct Here<'a> {
 impl Here<'_> {
     /// A packet from or to an intercepted port.
     #[inline(always)]
-    fn route(&self, packet: &mut Packet, to_server: bool) -> Reason {
-        let from_client = to_server && (self.again || self.interface.is_for_clients());
+    fn route(&self, packet: &mut Packet) -> Reason {
+        let from_client = packet.to_server && (self.again || packet.interface.is_for_clients());
         match Owner::of(self.ctx, packet, self.settings) {
             Owner::Foreign => return Reason::ForeignSocket,
             Owner::Gateway(socket, opening) => return self.belongs(socket, packet, from_client, opening),
@@ -127,7 +124,7 @@ impl Here<'_> {
         if from_client && !self.again && self.is_over(packet, opening) {
             return Reason::OverLimit;
         }
-        match self.steer(socket) {
+        match self.steer(socket, packet) {
             Ok(()) => self.steered(Reason::Established),
             Err(error) => self.tell(Reason::SocketVanished, error, packet),
         }
@@ -152,17 +149,17 @@ impl Here<'_> {
             return Reason::OwnReturned;
         }
         packet.rejected = false;
-        match quarantine::judge(&packet.flow) {
+        match quarantine::judge(packet) {
             Some(Action::Drop) => return Reason::Locked,
             Some(Action::Reset) => return self.refuse(packet, Reason::LockReset, Reason::Locked),
             Some(Action::Reject) => packet.rejected = true,
-            None => match map::lane(&packet.flow) {
+            None => match map::lane(packet) {
                 Lane::Bypass => return Reason::Bypassed,
                 Lane::Block => return Reason::Blocked,
                 Lane::User => {}
             },
         }
-        if socket::is_local(self.ctx, packet, self.metadata.interface) {
+        if socket::is_local(self.ctx, packet, Metadata::of(self.ctx).interface()) {
             return Reason::LocalDestination;
         }
         let Some(listener) = Socket::listener(packet.v6) else { return self.down(0, packet) };
@@ -180,7 +177,7 @@ impl Here<'_> {
         } else {
             listener
         };
-        match self.steer(socket) {
+        match self.steer(socket, packet) {
             Ok(()) => self.steered(if packet.rejected { Reason::LockRejected } else { Reason::Opened }),
             Err(error) => self.down(error, packet),
         }
@@ -189,7 +186,7 @@ impl Here<'_> {
     /// Says no to a SYN, or drops it where that cannot be said.
     #[inline(always)]
     fn refuse(&self, packet: &mut Packet, reset: Reason, dropped: Reason) -> Reason {
-        if refuse::reset(self.ctx, &self.metadata, packet) { reset } else { dropped }
+        if refuse::reset(self.ctx, packet) { reset } else { dropped }
     }
 
     /// Nobody listens for new flows.
@@ -208,7 +205,7 @@ impl Here<'_> {
             return Reason::NoSocket;
         }
         account::complete(&packet.flow, packet.acknowledgement());
-        match self.steer(listener) {
+        match self.steer(listener, packet) {
             Ok(()) => self.steered(Reason::Cookie),
             Err(error) => self.tell(Reason::SocketVanished, error, packet),
         }
@@ -221,18 +218,18 @@ impl Here<'_> {
     }
 
     #[inline(always)]
-    fn steer(&self, socket: Socket) -> Result<(), i32> {
+    fn steer(&self, socket: Socket, packet: &Packet) -> Result<(), i32> {
         socket.take(self.ctx)?;
-        divert(self.ctx, &self.metadata, self.settings, self.interface);
+        divert(self.ctx, self.settings, packet);
         Ok(())
     }
 
     #[inline(never)]
     fn note(&self, packet: &mut Packet, seen: u8) {
         packet.read_options(self.ctx);
-        let note = FlowNote::new(
+        packet.note = FlowNote::new(
             map::now(),
-            self.metadata.interface,
+            Metadata::of(self.ctx).interface(),
             packet.link,
             packet.ttl,
             packet.window(),
@@ -240,12 +237,13 @@ impl Here<'_> {
         )
         .with(seen);
         // A note that finds no room is missed by nobody: it only tells more of a flow.
-        map::FLOWS.insert(packet.flow, note, 0).ok();
+        let (flow, note) = (&packet.flow, &packet.note);
+        map::FLOWS.insert(flow, note, 0).ok();
     }
 
     #[inline(always)]
     fn tell(&self, reason: Reason, error: i32, packet: &mut Packet) -> Reason {
-        counter::tell(reason, self.metadata.interface, error, &packet.flow);
+        counter::tell(reason, Metadata::of(self.ctx).interface(), error, &packet.flow);
         reason
     }
 }

@@ -17,6 +17,8 @@ use aya_ebpf::macros::{classifier, sk_lookup};
 use aya_ebpf::programs::{SkLookupContext, TcContext};
 use gateway_common::reason::Reason;
 
+use crate::header::Metadata;
+
 mod account;
 mod counter;
 mod egress;
@@ -54,8 +56,9 @@ fn gateway_listener(ctx: SkLookupContext) -> u32 {
 /// Packets that come in.
 #[classifier]
 fn gateway_ingress(ctx: TcContext) -> i32 {
-    let reason = ingress::judge(&ctx);
-    counter::count(reason);
+    let Some(packet) = map::packet() else { return PASS };
+    let reason = ingress::judge(&ctx, packet);
+    map::bump(packet, reason);
     match reason {
         Reason::Opened
         | Reason::LockRejected
@@ -101,8 +104,13 @@ fn gateway_ingress(ctx: TcContext) -> i32 {
 /// Packets that go out.
 #[classifier]
 fn gateway_egress(ctx: TcContext) -> i32 {
-    let Some(reason) = egress::judge(&ctx) else { return PASS };
-    counter::count(reason);
+    // What is forwarded was judged when it came in.
+    if Metadata::of(&ctx).came_in() {
+        return PASS;
+    }
+    let Some(packet) = map::packet() else { return PASS };
+    let Some(reason) = egress::judge(&ctx, packet) else { return PASS };
+    map::bump(packet, reason);
     DROP
 }
 

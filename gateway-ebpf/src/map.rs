@@ -1,11 +1,16 @@
 //! The maps, and the accesses to them that the compiler cannot check.
+//!
+//! The program is loaded without `CAP_PERFMON`, and so the kernel puts a barrier against speculation behind
+//! each of its writes to the stack that changes what kind of value lies there (`nospec_result` in
+//! kernel/bpf/verifier.c): nearly all, and each costs about as much as a look-up. So what packets of handed-off
+//! flows and of others meet lies in maps, the keys of look-ups too.
 
 use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::Key};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap};
 use gateway_common::flow::{FlowKey, FlowNote};
 use gateway_common::interface::{Interface, LISTENERS as LISTENER_COUNT, MAX_INTERFACES};
 use gateway_common::lane::{self, Address, Entry, Lane, MAX_PREFIXES};
@@ -28,6 +33,9 @@ const CAUGHT_BYTES: u32 = 256 * 1024;
 /// Memory is taken entry by entry, because most of the room is never used (linux/bpf.h).
 const NO_PREALLOCATION: u32 = 1;
 
+/// The number of the only value in a map.
+static ONLY: u32 = 0;
+
 /// Read by the loader before it starts the program.
 #[used]
 #[unsafe(link_section = ".rodata.abi")]
@@ -48,7 +56,7 @@ static SERVER_LANES: LpmTrie<Address, Entry> = LpmTrie::with_max_entries(MAX_PRE
 static LOCKS: LpmTrie<Address, Lock> = LpmTrie::with_max_entries(MAX_LOCKS, 0);
 /// Networks that no lock touches.
 #[map]
-pub(crate) static EXEMPT: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_EXEMPT, 0);
+static EXEMPT: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_EXEMPT, 0);
 #[map]
 pub(crate) static LISTENERS: SockMap = SockMap::with_max_entries(LISTENER_COUNT, 0);
 #[map]
@@ -69,19 +77,65 @@ pub(crate) static CAUGHT: RingBuf = RingBuf::with_byte_size(CAUGHT_BYTES, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 
+/// A map's value, by a key that lies where the caller says.
+#[inline(always)]
+fn look_up<K, V>(map: *const c_void, key: &K) -> Option<*mut V> {
+    // SAFETY: all callers name a map with such keys and values.
+    let found = unsafe { bpf_map_lookup_elem(map.cast_mut(), (&raw const *key).cast()) };
+    if found.is_null() { None } else { Some(found.cast()) }
+}
+
+/// Maps whose keys are numbers.
+pub(crate) trait Numbered {
+    type Value;
+}
+
+impl<T> Numbered for Array<T> {
+    type Value = T;
+}
+
+impl<T> Numbered for PerCpuArray<T> {
+    type Value = T;
+}
+
+impl<T> Numbered for HashMap<u32, T> {
+    type Value = T;
+}
+
+/// The value with this number, which must not lie on the stack: see above.
+#[inline(always)]
+pub(crate) fn find<M: Numbered>(map: &'static M, number: &u32) -> Option<*mut M::Value> {
+    look_up((&raw const *map).cast(), number)
+}
+
+/// The only value of a map.
+#[inline(always)]
+pub(crate) fn only<T>(map: &'static Array<T>) -> Option<&'static T> {
+    let place = find(map, &ONLY)?;
+    // SAFETY: the map keeps it while the program runs, and any bytes are a value.
+    Some(unsafe { &*place })
+}
+
+/// What this processor keeps for one packet: the only value of a map.
+#[inline(always)]
+pub(crate) fn own<T>(map: &'static PerCpuArray<T>) -> Option<*mut T> {
+    find(map, &ONLY)
+}
+
 /// Where the packet under examination is read to.
 #[inline(always)]
 pub(crate) fn packet() -> Option<&'static mut Packet> {
-    let place = PACKET.get_ptr_mut(0)?;
+    let place = own(&PACKET)?;
     // SAFETY: each processor has its own place and runs the program for one packet at a time;
     // nobody else writes to the map, and its first content, zeros, is a packet too.
     Some(unsafe { &mut *place })
 }
 
-/// Where a way of this number is remembered.
+/// Where a way of the packet's number is remembered.
 #[inline(always)]
-pub(crate) fn known(number: u32) -> Option<&'static mut Known> {
-    let place = WAYS.get_ptr_mut(number % WAY_COUNT)?;
+pub(crate) fn known(packet: &mut Packet, number: u32) -> Option<&'static mut Known> {
+    packet.number = number % WAY_COUNT;
+    let place = find(&WAYS, &packet.number)?;
     // SAFETY: as for the packet; zeros are a way that nothing has.
     Some(unsafe { &mut *place })
 }
@@ -104,40 +158,72 @@ pub(crate) fn lately() -> u64 {
 /// What the loader has set.
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
-    SETTINGS.get(0)
+    only(&SETTINGS)
 }
 
-/// What the loader has said of the interface with this number.
+/// Notes what the loader has said of the interface that the packet is on; says whether it has.
 #[inline(always)]
-pub(crate) fn interface(index: u32) -> Option<Interface> {
+pub(crate) fn interface(packet: &mut Packet, index: u32) -> bool {
+    packet.number = index;
+    let Some(interface) = find(&INTERFACES, &packet.number) else { return false };
     // SAFETY: the entry is copied at once; should the loader free it in that moment, the copy
     // holds another interface's entry or this one's, and any bytes are an `Interface`.
-    unsafe { INTERFACES.get(index) }.copied()
+    packet.interface = unsafe { *interface };
+    true
 }
 
-/// Whether flows to this port are intercepted.
+/// Whether flows to this port are intercepted; `number` is where its key is to lie.
 #[inline(always)]
-pub(crate) fn is_intercepted(port: u16) -> bool {
-    PORTS.get(port::word(port)).is_some_and(|word| word & port::bit(port) != 0)
+pub(crate) fn is_intercepted(number: &mut u32, port: u16) -> bool {
+    *number = port::word(port);
+    let Some(word) = find(&PORTS, number) else { return false };
+    // SAFETY: the map keeps it while the program runs.
+    unsafe { *word & port::bit(port) != 0 }
 }
 
-/// The lane of a flow, as far as its addresses alone decide.
+/// A prefix to look for, as tries want it (`struct bpf_lpm_trie_key_u8`).
+#[repr(C, align(4))]
+pub(crate) struct Prefix {
+    length: u32,
+    address: Address,
+}
+
+impl Prefix {
+    /// The longest one that holds the address.
+    #[inline(always)]
+    fn whole(&mut self, address: &Address) -> &Self {
+        self.length = 128;
+        self.address = *address;
+        self
+    }
+}
+
+/// The lane of the packet's flow, as far as its addresses alone decide.
 #[inline(never)]
-pub(crate) fn lane(flow: &FlowKey) -> Lane {
-    let client = CLIENT_LANES.get(Key::new(128, flow.client_addr()));
-    let server = SERVER_LANES.get(Key::new(128, flow.server_addr()));
-    lane::choose(client, server)
+pub(crate) fn lane(packet: &mut Packet) -> Lane {
+    let [client, server] = packet.flow.addresses();
+    let client = look_up((&raw const CLIENT_LANES).cast(), packet.prefix.whole(client));
+    let server = look_up((&raw const SERVER_LANES).cast(), packet.prefix.whole(server));
+    // SAFETY: the map's memory stays valid while the program runs, and any bytes are an entry.
+    let read = |entry: *mut Entry| unsafe { &*entry };
+    lane::choose(client.map(read), server.map(read))
 }
 
-/// Adds one to the counter of `reason` on this processor, and says what it stands at.
+/// Whether no lock touches the packet's client.
 #[inline(always)]
-pub(crate) fn bump(reason: Reason) -> u64 {
-    let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) else { return 0 };
+pub(crate) fn is_exempt(packet: &mut Packet) -> bool {
+    let [client, _] = packet.flow.addresses();
+    look_up::<_, u32>((&raw const EXEMPT).cast(), packet.prefix.whole(client)).is_some()
+}
+
+/// Adds one to the counter of `reason` on this processor.
+#[inline(always)]
+pub(crate) fn bump(packet: &mut Packet, reason: Reason) {
+    packet.number = reason as u32;
+    let Some(counter) = find(&COUNTERS, &packet.number) else { return };
     // SAFETY: the pointer is to this processor's own value, valid while the program runs.
-    let count = unsafe { counter.read() }.wrapping_add(1);
-    // SAFETY: as above.
-    unsafe { counter.write(count) };
-    count
+    let counter = unsafe { &mut *counter };
+    *counter = counter.wrapping_add(1);
 }
 
 /// How often `reason` was counted on this processor.
@@ -151,14 +237,12 @@ pub(crate) fn count(reason: Reason) -> u64 {
 pub(crate) struct Held(*mut Lock);
 
 impl Held {
-    /// The longest lock that holds this address and whose prefix is not longer than `length`.
+    /// The longest lock that holds the packet's client and whose prefix is not longer than `length`.
     #[inline(always)]
-    pub(crate) fn find(length: u32, address: Address) -> Option<Self> {
-        let key = Key::new(length, address);
-        let locks = (&raw const LOCKS).cast_mut().cast::<c_void>();
-        // SAFETY: the map is such a trie, and `key` is a key of it.
-        let found = unsafe { bpf_map_lookup_elem(locks, (&raw const key).cast()) };
-        if found.is_null() { None } else { Some(Self(found.cast())) }
+    pub(crate) fn find(packet: &mut Packet, length: u32) -> Option<Self> {
+        let [client, _] = packet.flow.addresses();
+        packet.prefix = Prefix { length, address: *client };
+        look_up((&raw const LOCKS).cast(), &packet.prefix).map(Self)
     }
 
     /// What it says.

@@ -23,16 +23,15 @@ const HARDWARE: usize = 12;
 /// Turns the SYN into a reset and sends it back; says whether it will be. If not, the packet is
 /// good for nothing any more and is to be dropped.
 #[inline(never)]
-pub(crate) fn reset(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet) -> bool {
+pub(crate) fn reset(ctx: &TcContext, packet: &mut Packet) -> bool {
     if !packet.v6 && packet.tcp - packet.ip != IPV4_HEADER {
         return false;
     }
     let answered = answer(ctx, packet)
         && packet.change.in_segment(ctx, packet.tcp + 16)
         && turn_round(ctx, packet)
-        && rewrite::set_hops(ctx, packet, HOPS)
         && (packet.link.mac.is_none() || turn_frame_round(ctx));
-    answered && rewrite::send_back(metadata.interface) == i64::from(TC_ACT_REDIRECT)
+    answered && rewrite::send_back(Metadata::of(ctx).interface()) == i64::from(TC_ACT_REDIRECT)
 }
 
 /// Ports, numbers, flags and window.
@@ -51,16 +50,20 @@ fn answer(ctx: &TcContext, packet: &mut Packet) -> bool {
     ctx.store(packet.tcp, &header, 0).is_ok()
 }
 
-/// Source and destination of the IP header.
+/// Source and destination of the IP header, and its time to live.
 #[inline(never)]
-fn turn_round(ctx: &TcContext, packet: &Packet) -> bool {
+fn turn_round(ctx: &TcContext, packet: &mut Packet) -> bool {
     if packet.v6 {
-        return ctx.store(packet.ip + 8, &packet.flow.server_addr(), 0).is_ok()
-            && ctx.store(packet.ip + 24, &packet.flow.client_addr(), 0).is_ok();
+        packet.out.reverse_of(&packet.flow);
+        if ctx.store(packet.ip + 8, packet.out.addresses(), 0).is_err() {
+            return false;
+        }
+    } else {
+        let hops = &mut packet.v4.hops;
+        core::mem::swap(&mut hops.source, &mut hops.destination);
     }
-    let [.., a, b, c, d] = packet.flow.server_addr();
-    let [.., e, f, g, h] = packet.flow.client_addr();
-    ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0).is_ok()
+    // For IPv4 this writes the addresses too.
+    rewrite::set_hops(ctx, packet, HOPS)
 }
 
 /// Destination and source of the frame.

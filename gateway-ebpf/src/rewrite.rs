@@ -6,8 +6,9 @@
 use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT, bpf_redir_neigh as Neighbour};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
+use gateway_common::flow::FlowKey;
 
-use crate::header::{ICMP, MAX_TAGS, Packet, TCP};
+use crate::header::{MAX_TAGS, Packet};
 
 /// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
 /// linux/bpf.h).
@@ -42,10 +43,14 @@ impl Difference {
         }
     }
 
-    /// Another change of the same.
+    /// All that differs between the addresses of two flows.
     #[inline(always)]
-    pub(crate) fn join(&mut self, other: Self) {
-        self.0 += other.0;
+    pub(crate) fn add_flow(&mut self, old: &FlowKey, new: &FlowKey) {
+        let (old, new) =
+            (old.addresses().as_flattened().as_chunks().0, new.addresses().as_flattened().as_chunks().0);
+        for (old, new) in old.iter().zip(new) {
+            self.add(*old, *new);
+        }
     }
 
     /// As the kernel's helpers want it.
@@ -72,13 +77,6 @@ impl Difference {
         (!(sum as u16)).to_ne_bytes()
     }
 
-    /// Corrects the checksum over the packet's own IPv4 header.
-    #[inline(always)]
-    pub(crate) fn in_own_header(self, ctx: &TcContext, packet: &mut Packet) -> bool {
-        packet.sum = self.correct(packet.sum);
-        ctx.store(packet.ip + 10, &packet.sum, 0).is_ok()
-    }
-
     /// Corrects a checksum over what is behind the IP header, by a change in there.
     #[inline(always)]
     pub(crate) fn in_segment(self, ctx: &TcContext, checksum: usize) -> bool {
@@ -89,24 +87,20 @@ impl Difference {
 /// Replaces source and destination address by those it goes out with.
 #[inline(never)]
 pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
-    packet.change = Difference::NONE;
-    packet.change.add_all(packet.flow.client_addr(), packet.out.client_addr());
-    packet.change.add_all(packet.flow.server_addr(), packet.out.server_addr());
-    let (sum, change) = (packet.tcp + 16, packet.change.fold());
-    let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+    let mut change = Difference::NONE;
+    change.add_flow(&packet.flow, &packet.out);
+    let (sum, pseudo) = (packet.tcp + 16, u64::from(BPF_F_PSEUDO_HDR));
     if packet.v6 {
-        return ctx.store(packet.ip + 8, &packet.out.client_addr(), 0).is_ok()
-            && ctx.store(packet.ip + 24, &packet.out.server_addr(), 0).is_ok()
+        return ctx.store(packet.ip + 8, packet.out.addresses(), 0).is_ok()
             // Kernels that do not know the flag say so, and are right without it but for packets
             // whose sum the card has computed, and nobody looks at that when they are forwarded.
-            && (ctx.l4_csum_replace(sum, 0, change, pseudo | BPF_F_IPV6).is_ok()
-                || ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok());
+            && (ctx.l4_csum_replace(sum, 0, change.fold(), pseudo | BPF_F_IPV6).is_ok()
+                || ctx.l4_csum_replace(sum, 0, change.fold(), pseudo).is_ok());
     }
-    let [.., a, b, c, d] = packet.out.client_addr();
-    let [.., e, f, g, h] = packet.out.server_addr();
-    ctx.store(packet.ip + 12, &[a, b, c, d, e, f, g, h], 0).is_ok()
-        && packet.change.in_own_header(ctx, packet)
-        && ctx.l4_csum_replace(sum, 0, change, pseudo).is_ok()
+    let hops = &mut packet.v4.hops;
+    [hops.source, hops.destination] = packet.out.v4();
+    hops.sum = change.correct(hops.sum);
+    store_hops(ctx, packet) && ctx.l4_csum_replace(sum, 0, change.fold(), pseudo).is_ok()
 }
 
 /// Takes one from time to live or hop limit, as every router does.
@@ -115,17 +109,40 @@ pub(crate) fn age(ctx: &TcContext, packet: &mut Packet) -> bool {
     set_hops(ctx, packet, packet.ttl - 1)
 }
 
-/// Changes time to live or hop limit.
+/// Changes time to live or hop limit; of IPv4 it writes all of [`crate::header::Hops`].
 #[inline(never)]
 pub(crate) fn set_hops(ctx: &TcContext, packet: &mut Packet, left: u8) -> bool {
+    packet.ttl = left;
     if packet.v6 {
-        return ctx.store(packet.ip + 7, &left, 0).is_ok();
+        return ctx.store(packet.ip + 7, &packet.ttl, 0).is_ok();
     }
-    let protocol = if packet.icmp { ICMP } else { TCP };
+    let hops = &mut packet.v4.hops;
     let mut change = Difference::NONE;
-    change.add([packet.ttl, protocol, 0, 0], [left, protocol, 0, 0]);
-    let [high, low] = change.correct(packet.sum);
-    ctx.store(packet.ip + 8, &[left, protocol, high, low], 0).is_ok()
+    change.add([hops.ttl, 0, 0, 0], [left, 0, 0, 0]);
+    hops.ttl = left;
+    hops.sum = change.correct(hops.sum);
+    store_hops(ctx, packet)
+}
+
+/// Sends a packet of IPv4 to the server it goes out to; if it `hides` where it comes from, as its client.
+#[inline(never)]
+pub(crate) fn readdress_v4(ctx: &TcContext, packet: &mut Packet, hides: bool) -> bool {
+    let hops = &mut packet.v4.hops;
+    let [source, destination] = packet.out.v4();
+    let mut change = Difference::NONE;
+    change.add(hops.destination, destination);
+    hops.destination = destination;
+    if hides {
+        change.add(hops.source, source);
+        hops.source = source;
+    }
+    hops.sum = change.correct(hops.sum);
+    store_hops(ctx, packet)
+}
+
+#[inline(always)]
+fn store_hops(ctx: &TcContext, packet: &Packet) -> bool {
+    ctx.store(packet.ip + 8, &packet.v4.hops, 0).is_ok()
 }
 
 const ETHERNET_HEADER: u32 = 14;

@@ -192,27 +192,28 @@ pub(crate) fn is_gateways(ctx: &TcContext, packet: &Packet, settings: &Settings)
 
 /// Addresses and ports as the kernel wants them for look-ups: `bpf_sock_tuple`, whose two forms
 /// begin at the same place.
+#[repr(C, align(4))]
 pub(crate) struct Tuple {
     bytes: [u8; 36],
     length: u32,
 }
 
 impl Tuple {
+    /// Names a flow.
     #[inline(always)]
-    pub(crate) fn of(flow: FlowKey, v6: bool) -> Self {
-        // The longer form has the layout of `FlowKey`.
-        let mut bytes: [u8; 36] = zerocopy::transmute!(flow);
+    pub(crate) fn fill(&mut self, flow: &FlowKey, v6: bool) {
         if v6 {
-            return Self { bytes, length: 36 };
+            // The longer form has the layout of `FlowKey`.
+            self.bytes = zerocopy::transmute!(*flow);
+            self.length = 36;
+            return;
         }
-        let [.., s0, s1, s2, s3] = flow.client_addr();
-        let [.., d0, d1, d2, d3] = flow.server_addr();
-        let ([p0, p1], [q0, q1]) = (flow.client_port().to_be_bytes(), flow.server_port().to_be_bytes());
-        let short = [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1];
-        for (place, byte) in bytes.iter_mut().zip(short) {
-            *place = byte;
+        let [client, server] = flow.v4();
+        let (places, _) = self.bytes.as_chunks_mut();
+        for (place, part) in places.iter_mut().zip([client, server, flow.ports()]) {
+            *place = part;
         }
-        Self { bytes, length: 12 }
+        self.length = 12;
     }
 
     #[inline(always)]
@@ -226,14 +227,16 @@ impl Tuple {
 /// answer to it, and that began with its sequence number. The number matters, because a client may
 /// use the very addresses and ports that the gateway uses on behalf of another flow of its.
 #[inline(never)]
-pub(crate) fn sent(ctx: &TcContext, packet: &Packet, settings: &Settings) -> bool {
-    let answer = Tuple::of(packet.flow.reversed(), packet.v6);
-    let Some(socket) = Socket::look_up(ctx, &answer) else { return false };
+pub(crate) fn sent(ctx: &TcContext, packet: &mut Packet, settings: &Settings) -> bool {
+    packet.out.reverse_of(&packet.flow);
+    packet.answer.fill(&packet.out, packet.v6);
+    let Some(socket) = Socket::look_up(ctx, &packet.answer) else { return false };
     socket.state() == BPF_TCP_SYN_SENT
         && socket.is_own(settings)
         && socket.first_unacknowledged() == Some(packet.sequence())
 }
 
+pub(crate) type Route = FibLookup;
 /// Length of `struct bpf_fib_lookup`.
 const FIB_LOOKUP_LENGTH: i32 = 64;
 const _: () = assert!(size_of::<FibLookup>() == 64);
@@ -241,18 +244,23 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 /// Whether the packet is for this machine itself, or for nobody the machine has a route to: not
 /// one to forward.
 #[inline(never)]
-pub(crate) fn is_local(ctx: &TcContext, packet: &Packet, interface: u32) -> bool {
-    let mut route = route(packet.v6, &packet.flow, interface);
-    // SAFETY: `route` lives on the stack and has the length given.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
-    answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+pub(crate) fn is_local(ctx: &TcContext, packet: &mut Packet, interface: u32) -> bool {
+    set_route(&mut packet.route, packet.v6, &packet.flow, interface);
+    look_up_route(ctx, &mut packet.route) == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+}
+
+/// Asks; returns what the kernel says.
+#[inline(always)]
+pub(crate) fn look_up_route(ctx: &TcContext, route: &mut FibLookup) -> i64 {
+    // SAFETY: `route` has the length given.
+    unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut *route, FIB_LOOKUP_LENGTH, 0) }
 }
 
 /// The question which way packets of this flow go that came in on this interface.
 #[inline(always)]
-pub(crate) fn route(v6: bool, flow: &FlowKey, interface: u32) -> FibLookup {
+pub(crate) fn set_route(route: &mut FibLookup, v6: bool, flow: &FlowKey, interface: u32) {
     // SAFETY: all fields are integers, for which zero is a value.
-    let mut route = unsafe { core::mem::zeroed::<FibLookup>() };
+    *route = unsafe { core::mem::zeroed::<FibLookup>() };
     route.ifindex = interface;
     route.l4_protocol = 6;
     if v6 {
@@ -264,7 +272,6 @@ pub(crate) fn route(v6: bool, flow: &FlowKey, interface: u32) -> FibLookup {
         route.__bindgen_anon_3.ipv4_src = words(flow.client_addr())[3];
         route.__bindgen_anon_4.ipv4_dst = words(flow.server_addr())[3];
     }
-    route
 }
 
 /// An address as words that keep the order of its bytes.

@@ -23,6 +23,9 @@ const ACK: u8 = 16;
 /// Steps through the options of a packet: no stack needs more than 10, for timestamps and three
 /// SACK blocks with their padding. What stands behind stays as it is.
 const MAX_STEPS: usize = 12;
+/// Where TSval and TSecr are in the TCP header of nearly all packets.
+const VALUE: usize = TCP_HEADER + 4;
+const ECHO: usize = VALUE + 4;
 /// TCP options (IANA).
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
@@ -31,12 +34,7 @@ const TIMESTAMPS: u8 = 8;
 
 /// What becomes of a packet whose flow is handed off, or is to be; `None`: it is no such packet.
 #[inline(always)]
-pub(crate) fn judge(
-    ctx: &TcContext,
-    metadata: &Metadata,
-    settings: &Settings,
-    packet: &mut Packet,
-) -> Option<Reason> {
+pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Option<Reason> {
     let entry = Entry::of(&packet.flow)?;
     let translation = entry.get();
     match translation.state() {
@@ -57,10 +55,10 @@ pub(crate) fn judge(
             if packet.opens() && give_way(entry, &packet.flow) {
                 return None;
             }
-            let reason = forward(ctx, metadata, packet, entry);
+            let reason = forward(ctx, packet, entry);
             if matches!(reason, Reason::Translated) {
                 // The programs of interfaces above this one must not renumber it again.
-                ctx.set_mark(settings.own(metadata.mark));
+                ctx.set_mark(settings.own(Metadata::of(ctx).mark()));
             }
             Some(reason)
         }
@@ -76,9 +74,8 @@ fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
         return;
     }
     let octets = text(ctx, packet);
-    let [_, _, _, _, _, _, _, _, a0, a1, a2, a3, _, flags, ..] = packet.header;
-    let ack = u32::from_be_bytes([a0, a1, a2, a3]);
-    let caught = Caught::new(packet.flow, packet.sequence(), ack, octets, flags);
+    let caught =
+        Caught::new(packet.flow, packet.sequence(), packet.acknowledgement(), octets, packet.flags());
     // Without room in the buffer, the next packet is told of.
     if map::CAUGHT.output::<Caught>(caught, 0).is_ok() {
         entry.note(translation.seen() | SEEN_TOLD);
@@ -105,14 +102,15 @@ pub(crate) fn give_way(entry: Entry, key: &FlowKey) -> bool {
 /// Renumbers a packet and finds its way. Each step has a frame of its own on the stack, which has
 /// 512 octets for all that are open at once.
 #[inline(never)]
-fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Entry) -> Reason {
+fn forward(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> Reason {
     prepare(packet, entry);
-    let octets = packet.length(ctx);
-    let way = way(ctx, metadata, packet, octets);
+    packet.octets = packet.length(ctx);
+    let way = way(ctx, packet);
     if matches!(way, Way::Nowhere) && !packet.is_answered_translated(entry.get().is_from_client()) {
         return Reason::TooLarge;
     }
-    if note(packet, entry, metadata.segments, octets) {
+    packet.straight = matches!(way, Way::Neighbour);
+    if note(packet, entry) {
         return Reason::OverLimit;
     }
     let written = renumber(ctx, packet, entry)
@@ -121,7 +119,7 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
     if !written {
         return Reason::Unwritable;
     }
-    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
+    if packet.straight && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
         return Reason::Redirected;
     }
     Reason::Translated
@@ -130,7 +128,8 @@ fn forward(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, entry: Ent
 /// As whose the packet goes out: in the direction from where the peer's packets come in.
 #[inline(always)]
 pub(crate) fn prepare(packet: &mut Packet, entry: Entry) {
-    packet.out = entry.get().out(&packet.flow);
+    packet.out = packet.flow;
+    entry.get().set_out(&mut packet.out);
     packet.change = Difference::NONE;
 }
 
@@ -140,37 +139,36 @@ pub(crate) fn text(ctx: &TcContext, packet: &Packet) -> u32 {
     packet.text(packet.length(ctx))
 }
 
-/// The way of a packet of so many octets from its IP header on.
+/// The way of a packet whose `octets` are known.
 #[inline(always)]
-pub(crate) fn way(ctx: &TcContext, metadata: &Metadata, packet: &mut Packet, length: u32) -> Way {
+pub(crate) fn way(ctx: &TcContext, packet: &mut Packet) -> Way {
     if packet.ttl <= 1 {
         return Way::Nowhere;
     }
     // Each segment of a packet that stands for many must fit, not the packet.
-    let size = metadata.segment_size;
-    let segment = if size == 0 { length } else { packet.headers() + size };
-    #[expect(clippy::cast_possible_truncation, reason = "compared in the same line")]
-    let segment = if segment > 0xffff { 0xffff } else { segment as u16 };
-    match way::find(ctx, packet, segment, metadata.interface) {
+    packet.segments = Metadata::of(ctx).segments();
+    let size = Metadata::of(ctx).segment_size();
+    packet.segment = if size == 0 { packet.octets } else { packet.headers() + size };
+    match way::find(ctx, packet) {
         // The stack knows which interface a tag belongs to, and the rules for that one. It takes no
         // packet, though, that claims to be from this machine.
         Way::Neighbour if packet.tags != 0 && !packet.is_readdressed() => Way::Stack,
-        Way::Nowhere if !packet.keeps_whole(ctx) => Way::Stack,
+        Way::Nowhere if !packet.keeps_whole() => Way::Stack,
         way @ (Way::Neighbour | Way::Nowhere | Way::Stack) => way,
     }
 }
 
 /// Counts a packet. True: its client is over a limit.
 #[inline(never)]
-fn note(packet: &mut Packet, entry: Entry, segments: u32, octets: u32) -> bool {
-    let (translation, now) = (entry.get(), map::lately());
-    let text = packet.text(octets);
+fn note(packet: &mut Packet, entry: Entry) -> bool {
+    let translation = entry.get();
+    let text = packet.text(packet.octets);
     let from_client = translation.is_from_client();
     if !from_client {
-        packet.turned = packet.out.reversed();
+        packet.turned.reverse_of(&packet.out);
     }
     let flow = if from_client { &packet.flow } else { &packet.turned };
-    let (flags, held) = (packet.header[13], translation.is_held());
+    let (flags, held) = (packet.flags(), translation.is_held());
     // What ends a flow is what the limit is for. What has no text is asked about only where text was
     // stopped: it takes a look into the account.
     let asked = (text != 0 || held) && flags & RST == 0;
@@ -178,21 +176,20 @@ fn note(packet: &mut Packet, entry: Entry, segments: u32, octets: u32) -> bool {
         return true;
     }
     if flags & (FIN | RST) != 0 || translation.seen() & SEEN_DOUBT != 0 {
-        note_end(packet, entry, flags, now);
+        note_end(packet, entry);
     }
     if flags & ACK != 0 {
         entry.acknowledge(packet.acknowledgement());
     }
-    let segments = if segments == 0 { 1 } else { segments };
-    entry.count(translation, segments, u64::from(text), now);
+    entry.count(translation, packet.segments, u64::from(packet.text(packet.octets)), map::lately());
     false
 }
 
 /// Notes that the sender ends its direction or the flow, if it may be the sender who says so, or that
 /// it has not been reset.
-#[inline(always)]
-fn note_end(packet: &Packet, entry: Entry, flags: u8, now: u64) {
-    let translation = entry.get();
+#[inline(never)]
+fn note_end(packet: &Packet, entry: Entry) {
+    let (translation, flags, now) = (entry.get(), packet.flags(), map::lately());
     let Some(peer) = entry.peer(&packet.flow) else { return };
     let mut seen = translation.seen();
     if flags & (FIN | RST) == 0 {
@@ -235,36 +232,24 @@ fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
 #[inline(never)]
 fn numbers(packet: &mut Packet, entry: Entry) {
     let translation = entry.get();
-    let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = packet.header;
-    let [f0, f1] = packet.out.client_port().to_be_bytes();
-    let [t0, t1] = packet.out.server_port().to_be_bytes();
-    packet.change.add([p0, p1, q0, q1], [f0, f1, t0, t1]);
-    let seq = translation.sequence(u32::from_be_bytes([s0, s1, s2, s3])).to_be_bytes();
-    packet.change.add([s0, s1, s2, s3], seq);
-    let mut ack = [a0, a1, a2, a3];
-    if flags & ACK != 0 {
-        ack = translation.acknowledgement(u32::from_be_bytes(ack)).to_be_bytes();
-        packet.change.add([a0, a1, a2, a3], ack);
+    packet.put::<0>(packet.out.ports());
+    packet.put::<4>(translation.sequence(packet.sequence()).to_be_bytes());
+    if packet.flags() & ACK != 0 {
+        packet.put::<8>(translation.acknowledgement(packet.acknowledgement()).to_be_bytes());
     }
-    let [x0, x1] = translation.window(u16::from_be_bytes([w0, w1])).to_be_bytes();
-    packet.change.add([offset, flags, w0, w1], [offset, flags, x0, x1]);
-    let ([s0, s1, s2, s3], [a0, a1, a2, a3]) = (seq, ack);
-    let Some(begin) = packet.header.first_chunk_mut() else { return };
-    *begin = [f0, f1, t0, t1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, x0, x1];
+    let [offset, flags, high, low] = packet.word::<12>();
+    let [high, low] = translation.window(u16::from_be_bytes([high, low])).to_be_bytes();
+    packet.put::<12>([offset, flags, high, low]);
 }
 
 /// Timestamps where nearly all packets have them.
 #[inline(never)]
 fn usual_timestamps(packet: &mut Packet, entry: Entry) {
-    let Some(&old) = packet.header.last_chunk() else { return };
-    let [v0, v1, v2, v3, e0, e1, e2, e3] = old;
-    let new = timestamps(packet, old, entry);
-    let [n0, n1, n2, n3, m0, m1, m2, m3] = new;
-    packet.change.add([v0, v1, v2, v3], [n0, n1, n2, n3]);
-    packet.change.add([e0, e1, e2, e3], [m0, m1, m2, m3]);
-    if let Some(place) = packet.header.last_chunk_mut() {
-        *place = new;
-    }
+    let value = u32::from_be_bytes(packet.word::<VALUE>());
+    packet.put::<VALUE>(value.wrapping_add(difference(entry, value)).to_be_bytes());
+    let echo = u32::from_be_bytes(packet.word::<ECHO>());
+    let echo = echo_difference(packet, entry).map_or(0, |difference| echo.wrapping_sub(difference));
+    packet.put::<ECHO>(echo.to_be_bytes());
 }
 
 /// Edges of SACK blocks (RFC 2018 section 3) and timestamps (RFC 7323 section 3), in the options that
@@ -317,34 +302,33 @@ fn options(ctx: &TcContext, packet: &mut Packet, entry: Entry, from: usize) -> b
 /// Timestamps wherever they are.
 #[inline(never)]
 fn odd_timestamps(ctx: &TcContext, packet: &mut Packet, at: usize, entry: Entry) -> bool {
-    let Ok(old) = ctx.load::<[u8; 8]>(at) else { return false };
-    let [v0, v1, v2, v3, e0, e1, e2, e3] = old;
-    let [n0, n1, n2, n3, m0, m1, m2, m3] = timestamps(packet, old, entry);
-    replace(ctx, packet, at, [v0, v1, v2, v3], u32::from_be_bytes([n0, n1, n2, n3]))
-        && replace(ctx, packet, at + 4, [e0, e1, e2, e3], u32::from_be_bytes([m0, m1, m2, m3]))
+    let Ok(old) = ctx.load::<[u8; 4]>(at) else { return false };
+    let value = u32::from_be_bytes(old);
+    if !replace(ctx, packet, at, old, value.wrapping_add(difference(entry, value))) {
+        return false;
+    }
+    let Ok(old) = ctx.load::<[u8; 4]>(at + 4) else { return false };
+    let echo = u32::from_be_bytes(old);
+    let echo = echo_difference(packet, entry).map_or(0, |difference| echo.wrapping_sub(difference));
+    replace(ctx, packet, at + 4, old, echo)
 }
 
-/// TSval and TSecr as they go out.
+/// What is added to TSval.
 #[inline(always)]
-fn timestamps(packet: &Packet, [v0, v1, v2, v3, e0, e1, e2, e3]: [u8; 8], entry: Entry) -> [u8; 8] {
+fn difference(entry: Entry, value: u32) -> u32 {
     let translation = entry.get();
-    let value = u32::from_be_bytes([v0, v1, v2, v3]);
-    let difference = match translation.timestamp_difference() {
-        Some(difference) => difference,
-        None => {
-            let difference = translation.first_timestamp(value);
-            entry.fix_timestamps(difference, translation.seen());
-            difference
-        }
-    };
-    // The echo is of a timestamp that went the other way, and was changed there.
-    let echo = match translation.echo_difference().or_else(|| learn_echo(packet, entry)) {
-        Some(difference) => u32::from_be_bytes([e0, e1, e2, e3]).wrapping_sub(difference),
-        None => 0,
-    };
-    let [n0, n1, n2, n3] = value.wrapping_add(difference).to_be_bytes();
-    let [m0, m1, m2, m3] = echo.to_be_bytes();
-    [n0, n1, n2, n3, m0, m1, m2, m3]
+    if let Some(difference) = translation.timestamp_difference() {
+        return difference;
+    }
+    let difference = translation.first_timestamp(value);
+    entry.fix_timestamps(difference, translation.seen());
+    difference
+}
+
+/// What is taken from TSecr: it echoes a timestamp that went the other way, and was changed there.
+#[inline(always)]
+fn echo_difference(packet: &Packet, entry: Entry) -> Option<u32> {
+    entry.get().echo_difference().or_else(|| learn_echo(packet, entry))
 }
 
 /// What the other direction adds to its timestamps, once it has seen one. It stays as it is from

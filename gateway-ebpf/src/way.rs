@@ -4,16 +4,14 @@
 //! packet, which costs a third of all that the program does with one. A route that changes is
 //! noticed a moment later.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     bpf_redir_neigh as Neighbour,
 };
-use aya_ebpf::helpers::bpf_fib_lookup;
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::FlowKey;
 
-use crate::header::Packet;
+use crate::header::{Metadata, Packet};
 use crate::{map, socket};
 
 /// Where a packet goes.
@@ -28,7 +26,6 @@ pub(crate) enum Way {
 
 /// How long an answer holds, in nanoseconds.
 const MOMENT: u64 = 16_000_000;
-const FIB_LOOKUP_LENGTH: i32 = 64;
 
 /// An answer.
 #[repr(C)]
@@ -47,21 +44,21 @@ pub(crate) struct Known {
 
 impl Known {
     #[inline(always)]
-    fn holds(&self, packet: &Packet, length: u16, interface: u32, now: u64) -> bool {
+    fn holds(&self, packet: &Packet, interface: u32, now: u64) -> bool {
         self.came_in == interface
             && now.wrapping_sub(self.since) < MOMENT
-            && u32::from(length) <= self.longest
-            && self.flow == packet.out
+            && packet.segment <= self.longest
+            && self.flow.is(&packet.out)
     }
 }
 
-/// The way of a packet, a segment of which has this many octets, headers included.
+/// The way of a packet whose segments are as long as it says.
 #[inline(never)]
-pub(crate) fn find(ctx: &TcContext, packet: &mut Packet, length: u16, interface: u32) -> Way {
+pub(crate) fn find(ctx: &TcContext, packet: &mut Packet) -> Way {
     let now = map::lately();
-    let Some(known) = map::known(packet.out.mixed()) else { return Way::Stack };
-    if !known.holds(packet, length, interface, now) {
-        let way = ask(ctx, packet, known, length, interface);
+    let Some(known) = map::known(packet, packet.out.mixed()) else { return Way::Stack };
+    if !known.holds(packet, Metadata::of(ctx).interface(), now) {
+        let way = ask(ctx, packet, known);
         if !matches!(way, Way::Neighbour) {
             return way;
         }
@@ -73,11 +70,14 @@ pub(crate) fn find(ctx: &TcContext, packet: &mut Packet, length: u16, interface:
 }
 
 #[inline(never)]
-fn ask(ctx: &TcContext, packet: &Packet, known: &mut Known, length: u16, interface: u32) -> Way {
-    let mut route = socket::route(packet.v6, &packet.out, interface);
+fn ask(ctx: &TcContext, packet: &mut Packet, known: &mut Known) -> Way {
+    let interface = Metadata::of(ctx).interface();
+    let route = &mut packet.route;
+    socket::set_route(route, packet.v6, &packet.out, interface);
+    #[expect(clippy::cast_possible_truncation, reason = "compared in the same line")]
+    let length = if packet.segment > 0xffff { 0xffff } else { packet.segment as u16 };
     route.__bindgen_anon_1.tot_len = length;
-    // SAFETY: `route` lives on the stack and has the length given.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut route, FIB_LOOKUP_LENGTH, 0) };
+    let answer = socket::look_up_route(ctx, route);
     if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
         return Way::Nowhere;
     }

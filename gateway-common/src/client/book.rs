@@ -22,8 +22,8 @@ pub struct Book {
 }
 const _: () = assert!(size_of::<Book>() == 48);
 
-/// What the upper half of the lower half of an IPv4 address is in its mapped form.
-const MAPPED: u64 = 0xffff_0000_0000;
+/// The third quarter of an IPv4 address in its mapped form.
+const MAPPED: u32 = 0xffff;
 
 impl Book {
     /// Where the masks lie, in octets: three words.
@@ -115,12 +115,35 @@ impl Book {
 #[must_use]
 #[inline(always)]
 pub const fn client([mask_high, mask_low, mask_v4]: [u64; 3], address: &Address) -> Address {
-    let (high, low) = halves(address);
-    let mapped = high == 0 && low >> 32 == MAPPED >> 32;
-    let (high, low) = if mapped { (0, low & mask_v4) } else { (high & mask_high, low & mask_low) };
-    let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
-    let [i, j, k, l, m, n, o, p] = low.to_be_bytes();
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    // By words of 32 bits as they lie: the kernel program has an address at multiples of four octets.
+    let [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]] = quarters(address);
+    let (a, b) = (u32::from_ne_bytes([a0, a1, a2, a3]), u32::from_ne_bytes([b0, b1, b2, b3]));
+    let (c, d) = (u32::from_ne_bytes([c0, c1, c2, c3]), u32::from_ne_bytes([d0, d1, d2, d3]));
+    // The upper half is 0 then, and stays so under any mask.
+    let mapped = a | b == 0 && c == MAPPED.to_be();
+    let low = if mapped { mask_v4 } else { mask_low };
+    let [a0, a1, a2, a3] = (a & upper(mask_high).to_be()).to_ne_bytes();
+    let [b0, b1, b2, b3] = (b & lower(mask_high).to_be()).to_ne_bytes();
+    let [c0, c1, c2, c3] = (c & upper(low).to_be()).to_ne_bytes();
+    let [d0, d1, d2, d3] = (d & lower(low).to_be()).to_ne_bytes();
+    [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3]
+}
+
+#[inline(always)]
+const fn quarters(address: &Address) -> [[u8; 4]; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
+}
+
+#[inline(always)]
+const fn upper(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a half is what it is for")]
+const fn lower(word: u64) -> u32 {
+    word as u32
 }
 
 /// The finalizer of MurmurHash3: every bit of the input changes about half of the output.
