@@ -133,6 +133,7 @@ impl Metadata {
 /// An IPv4 header without options (RFC 791 section 3.1). What is longer than an octet is in network byte
 /// order.
 #[repr(C, align(4))]
+#[derive(zerocopy::FromBytes)]
 pub(crate) struct Ipv4 {
     version: u8,
     service: u8,
@@ -145,6 +146,7 @@ pub(crate) struct Ipv4 {
 
 /// The second half of an IPv4 header.
 #[repr(C, align(4))]
+#[derive(zerocopy::FromBytes)]
 pub(crate) struct Hops {
     pub(crate) ttl: u8,
     pub(crate) protocol: u8,
@@ -568,9 +570,9 @@ pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u32; N]> {
     if read == 0 { Some(unsafe { words.assume_init() }) } else { None }
 }
 
-/// Copies the bytes that begin at `offset` to their place, which takes any bytes.
+/// Copies the bytes that begin at `offset` to their place.
 #[inline(always)]
-fn read_to<T>(ctx: &TcContext, offset: usize, place: &mut T) -> Result<(), Reason> {
+fn read_to<T: zerocopy::FromBytes>(ctx: &TcContext, offset: usize, place: &mut T) -> Result<(), Reason> {
     #[expect(clippy::cast_possible_truncation, reason = "headers lie within 64 KiB, and are short")]
     let (offset, length) = (offset as u32, size_of::<T>() as u32);
     // SAFETY: the place has so many octets, and the helper checks the packet's end.
