@@ -8,8 +8,8 @@ use gateway_common::reason::Reason;
 use gateway_common::translation::State;
 
 use crate::entry::Entry;
-use crate::header::{self, Metadata, Packet};
-use crate::{account, glance, icmp, map, translate};
+use crate::packet::{Metadata, Packet};
+use crate::{account, glance, header, icmp, map, translate};
 
 /// `Some`: it goes no further.
 #[inline(always)]

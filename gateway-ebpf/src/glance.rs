@@ -5,8 +5,9 @@
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 
-use crate::header::{self, Metadata, Packet, TCP};
-use crate::map;
+use crate::header::TCP;
+use crate::packet::{Metadata, Packet};
+use crate::{map, read};
 
 /// Ethertypes (IANA), as the stack keeps them: in network byte order.
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
@@ -19,7 +20,7 @@ const UDP: u8 = 17;
 pub(crate) fn unrelated(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     match Metadata::of(ctx).ethertype() {
         IPV4 => {
-            let [first, division, hops, .., ports] = header::at_ip::<6>(ctx)?;
+            let [first, division, hops, .., ports] = read::at_ip::<6>(ctx)?;
             let ([first, ..], [_, _, flags, fragment]) = (first.to_ne_bytes(), division.to_ne_bytes());
             let [_, protocol, ..] = hops.to_ne_bytes();
             // Options would move the ports, and most fragments have none.
@@ -27,7 +28,7 @@ pub(crate) fn unrelated(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> 
             if plain { judge(packet, protocol, ports) } else { None }
         }
         IPV6 => {
-            let [_, lengths, .., ports] = header::at_ip::<11>(ctx)?;
+            let [_, lengths, .., ports] = read::at_ip::<11>(ctx)?;
             let [_, _, next, _] = lengths.to_ne_bytes();
             judge(packet, next, ports)
         }

@@ -1,22 +1,14 @@
 //! From bytes to a TCP packet, or to the reason why it is none.
 //!
-//! Reads go through a kernel helper that checks them against the packet's end, wherever its bytes
-//! lie. Lengths that headers claim are checked against each other, because padding behind a packet
-//! is not part of it.
+//! Lengths that headers claim are checked against each other, because padding behind a packet is not part
+//! of it.
 
-use core::mem::MaybeUninit;
-
-use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
-use aya_ebpf::bindings::{__sk_buff, bpf_redir_neigh};
-use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
-use gateway_common::flow::{FlowKey, FlowNote, Link, SynOptions};
-use gateway_common::interface::Interface;
+use gateway_common::flow::{Link, SynOptions};
 use gateway_common::reason::Reason;
 
-use crate::map::Prefix;
-use crate::rewrite::Difference;
-use crate::socket::{Route, Tuple};
+use crate::packet::{IPV4_HEADER, Metadata, Packet, TCP_HEADER};
+use crate::read;
 
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
@@ -24,8 +16,6 @@ const VLAN_TAG: usize = 4;
 pub(crate) const MAX_TAGS: u32 = 2;
 /// IPv6 extension headers that the program looks behind.
 const MAX_EXTENSIONS: usize = 8;
-/// Options in a SYN that the program looks at: padding is an option too, an octet each.
-const MAX_OPTIONS: usize = 40;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -34,12 +24,7 @@ const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 /// IEEE 802.1ad, "QinQ".
 const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 
-const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-pub(crate) const TCP_HEADER: usize = 20;
-/// With timestamps and nothing else, as nearly all packets have it.
-pub(crate) const USUAL_HEADER: usize = TCP_HEADER + TIMESTAMPS;
-const TIMESTAMPS: usize = 12;
 
 /// Protocol numbers (IANA).
 const HOP_BY_HOP: u8 = 0;
@@ -53,357 +38,6 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-/// What the kernel knows of a packet beside its bytes. It is asked each time: what was kept would lie on
-/// the stack.
-#[derive(Clone, Copy)]
-pub(crate) struct Metadata(*const __sk_buff);
-
-impl Metadata {
-    #[inline(always)]
-    pub(crate) const fn of(ctx: &TcContext) -> Self {
-        Self(ctx.skb.skb)
-    }
-
-    #[inline(always)]
-    const fn get(&self) -> &__sk_buff {
-        // SAFETY: the kernel passes a context that stays valid while the program runs.
-        unsafe { &*self.0 }
-    }
-
-    /// The packet's mark.
-    #[inline(always)]
-    pub(crate) const fn mark(self) -> u32 {
-        self.get().mark
-    }
-
-    /// Number of the interface.
-    #[inline(always)]
-    pub(crate) const fn interface(self) -> u32 {
-        self.get().ifindex
-    }
-
-    /// Whether it has been given to a socket.
-    #[inline(always)]
-    pub(crate) const fn has_socket(self) -> bool {
-        // SAFETY: the union has one member, a pointer that is only compared.
-        !unsafe { self.get().__bindgen_anon_2.sk }.is_null()
-    }
-
-    /// Whether it came in on an interface, and was not made here.
-    #[inline(always)]
-    pub(crate) const fn came_in(self) -> bool {
-        self.get().ingress_ifindex != 0
-    }
-
-    /// If it stands for many segments: octets of data in each; else 0.
-    #[inline(always)]
-    pub(crate) const fn segment_size(self) -> u32 {
-        self.get().gso_size
-    }
-
-    /// How many segments it stands for.
-    #[inline(always)]
-    pub(crate) const fn segments(self) -> u32 {
-        let segments = self.get().gso_segs;
-        if segments == 0 { 1 } else { segments }
-    }
-
-    /// What the stack takes the packet for: its ethertype in network byte order, without VLAN tags that
-    /// were taken out of it.
-    #[inline(always)]
-    pub(crate) const fn ethertype(self) -> u32 {
-        self.get().protocol
-    }
-
-    /// The tag that the card or the stack has taken out of the packet, in network byte order.
-    #[inline(always)]
-    const fn vlan(self) -> Option<[u8; 2]> {
-        #[expect(clippy::cast_possible_truncation, reason = "a tag has 16 bits")]
-        let tag = (self.get().vlan_tci as u16).to_be_bytes();
-        if self.get().vlan_present != 0 { Some(tag) } else { None }
-    }
-}
-
-/// An IPv4 header without options (RFC 791 section 3.1). What is longer than an octet is in network byte
-/// order.
-#[repr(C, align(4))]
-#[derive(zerocopy::FromBytes)]
-pub(crate) struct Ipv4 {
-    version: u8,
-    service: u8,
-    length: [u8; 2],
-    identification: [u8; 2],
-    fragment: [u8; 2],
-    /// From here on it is written again where a packet is sent on: see [`crate::rewrite`].
-    pub(crate) hops: Hops,
-}
-
-/// The second half of an IPv4 header.
-#[repr(C, align(4))]
-#[derive(zerocopy::FromBytes)]
-pub(crate) struct Hops {
-    pub(crate) ttl: u8,
-    pub(crate) protocol: u8,
-    pub(crate) sum: [u8; 2],
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
-}
-const _: () = assert!(size_of::<Ipv4>() == IPV4_HEADER);
-
-/// A TCP packet.
-///
-/// It lies in a map and is filled in place. That spares the stack, which has 512 octets, and the
-/// verifier, which would otherwise follow each place a header can be at to the end of the program.
-/// What is copied most lies at multiples of four octets: the machine moves it by words.
-#[repr(C)]
-pub(crate) struct Packet {
-    /// The TCP header, with the first options once [`Packet::has_timestamps`] has read them.
-    pub(crate) header: [u8; USUAL_HEADER],
-    /// The number that is being looked up: see [`crate::map`].
-    pub(crate) number: u32,
-    /// The interface it is on.
-    pub(crate) interface: Interface,
-    /// Whether its destination is an intercepted port.
-    pub(crate) to_server: bool,
-    /// From its sender, as if that were the client.
-    pub(crate) flow: FlowKey,
-    /// As whose it goes out; filled when it is renumbered.
-    pub(crate) out: FlowKey,
-    /// The flow from its client's point of view, if its server sends it; filled when it is counted.
-    pub(crate) turned: FlowKey,
-    /// Octets that its IP header says there are from there on; 0: too many to be said.
-    pub(crate) said: u32,
-    /// Octets from its IP header on; filled when it is forwarded.
-    pub(crate) octets: u32,
-    /// How many segments it stands for, and the same of each; filled when its way is looked for.
-    pub(crate) segments: u32,
-    pub(crate) segment: u32,
-    /// Whether it goes to its neighbour at once.
-    pub(crate) straight: bool,
-    /// Its IPv4 header.
-    pub(crate) v4: Ipv4,
-    /// The same for look-ups of sockets; filled when there is one.
-    pub(crate) tuple: Tuple,
-    /// Where it came from.
-    pub(crate) link: Link,
-    /// How many VLAN tags it has, priority tags among them.
-    pub(crate) tags: u32,
-    /// Whether it is IPv6.
-    pub(crate) v6: bool,
-    /// Time to live, or hop limit.
-    pub(crate) ttl: u8,
-    /// Where the IP header begins.
-    pub(crate) ip: usize,
-    /// Where the TCP header begins, or the ICMP header.
-    pub(crate) tcp: usize,
-    /// Whether it is ICMP.
-    pub(crate) icmp: bool,
-    /// Where the TCP header begins that an ICMP error quotes.
-    pub(crate) quoted: usize,
-    /// Through which interface it goes out, and to whom behind it.
-    pub(crate) way_out: u32,
-    pub(crate) neighbour: bpf_redir_neigh,
-    /// The question which way it goes, and the answer.
-    pub(crate) route: Route,
-    /// What has changed in it.
-    pub(crate) change: Difference,
-    /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
-    /// that the verifier does not follow both cases to the end.
-    pub(crate) rejected: bool,
-    /// The stack remembers a connection with its addresses and ports that is over.
-    pub(crate) remembered: bool,
-    /// What it offers; filled by [`Packet::read_options`].
-    pub(crate) options: SynOptions,
-    /// What user space is to know of its flow; filled when that is noted.
-    pub(crate) note: FlowNote,
-    /// The prefix that is being looked up.
-    pub(crate) prefix: Prefix,
-    /// As its flow for look-ups, but of packets that go the other way; filled when there is one.
-    pub(crate) answer: Tuple,
-}
-
-impl Packet {
-    /// Four octets of its TCP header.
-    #[inline(always)]
-    pub(crate) const fn word<const AT: usize>(&self) -> [u8; 4] {
-        [self.header[AT], self.header[AT + 1], self.header[AT + 2], self.header[AT + 3]]
-    }
-
-    /// Replaces them, and notes what that changes in the checksum.
-    #[inline(always)]
-    pub(crate) fn put<const AT: usize>(&mut self, octets: [u8; 4]) {
-        self.change.add(self.word::<AT>(), octets);
-        let Some(place) = self.header.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) else { return };
-        *place = octets;
-    }
-
-    /// Its flags.
-    #[inline(always)]
-    pub(crate) const fn flags(&self) -> u8 {
-        self.header[13]
-    }
-
-    /// Whether it opens a flow.
-    #[inline(always)]
-    pub(crate) const fn opens(&self) -> bool {
-        self.header[13] & (FIN | SYN | RST | ACK) == SYN
-    }
-
-    /// Whether it may be the end of a handshake.
-    #[inline(always)]
-    pub(crate) const fn acknowledges(&self) -> bool {
-        self.header[13] & (SYN | RST | ACK) == ACK
-    }
-
-    /// Whether it answers a SYN.
-    #[inline(always)]
-    pub(crate) const fn answers(&self) -> bool {
-        self.header[13] & (SYN | RST | ACK) == SYN | ACK
-    }
-
-    /// Whether its sender has no more to say.
-    #[inline(always)]
-    pub(crate) const fn ends(&self) -> bool {
-        self.header[13] & (FIN | RST) != 0
-    }
-
-    /// Whether its sender gives the flow up.
-    #[inline(always)]
-    pub(crate) const fn resets(&self) -> bool {
-        self.header[13] & RST != 0
-    }
-
-    /// Its acknowledgement number.
-    #[inline(always)]
-    pub(crate) const fn acknowledgement(&self) -> u32 {
-        u32::from_be_bytes(self.word::<8>())
-    }
-
-    /// Its sequence number.
-    #[inline(always)]
-    pub(crate) const fn sequence(&self) -> u32 {
-        u32::from_be_bytes(self.word::<4>())
-    }
-
-    /// Its window, in network byte order.
-    #[inline(always)]
-    pub(crate) const fn window(&self) -> [u8; 2] {
-        [self.header[14], self.header[15]]
-    }
-
-    /// Prepares look-ups of sockets.
-    #[inline(never)]
-    pub(crate) fn name(&mut self) {
-        self.tuple.fill(&self.flow, self.v6);
-    }
-
-    /// Length of the TCP header with options.
-    #[inline(always)]
-    pub(crate) const fn header_length(&self) -> usize {
-        (self.header[12] >> 4) as usize * 4
-    }
-
-    /// Length of its IP and TCP headers.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
-    pub(crate) const fn headers(&self) -> u32 {
-        (self.tcp - self.ip + self.header_length()) as u32
-    }
-
-    /// Octets of the packet from its IP header on, without the padding of the link.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
-    pub(crate) fn length(&self, ctx: &TcContext) -> u32 {
-        let whole = ctx.len() - self.ip as u32;
-        // Packets of more than 64 KiB say 0.
-        if self.said < self.headers() || self.said > whole { whole } else { self.said }
-    }
-
-    /// Reads the first options; says whether they are those that nearly all packets begin with:
-    /// timestamps behind two octets of padding (RFC 7323 appendix A).
-    #[inline(always)]
-    pub(crate) fn has_timestamps(&mut self, ctx: &TcContext) -> bool {
-        let at = self.tcp + TCP_HEADER;
-        if self.header_length() < USUAL_HEADER {
-            return false;
-        }
-        let Some(options) = self.header.last_chunk_mut::<TIMESTAMPS>() else { return false };
-        read_to(ctx, at, options).is_ok() && self.word::<TCP_HEADER>() == [1, 1, 8, 10]
-    }
-
-    /// Octets of text in a packet of this length.
-    #[inline(always)]
-    pub(crate) const fn text(&self, length: u32) -> u32 {
-        length.saturating_sub(self.headers())
-    }
-
-    /// Whether it goes out with other addresses than it came in with.
-    #[inline(always)]
-    pub(crate) fn is_readdressed(&self) -> bool {
-        !self.flow.has_addresses_of(&self.out)
-    }
-
-    /// Whether the stack is to answer it as it goes out, when it can go nowhere: as it came in it is
-    /// for this machine. All others are answered as they came.
-    #[inline(always)]
-    pub(crate) fn is_answered_translated(&self, from_client: bool) -> bool {
-        !from_client && self.is_readdressed()
-    }
-
-    /// Whether routers may not divide it.
-    #[inline(always)]
-    pub(crate) const fn keeps_whole(&self) -> bool {
-        // "Do not fragment" (RFC 791 section 3.1); IPv6 routers never do.
-        self.v6 || self.v4.fragment[0] & 0x40 != 0
-    }
-
-    /// Whether the TCP header has the length that it says, within the packet.
-    #[inline(always)]
-    pub(crate) fn check(&self, ctx: &TcContext) -> Result<(), Reason> {
-        if self.header_length() < TCP_HEADER {
-            return Err(Reason::BadHeader);
-        }
-        if self.tcp + self.header_length() > ctx.len() as usize {
-            return Err(Reason::Truncated);
-        }
-        Ok(())
-    }
-
-    /// Notes what a SYN offers. An option that contradicts itself ends the list (RFC 9293
-    /// section 3.1).
-    #[inline(never)]
-    pub(crate) fn read_options(&mut self, ctx: &TcContext) {
-        let end = self.tcp + self.header_length();
-        let mut at = self.tcp + TCP_HEADER;
-        for _ in 0..MAX_OPTIONS {
-            if at + 1 >= end {
-                break;
-            }
-            let Ok([kind, length]) = ctx.load::<[u8; 2]>(at) else { break };
-            if kind == 1 {
-                at += 1;
-                continue;
-            }
-            if kind == 0 || length < 2 {
-                break;
-            }
-            match (kind, length) {
-                (2, 4) => self.options.mss = ctx.load(at + 2).unwrap_or_default(),
-                (3, 3) => self.options.window_scale = ctx.load(at + 2).ok(),
-                (4, 2) => self.options.sack = true,
-                (8, 10) => self.options.timestamps = true,
-                _ => {}
-            }
-            at += length as usize;
-        }
-    }
-}
 
 /// Finds the TCP header, and fills `packet` on the way.
 ///
@@ -434,14 +68,14 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> 
 #[inline(never)]
 fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     let Some(begin) = packet.header.first_chunk_mut::<TCP_HEADER>() else { return Err(Reason::Truncated) };
-    read_to(ctx, packet.tcp, begin)?;
+    read::to(ctx, packet.tcp, begin)?;
     packet.flow.set_ports(packet.word::<0>());
     Ok(())
 }
 
 #[inline(always)]
 fn bare_ip(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    match read::<u8>(ctx, 0)? >> 4 {
+    match read::at::<u8>(ctx, 0)? >> 4 {
         4 => {}
         6 => packet.v6 = true,
         _ => return Err(Reason::NotIp),
@@ -451,7 +85,7 @@ fn bare_ip(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 
 #[inline(never)]
 fn ethernet(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let [_, _, _, _, _, _, mac @ .., high, low] = read::<[u8; ETHERNET_HEADER]>(ctx, 0)?;
+    let [_, _, _, _, _, _, mac @ .., high, low] = read::at::<[u8; ETHERNET_HEADER]>(ctx, 0)?;
     packet.link.mac = Some(mac);
     let mut kind = [high, low];
     let mut ip = ETHERNET_HEADER;
@@ -464,7 +98,7 @@ fn ethernet(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         if kind != ETHERTYPE_VLAN && kind != ETHERTYPE_SERVICE_VLAN {
             break;
         }
-        let [high, low, next @ ..] = read::<[u8; VLAN_TAG]>(ctx, ip)?;
+        let [high, low, next @ ..] = read::at::<[u8; VLAN_TAG]>(ctx, ip)?;
         match tags {
             0 => packet.link.vlan[0] = [high, low],
             1 => packet.link.vlan[1] = [high, low],
@@ -487,7 +121,7 @@ fn ethernet(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 /// RFC 791 section 3.1.
 #[inline(never)]
 fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    read_to(ctx, packet.ip, &mut packet.v4)?;
+    read::to(ctx, packet.ip, &mut packet.v4)?;
     let v4 = &packet.v4;
     let length = (v4.version & 0xf) as usize * 4;
     if v4.version >> 4 != 4 || length < IPV4_HEADER {
@@ -518,20 +152,20 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 /// RFC 8200 sections 3 and 4.
 #[inline(never)]
 fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let [first, _, _, _, high, low, next, ttl] = read::<[u8; 8]>(ctx, packet.ip)?;
+    let [first, _, _, _, high, low, next, ttl] = read::at::<[u8; 8]>(ctx, packet.ip)?;
     if first >> 4 != 6 {
         return Err(Reason::BadHeader);
     }
     packet.ttl = ttl;
     packet.said = u32::from(u16::from_be_bytes([high, low])) + 40;
-    read_to(ctx, packet.ip + 8, packet.flow.addresses_mut())?;
+    read::to(ctx, packet.ip + 8, packet.flow.addresses_mut())?;
     packet.flow.set_ports([0; 4]);
     let (mut kind, mut at) = (next, packet.ip + IPV6_HEADER);
     for _ in 0..MAX_EXTENSIONS {
         if !matches!(kind, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
             break;
         }
-        let [next, length, _, segments_left] = read::<[u8; 4]>(ctx, at)?;
+        let [next, length, _, segments_left] = read::at::<[u8; 4]>(ctx, at)?;
         if kind == ROUTING && segments_left != 0 {
             // The destination is only a station on the way.
             return Err(Reason::ExtensionHeaders);
@@ -555,33 +189,4 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         return Err(Reason::Truncated);
     }
     Ok(())
-}
-
-/// The first words from the IP header on, as they lie; `None` where there are fewer, or they lie elsewhere.
-#[inline(always)]
-pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u32; N]> {
-    let mut words = MaybeUninit::<[u32; N]>::uninit();
-    #[expect(clippy::cast_possible_truncation, reason = "headers are short")]
-    let length = 4 * N as u32;
-    let (skb, place) = (ctx.skb.skb.cast(), words.as_mut_ptr().cast());
-    // SAFETY: the place has so many octets, and the helper checks the packet's end.
-    let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, place, length, BPF_HDR_START_NET) };
-    // SAFETY: the helper has written all of them.
-    if read == 0 { Some(unsafe { words.assume_init() }) } else { None }
-}
-
-/// Copies the bytes that begin at `offset` to their place.
-#[inline(always)]
-fn read_to<T: zerocopy::FromBytes>(ctx: &TcContext, offset: usize, place: &mut T) -> Result<(), Reason> {
-    #[expect(clippy::cast_possible_truncation, reason = "headers lie within 64 KiB, and are short")]
-    let (offset, length) = (offset as u32, size_of::<T>() as u32);
-    // SAFETY: the place has so many octets, and the helper checks the packet's end.
-    let read = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset, (&raw mut *place).cast(), length) };
-    if read == 0 { Ok(()) } else { Err(Reason::Truncated) }
-}
-
-/// Copies the bytes that begin at `offset`.
-#[inline(always)]
-fn read<T: zerocopy::FromBytes>(ctx: &TcContext, offset: usize) -> Result<T, Reason> {
-    ctx.load(offset).map_err(|_| Reason::Truncated)
 }

@@ -12,7 +12,8 @@ use gateway_common::settings::Settings;
 use gateway_common::translation::State;
 
 use crate::entry::Entry;
-use crate::header::{Metadata, Packet, TCP};
+use crate::header::TCP;
+use crate::packet::{Metadata, Packet};
 use crate::rewrite::{self, Difference};
 use crate::socket;
 use crate::way::Way;

@@ -12,9 +12,9 @@ use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
 use crate::account::Begun;
-use crate::header::{self, Metadata, Packet};
+use crate::packet::{Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
-use crate::{account, counter, glance, icmp, map, quarantine, refuse, translate};
+use crate::{account, counter, glance, header, icmp, map, quarantine, refuse, translate};
 
 /// Decides, and does what it decides but for the verdict.
 #[inline(always)]

@@ -17,7 +17,7 @@ use aya_ebpf::macros::{classifier, sk_lookup};
 use aya_ebpf::programs::{SkLookupContext, TcContext};
 use gateway_common::reason::Reason;
 
-use crate::header::Metadata;
+use crate::packet::Metadata;
 
 mod account;
 mod counter;
@@ -28,7 +28,9 @@ mod header;
 mod icmp;
 mod ingress;
 mod map;
+mod packet;
 mod quarantine;
+mod read;
 mod refuse;
 mod remembered;
 mod rewrite;

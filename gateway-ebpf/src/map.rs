@@ -19,7 +19,7 @@ use gateway_common::quarantine::{Lock, MAX_EXEMPT, MAX_LOCKS};
 use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
-use crate::header::Packet;
+use crate::packet::Packet;
 use crate::way::Known;
 
 /// Flows noted, unless the loader wants another number.

@@ -2,8 +2,8 @@
 
 use gateway_common::quarantine::{Action, MAX_NESTED};
 
-use crate::header::Packet;
 use crate::map::{self, Held};
+use crate::packet::Packet;
 
 /// What is to become of a SYN; `None`: its client is not locked.
 #[inline(never)]

@@ -7,7 +7,7 @@
 use aya_ebpf::bindings::TC_ACT_REDIRECT;
 use aya_ebpf::programs::TcContext;
 
-use crate::header::{Metadata, Packet};
+use crate::packet::{Metadata, Packet};
 use crate::rewrite::{self, Difference};
 
 const RST: u8 = 4;

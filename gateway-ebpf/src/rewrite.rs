@@ -8,7 +8,8 @@ use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, b
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::FlowKey;
 
-use crate::header::{MAX_TAGS, Packet};
+use crate::header::MAX_TAGS;
+use crate::packet::Packet;
 
 /// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
 /// linux/bpf.h).
@@ -109,7 +110,7 @@ pub(crate) fn age(ctx: &TcContext, packet: &mut Packet) -> bool {
     set_hops(ctx, packet, packet.ttl - 1)
 }
 
-/// Changes time to live or hop limit; of IPv4 it writes all of [`crate::header::Hops`].
+/// Changes time to live or hop limit; of IPv4 it writes all of [`crate::packet::Hops`].
 #[inline(never)]
 pub(crate) fn set_hops(ctx: &TcContext, packet: &mut Packet, left: u8) -> bool {
     packet.ttl = left;

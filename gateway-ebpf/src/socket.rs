@@ -19,8 +19,8 @@ use gateway_common::flow::FlowKey;
 use gateway_common::interface::{LISTENER_V4, LISTENER_V6};
 use gateway_common::settings::Settings;
 
-use crate::header::Packet;
 use crate::map;
+use crate::packet::Packet;
 
 /// Address families (linux/socket.h).
 const AF_INET: u8 = 2;

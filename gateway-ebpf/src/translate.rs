@@ -11,7 +11,7 @@ use gateway_common::settings::Settings;
 use gateway_common::translation::{SEEN_DOUBT, SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
 
 use crate::entry::Entry;
-use crate::header::{Metadata, Packet, TCP_HEADER, USUAL_HEADER};
+use crate::packet::{Metadata, Packet, TCP_HEADER, USUAL_HEADER};
 use crate::rewrite::{self, Difference};
 use crate::way::Way;
 use crate::{account, map, way};

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::FlowKey;
 
-use crate::header::{Metadata, Packet};
+use crate::packet::{Metadata, Packet};
 use crate::{map, socket};
 
 /// Where a packet goes.
