@@ -377,6 +377,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_that_is_filled_part_by_part_is_the_one_that_is_made_at_once() {
+        let (client, server) =
+            ((mapped([192, 0, 2, 2]), [0x9c, 0x40]), (mapped([198, 51, 100, 25]), [0, 25]));
+        let key = FlowKey::new(client, server);
+        let mut filled = FlowKey::default();
+        filled.set_v4(&[192, 0, 2, 2], &[198, 51, 100, 25]);
+        filled.set_ports([0x9c, 0x40, 0, 25]);
+        assert_eq!(filled, key);
+        assert_eq!(
+            (filled.v4(), filled.ports()),
+            ([[192, 0, 2, 2], [198, 51, 100, 25]], [0x9c, 0x40, 0, 25])
+        );
+        filled.reverse_of(&key);
+        assert_eq!((filled, filled.client_end()), (key.reversed(), server));
+        filled.set_client(&client.0, client.1);
+        filled.set_server(&server.0, server.1);
+        assert_eq!(filled, key);
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_octet_are_told_apart_by_words_too() {
+        let key = FlowKey::new(([1; 16], [2; 2]), ([3; 16], [4; 2]));
+        assert!(key.is(&key.clone()));
+        for octet in 0..36 {
+            let mut octets: [u8; 36] = zerocopy::transmute!(key);
+            octets[octet] ^= 0x80;
+            let other: FlowKey = zerocopy::transmute!(octets);
+            assert!(!key.is(&other), "octet {octet}");
+            assert_eq!(key.has_addresses_of(&other), octet >= 32, "octet {octet}");
+        }
+    }
+
+    #[test]
     fn a_note_tells_absent_from_zero() {
         let options =
             SynOptions { mss: 1460u16.to_be_bytes(), window_scale: Some(0), sack: true, timestamps: false };
