@@ -77,6 +77,7 @@ pub use journal::WriteError;
 pub use large::LargeMessage;
 pub use record::Standing;
 
+use content::Lent;
 use entry::Entry;
 use frame::Reader;
 use index::Index;
@@ -128,6 +129,7 @@ struct Inner {
     index: Mutex<Index>,
     /// The locks of this generation and of those whose segments were taken over.
     locks: Mutex<BTreeMap<u32, File>>,
+    lent: Lent,
     arrived: Notify,
 }
 
@@ -160,6 +162,7 @@ impl Queue {
             journal,
             index: Mutex::default(),
             locks,
+            lent: Lent::default(),
             arrived: Notify::new(),
         };
         match inner.adopt() {
@@ -374,7 +377,7 @@ impl Inner {
                 envelope: *envelope,
                 settled: entry.settled,
                 warned: entry.warned,
-                content: Content::new(file, frame.content),
+                content: self.lent.lend(file, frame.content),
             });
         }
         Err(ReadError::Gone)

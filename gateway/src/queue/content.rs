@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
@@ -27,18 +28,50 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
+/// The file of one content, until it is taken back.
+type Loan = ArcSwapOption<File>;
+
+/// The files of contents that somebody holds, however long: a delivery may wait for its server for many minutes.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    loans: Mutex<Vec<Weak<Loan>>>,
+}
+
+impl Lent {
+    /// Loans at which those that have ended are looked for.
+    const FEW: usize = 64;
+
+    /// A content that can be read until it is taken back.
+    pub(super) fn lend(&self, file: File, span: Span) -> Content {
+        let file = Arc::new(ArcSwapOption::from_pointee(file));
+        let mut loans = self.loans.lock().unwrap_or_else(PoisonError::into_inner);
+        if loans.len() >= Self::FEW && loans.len() == loans.capacity() {
+            loans.retain(|loan| loan.strong_count() > 0);
+            // At least as many more come before it is looked again.
+            let more = loans.len().max(Self::FEW);
+            loans.shrink_to_fit();
+            loans.reserve_exact(more);
+        }
+        loans.push(Arc::downgrade(&file));
+        drop(loans);
+        Content { file, span }
+    }
+
+    /// Closes all of them: what is read from them fails from here on.
+    pub(super) fn take_back(&self) {
+        let loans = std::mem::take(&mut *self.loans.lock().unwrap_or_else(PoisonError::into_inner));
+        loans.iter().filter_map(Weak::upgrade).for_each(|loan| loan.store(None));
+    }
+}
+
 /// A message's content; cheap to clone, and each clone is read from the beginning.
 #[derive(Clone, Debug)]
 pub struct Content {
-    file: Arc<File>,
+    file: Arc<Loan>,
     span: Span,
 }
 
 impl Content {
-    pub(super) fn new(file: File, span: Span) -> Self {
-        Self { file: Arc::new(file), span }
-    }
-
     /// Its length in octets.
     #[must_use]
     pub const fn len(&self) -> u64 {
@@ -80,7 +113,9 @@ impl ContentReader {
             let sound = self.sum.clone().finalize() == span.sum;
             return if sound { Ok(None) } else { Err(ReadError::Damaged) };
         }
-        let (file, at) = (Arc::clone(&self.content.file), span.at.saturating_add(self.read));
+        let file = self.content.file.load_full();
+        let file = file.ok_or_else(|| io::Error::other("its file system failed and was taken away"))?;
+        let at = span.at.saturating_add(self.read);
         let length = usize::try_from(left.min(PIECE)).unwrap_or(usize::MAX);
         let piece = spawn_blocking(move || {
             let mut piece = vec![0; length];

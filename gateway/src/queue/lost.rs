@@ -15,10 +15,15 @@ impl Queue {
     pub fn let_go_if_lost(&self) {
         let inner = &self.inner;
         if !inner.folder.let_go_if_lost() {
+            if !self.is_held() {
+                // One was being opened when the others were closed.
+                inner.lent.take_back();
+            }
             return;
         }
         inner.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
         inner.journal.let_go();
+        inner.lent.take_back();
         tracing::warn!(
             folder = %inner.folder.path().display(),
             "the file system of the queue failed and was taken away: nothing is taken or delivered until it is back"

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
@@ -202,7 +203,11 @@ fn a_file_system_that_was_repaired_under_a_gateway_that_runs_is_in_use_again() -
     let disk = Disk::new(lab.directory().join("disk"))?;
     let mut site = Site::new(&lab, &disk, "")?;
     let (device, proxy) = (disk.device()?, site.gateway.proxy()?);
-    ensure!(open_files(proxy, device)? > 0, "the queue is not on the disk");
+    let journal = open_files(proxy, device)?;
+    ensure!(journal > 0, "the queue is not on the disk");
+    // Deliveries hold their messages, and wait for a server that says nothing.
+    let silent = lab.server().enter(|| TcpListener::bind(Family::V4.second_smtp()))??;
+    wait::until(SOON, "deliveries that wait", || Ok((open_files(proxy, device)? > journal).then_some(())))?;
     disk.break_down()?;
     site.refuses("451 4.3.0")?;
     disk.take_away()?;
@@ -211,6 +216,7 @@ fn a_file_system_that_was_repaired_under_a_gateway_that_runs_is_in_use_again() -
         .with_context(|| site.gateway.daemon().log_tail())?;
     site.gateway.wait_for_log("nothing is taken or delivered until it is back")?;
     site.refuses("451 4.3.0")?;
+    drop(silent);
     let server = site.serve()?;
     disk.repair()?;
     site.gateway.follow()?;
