@@ -31,7 +31,7 @@ const PICTURES: &[(&str, Picture)] = &[
             yardstick: "forwarding",
             title: "Octets that pass unread after STARTTLS",
             unit: "Gbit/s",
-            better: "longer is better",
+            better: "Longer is better",
             groups: &[("", "one session")],
         }),
     ),
@@ -42,25 +42,10 @@ const PICTURES: &[(&str, Picture)] = &[
             yardstick: "haproxy",
             title: "Messages of 4 KiB through the inspect lane, no scanner",
             unit: "messages/s",
-            better: "longer is better",
+            better: "Longer is better",
             groups: &[
                 ("new-64", "a session for each message, 64 at once"),
                 ("kept-64", "64 sessions, message after message"),
-            ],
-        }),
-    ),
-    (
-        "delay",
-        Picture::Bars(Bars {
-            family: "delay",
-            yardstick: "forwarding",
-            title: "How long one session waits on an idle machine",
-            unit: "\u{b5}s",
-            better: "shorter is better",
-            groups: &[
-                ("command", "a command and its reply"),
-                ("dot", "the final dot of 16 KiB, until the server has it"),
-                ("reply", "the final dot of 16 KiB, until the client has the server's reply"),
             ],
         }),
     ),
@@ -71,7 +56,7 @@ const PICTURES: &[(&str, Picture)] = &[
             yardstick: "postfix",
             title: "Mail that is taken, queued on stable storage and delivered",
             unit: "messages/s",
-            better: "longer is better",
+            better: "Longer is better",
             groups: &[
                 ("new-64", "4 KiB, a session for each message, 64 at once"),
                 ("kept-64", "4 KiB, 64 sessions, message after message"),
@@ -112,7 +97,7 @@ pub(super) fn write(reports: &[Report], about: &str, folder: &Path) -> anyhow::R
 /// What readers call a row.
 fn called(name: &str) -> &str {
     match name {
-        "forwarding" => "no gateway, plain forwarding",
+        "forwarding" => "plain forwarding, no gateway",
         "gateway" => "gateway",
         "handoff" => "gateway, handoff to the kernel",
         "splice" => "gateway, splice(2)",

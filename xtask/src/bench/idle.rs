@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::wait;
@@ -76,7 +77,7 @@ pub(super) struct Kept {
 pub(super) fn keep(lab: &Lab, processes: &[Pid], handed_off: bool, sessions: usize) -> anyhow::Result<Kept> {
     let open = |count| {
         let others = if handed_off { sockets(lab)? } else { 0 };
-        let opened = (0..count).map(|_| silent(lab)).collect::<anyhow::Result<Vec<_>>>()?;
+        let opened = silent_ones(lab, count)?;
         if handed_off {
             wait::until(Duration::from_secs(30), "handoff of all", || {
                 Ok((sockets(lab)? <= others).then_some(()))
@@ -97,6 +98,22 @@ pub(super) fn keep(lab: &Lab, processes: &[Pid], handed_off: bool, sessions: usi
         anyhow::Ok(number(usize::try_from(more)?)? / number(sessions)?)
     };
     Ok(Kept { user: each(0)?, maps: each(1)?, sockets: each(2)? })
+}
+
+/// So many sessions that say no more. Most of the time they pause between their words, so that many may be opened at once.
+fn silent_ones(lab: &Lab, count: usize) -> anyhow::Result<Vec<Session>> {
+    const TOGETHER: usize = 10;
+    thread::scope(|scope| {
+        let some = |first: usize| (first..count).step_by(TOGETHER).map(|_| silent(lab)).collect();
+        let threads: Vec<_> = (0..TOGETHER).map(|first| scope.spawn(move || some(first))).collect();
+        let mut sessions = Vec::new();
+        for thread in threads {
+            let opened: anyhow::Result<Vec<_>> =
+                thread.join().map_err(|_| anyhow!("opening sessions panicked"))?;
+            sessions.extend(opened?);
+        }
+        Ok(sessions)
+    })
 }
 
 /// A session that has said a few words, and says no more.
