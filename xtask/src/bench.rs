@@ -27,7 +27,7 @@ mod usage;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::interrupt::Interrupt;
 use crate::{ebpf, machine, say, setup, step};
@@ -91,59 +91,80 @@ pub(crate) struct Options {
 pub(crate) fn run(family: Family, options: &Options) -> anyhow::Result<()> {
     let Options { quick, json, charts, binary, only } = options;
     let quick = *quick;
+    ensure!(
+        only.is_none() || matches!(family, Family::Inspect | Family::Growth),
+        "`--only` is for `inspect` and `growth`"
+    );
     let binary = prepare(binary.as_deref())?;
     setup::peers()?;
     let interrupt = Interrupt::catch()?;
+    let about = place::about(&binary)?;
     let mut reports: Vec<Report> = Vec::new();
-    let wanted = |one| family == one || family == Family::All;
-    if wanted(Family::Inspect) {
-        reports.push(inspect::run(&binary, quick, only.as_deref(), &interrupt)?);
-        if only.is_none() {
-            reports.extend(latency::run(&binary, quick, &interrupt)?);
+    let wanted: &[Family] = if family == Family::All { &Family::ALL } else { &[family] };
+    for one in wanted {
+        reports.extend(one.measure(&binary, quick, only.as_deref(), &interrupt)?);
+        // After each, so that one that fails takes nothing from those before.
+        if let Some(path) = json {
+            let text = report::json(&reports);
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-    }
-    if wanted(Family::Splice) {
-        reports.push(splice::run(&binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Idle) {
-        reports.push(crowd::run(&binary, quick, &interrupt)?);
-        reports.push(idle::run(&binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Packet) {
-        reports.extend(packet::run(quick)?);
-    }
-    if wanted(Family::Relay) {
-        reports.push(delivery::run(Until::Accepted, &binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Delivery) {
-        reports.push(delivery::run(Until::Delivered, &binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Syn) {
-        reports.extend(syn::run(&binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Console) {
-        reports.push(console::run(&binary, quick, &interrupt)?);
-    }
-    if wanted(Family::Growth) {
-        reports.extend(growth::run(&binary, quick, only.as_deref(), &interrupt)?);
+        if let Some(folder) = charts {
+            // A path that is not whole is one in the project, wherever this runs.
+            chart::write(&reports, &about, &step::workspace().join(folder))?;
+        }
     }
     for report in &reports {
         for line in report.table() {
             say::line(&line);
         }
     }
-    let about = place::about(&binary)?;
     say::line("");
     say::line(&about);
-    if let Some(path) = json {
-        let text = report::json(&reports);
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(folder) = charts {
-        // A path that is not whole is one in the project, wherever this runs.
-        chart::write(&reports, &about, &step::workspace().join(folder))?;
-    }
     Ok(())
+}
+
+impl Family {
+    /// Those that there are, in the order in which they are measured.
+    const ALL: [Self; 9] = [
+        Self::Inspect,
+        Self::Splice,
+        Self::Idle,
+        Self::Packet,
+        Self::Relay,
+        Self::Delivery,
+        Self::Syn,
+        Self::Console,
+        Self::Growth,
+    ];
+
+    fn measure(
+        self,
+        binary: &Path,
+        quick: bool,
+        only: Option<&str>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Vec<Report>> {
+        Ok(match self {
+            Self::Inspect => {
+                let mut reports = vec![inspect::run(binary, quick, only, interrupt)?];
+                if only.is_none() {
+                    reports.extend(latency::run(binary, quick, interrupt)?);
+                }
+                reports
+            }
+            Self::Splice => vec![splice::run(binary, quick, interrupt)?],
+            Self::Idle => {
+                vec![crowd::run(binary, quick, interrupt)?, idle::run(binary, quick, interrupt)?]
+            }
+            Self::Packet => packet::run(quick)?,
+            Self::Relay => vec![delivery::run(Until::Accepted, binary, quick, interrupt)?],
+            Self::Delivery => vec![delivery::run(Until::Delivered, binary, quick, interrupt)?],
+            Self::Syn => syn::run(binary, quick, interrupt)?,
+            Self::Console => vec![console::run(binary, quick, interrupt)?],
+            Self::Growth => growth::run(binary, quick, only, interrupt)?,
+            Self::All => bail!("all families are measured one by one"),
+        })
+    }
 }
 
 /// Installs what measuring needs, and builds what is measured unless it is `given`; returns the gateway's
