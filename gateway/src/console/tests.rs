@@ -9,7 +9,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Color;
 
-use super::model::Model;
+use super::model::{Model, Tab};
 use super::theme::Theme;
 use super::update::{Answer, Effect, Event, Page, update};
 use super::view;
@@ -70,6 +70,13 @@ fn screen(model: &Model, width: u16, height: u16) -> String {
         assert!(own || matches!(cell.symbol().as_bytes(), [0x20..=0x7e]), "{:?}", cell.symbol());
     }
     terminal.backend().to_string()
+}
+
+#[test]
+fn the_readme_names_all_pages_in_their_order() {
+    let pages: Vec<_> = Tab::ALL.iter().map(|tab| tab.title().to_lowercase()).collect();
+    let row = format!("| `1` to `{}`, Tab | {} |", pages.len(), pages.join(", "));
+    assert!(include_str!("../../../README.md").contains(&row), "{row}");
 }
 
 #[test]
