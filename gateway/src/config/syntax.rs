@@ -1,6 +1,6 @@
 //! What a YAML parser's complaint means to somebody who edits a configuration.
 //!
-//! Owns the hints for the mistakes that are made again and again: tabs, a forgotten colon or
+//! Owns the hints for the mistakes that are made again and again: tabs, a forgotten colon, bracket or
 //! space, an IPv6 address without quotes.
 
 use super::problem::Place;
@@ -24,6 +24,12 @@ pub(super) fn explain(text: &str, place: Place, complaint: &str) -> (Place, Stri
             return (here(column, width), message.to_owned());
         }
     }
+    let is_clear = ["scalar", "recursion", "anchor"].iter().any(|word| complaint.contains(word));
+    if let Some((at, bracket)) = open_bracket(text, place).filter(|_| !is_clear) {
+        let end = if bracket == '[' { ']' } else { '}' };
+        let message = format!("this `{bracket}` has no end: a `{end}` or a comma is missing ({complaint})");
+        return (at, message);
+    }
     const INDENTATION: &str =
         "a colon or the space after it is missing, or this line or the one before is indented wrongly";
     let message = match complaint {
@@ -46,6 +52,38 @@ pub(super) fn explain(text: &str, place: Place, complaint: &str) -> (Place, Stri
 fn tab_in_indentation(line: &str) -> Option<usize> {
     let indentation = line.len() - line.trim_start_matches([' ', '\t', '-']).len();
     line.get(..indentation)?.find('\t')
+}
+
+/// The last bracket before `place` that opens a list or a section and is closed nowhere.
+fn open_bracket(text: &str, place: Place) -> Option<(Place, char)> {
+    let mut open = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        // Whether a value may begin here, and in which quotes this is.
+        let (mut begins, mut quote, mut escaped) = (true, None, false);
+        for (column, letter) in line.chars().enumerate() {
+            if let Some(end) = quote {
+                if letter == end && !escaped {
+                    // A single quote in single quotes is written twice.
+                    (quote, begins) = (None, end == '\'');
+                }
+                escaped = letter == '\\' && !escaped && end == '"';
+                continue;
+            }
+            match letter {
+                '#' if begins => break,
+                '"' | '\'' if begins => (quote, begins) = (Some(letter), false),
+                '[' | '{' if begins || !open.is_empty() => {
+                    open.push((Place { line: number + 1, column: column + 1, width: 1 }, letter));
+                    begins = true;
+                }
+                ']' | '}' => begins = open.pop().is_none(),
+                ':' | ',' => begins = true,
+                '-' | ' ' | '\t' => {}
+                _ => begins = false,
+            }
+        }
+    }
+    open.into_iter().rfind(|(at, _)| (at.line, at.column) < (place.line, place.column))
 }
 
 /// Where `[…::…]:port` stands in `line` without quotes, and how wide it is.
