@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway::clock;
-use gateway::config::file::Intercept;
+use gateway::config::file::{Clients, Intercept};
 use gateway::datapath::attach::Role;
 use gateway::datapath::flow_table::{FlowTable, key};
 use gateway::datapath::object::{Kernel, Settings};
@@ -49,6 +49,9 @@ fn measure(lab: &Lab, rounds: u32) -> anyhow::Result<serde_json::Value> {
     kernel.set_ports(&[25])?;
     let interface = kernel.attach(LAN, Role { client: true, bridge_mac: None })?.index();
     kernel.attach(WAN, Role::default())?;
+    // As every gateway does, limits or none: what clients carry is counted.
+    let (mut accounts, _) = kernel.accounts().context("the accounts are taken")?;
+    accounts.configure(&Clients::default())?;
     let mut table = kernel.flow_table().context("the table is taken")?;
     neighbours(lab)?;
     let (mut rows, mut sockets) = (Vec::new(), Vec::new());
