@@ -22,10 +22,11 @@ pub(super) fn about(binary: &Path) -> anyhow::Result<String> {
     let is_virtual = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let machine = if is_virtual { "virtual machine, " } else { "" };
     let version = process::done(Command::new(binary).arg("--version"))?;
-    let folder = binary.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    Ok(format!(
-        "{}, Linux {kernel}, {machine}{count} \u{d7} {model}, {} ({folder} build)",
-        day.trim(),
-        version.trim()
-    ))
+    // As Cargo names the folders of its profiles.
+    let build = match binary.parent().and_then(Path::file_name).and_then(|name| name.to_str()) {
+        Some("release") => ", release build",
+        Some("debug") => ", debug build",
+        _ => "",
+    };
+    Ok(format!("{}, Linux {kernel}, {machine}{count} \u{d7} {model}, {}{build}", day.trim(), version.trim()))
 }

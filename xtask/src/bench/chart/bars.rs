@@ -57,8 +57,7 @@ impl Bars {
         let scale = Scale { most };
         canvas.heading(self.title, (20, 24))?;
         let yardstick = called(self.yardstick);
-        let sub =
-            format!("{}, and beside it how many times that of: {yardstick}. {}", self.unit, self.better);
+        let sub = format!("Bars: how many times the {} of {yardstick}. {}.", self.unit, self.better);
         canvas.text(&sub, (20, 46), Side::Right, 15, FAINT)?;
         let rounds = groups.first().and_then(|(_, rows)| rows.first()).map_or(0, |row| row.values.len());
         let mut top = HEAD;
