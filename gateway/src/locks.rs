@@ -38,7 +38,7 @@ use shared::Sharing;
 
 /// How often what is over is removed.
 const TICK: Duration = Duration::from_secs(1);
-/// Locks that are removed in one tick.
+/// Locks that are removed in one tick, or in one go.
 const EXPIRED: usize = 2_000;
 
 /// The locks of this gateway.
@@ -229,7 +229,7 @@ impl Locks {
     /// Removes all locks; says how many there were.
     pub async fn clear(&self) -> usize {
         self.whole().await;
-        let (count, changes) = self.remove_all();
+        let (count, changes) = self.remove_all().await;
         self.tell_all().await;
         self.tell_successor(&changes).await;
         tracing::info!(locks = count, "all locks removed");

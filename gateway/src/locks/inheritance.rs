@@ -19,11 +19,22 @@ use crate::policy::lock::LockTable;
 const REST: Duration = Duration::from_secs(5);
 
 /// What has changed in the table.
-struct Changed {
+pub(super) struct Changed {
     /// Here.
-    changed: Vec<Subject>,
+    pub(super) changed: Vec<Subject>,
     /// Elsewhere, with the version that it has.
-    heard: Vec<Subject>,
+    pub(super) heard: Vec<Subject>,
+    /// What becomes of their rows in the store.
+    pub(super) rows: Rows,
+}
+
+/// When the store hears of changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rows {
+    /// Of each at once.
+    Each,
+    /// Of all of them when they are over.
+    Later,
 }
 
 impl Locks {
@@ -66,21 +77,27 @@ impl Locks {
     ) -> (T, Vec<LockChange>) {
         self.change_some(|table| {
             let (done, changed) = deed(table);
-            (done, Changed { changed, heard: Vec::new() })
+            (done, Changed { changed, heard: Vec::new(), rows: Rows::Each })
         })
     }
 
-    fn change_some<T>(&self, deed: impl FnOnce(&mut LockTable) -> (T, Changed)) -> (T, Vec<LockChange>) {
+    pub(super) fn change_some<T>(
+        &self,
+        deed: impl FnOnce(&mut LockTable) -> (T, Changed),
+    ) -> (T, Vec<LockChange>) {
         let at = seconds(clock::wall());
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = self.lock();
-        let (done, Changed { changed, heard }) = deed(&mut table);
+        let (done, Changed { changed, heard, rows }) = deed(&mut table);
         let subjects: Vec<Subject> = changed.iter().chain(&heard).cloned().collect();
         if recent.note(&subjects, at, clock::now()) {
             // With both guards: nothing is written once another process has the table.
             self.stamp(&mut table, &changed);
             self.retell(heard);
-            self.keep_as_in(&table, &subjects);
+            match rows {
+                Rows::Each => self.keep_as_in(&table, &subjects),
+                Rows::Later => {}
+            }
             return (done, Vec::new());
         }
         for subject in &subjects {
@@ -170,7 +187,7 @@ impl Locks {
                 }
             }
             let exempt = table.exempted().iter().copied().collect();
-            ((set, removed, exempt), Changed { changed, heard })
+            ((set, removed, exempt), Changed { changed, heard, rows: Rows::Each })
         });
         // This process may have a successor soon, or even now.
         self.tell_successor_now(&changes);

@@ -3,9 +3,14 @@
 //! What a row says is what the table says at that moment, and both are told in one go: so the last
 //! word in the store is that of the table. What came of counting is there as of the last change.
 
+use std::ops::Bound;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use tokio::time::sleep;
+
+use super::inheritance::{Changed, Rows};
 use super::recent::Subject;
 use super::{EXPIRED, Locks, seconds};
 use crate::clock;
@@ -13,6 +18,9 @@ use crate::config::file::Network;
 use crate::ipc::lock::LockChange;
 use crate::policy::lock::{Lock, LockTable, Refused, Who};
 use crate::store::{Contents, News, Table};
+
+/// How long others have the table while all locks are removed, some at a time.
+const TURN: Duration = Duration::from_millis(1);
 
 impl Locks {
     /// Takes in what was kept. What is known already stays as it is.
@@ -92,22 +100,40 @@ impl Locks {
         over.into_iter().map(Subject::Lock).collect()
     }
 
-    /// Removes all locks; says how many there were, and what another process is to be told that has the
-    /// table.
-    pub(super) fn remove_all(&self) -> (usize, Vec<LockChange>) {
-        let at = seconds(clock::wall());
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = self.lock();
-        let removed: Vec<Subject> = table.clear().into_iter().map(Subject::Lock).collect();
-        let count = removed.len();
-        let kept = recent.note(&removed, at, clock::now());
-        if kept {
-            self.store.clear(Table::Locks);
-            self.stamp(&mut table, &removed);
+    /// Removes all locks that are there now; says how many there were, and what another process is to be told that has
+    /// the table. Whoever else needs the table has it in between.
+    pub(super) async fn remove_all(&self) -> (usize, Vec<LockChange>) {
+        let (mut count, mut all_changes) = (0_usize, Vec::new());
+        let mut behind = Bound::Unbounded;
+        loop {
+            let (last, changes) = self.change_some(|table| {
+                let some: Vec<Who> =
+                    table.behind(behind.as_ref()).take(EXPIRED).map(|lock| lock.who.clone()).collect();
+                for who in &some {
+                    drop(table.remove(who));
+                }
+                count = count.saturating_add(some.len());
+                let last = some.last().cloned();
+                let changed = some.into_iter().map(Subject::Lock).collect();
+                (last, Changed { changed, heard: Vec::new(), rows: Rows::Later })
+            });
+            all_changes.extend(changes);
+            let Some(last) = last else { break };
+            behind = Bound::Excluded(last);
+            sleep(TURN).await;
         }
-        drop((table, recent));
-        let changes =
-            if kept { Vec::new() } else { self.changes(removed.into_iter().map(|subject| (subject, at))) };
-        (count, changes)
+        self.keep_rest();
+        (count, all_changes)
+    }
+
+    /// Makes the rows of locks the same as those that are left.
+    fn keep_rest(&self) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.lock();
+        if recent.note(&[], 0, clock::now()) {
+            self.store.clear(Table::Locks);
+            let rest: Vec<Subject> = table.all().map(|lock| Subject::Lock(lock.who.clone())).collect();
+            self.keep_as_in(&table, &rest);
+        }
     }
 }

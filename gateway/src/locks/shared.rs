@@ -10,6 +10,7 @@ mod row;
 mod tests;
 mod versions;
 
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -209,9 +210,19 @@ impl Replica for Locks {
     }
 
     fn begin(&self) {
-        let table = self.lock();
-        let locks = table.all().map(|lock| Subject::Lock(lock.who.clone()));
-        let unseen = locks.chain(table.exempted().iter().copied().map(Subject::Exempt)).collect();
+        let (mut subjects, mut behind) = (Vec::new(), Bound::Unbounded);
+        // Others need the table, too. What is changed behind this back has a version and is told anyway.
+        loop {
+            let table = self.lock();
+            let before = subjects.len();
+            subjects.extend(table.behind(behind.as_ref()).take(TOGETHER).map(|lock| lock.who.clone()));
+            drop(table);
+            let last = subjects.get(before..).and_then(<[Who]>::last);
+            let Some(last) = last else { break };
+            behind = Bound::Excluded(last.clone());
+        }
+        let exempt: Vec<_> = self.lock().exempted().iter().copied().map(Subject::Exempt).collect();
+        let unseen = subjects.into_iter().map(Subject::Lock).chain(exempt).collect();
         let mut sharing = self.sharing();
         sharing.unseen = unseen;
         sharing.found = 0;
@@ -257,8 +268,12 @@ impl Replica for Locks {
 
     fn complete(&self) {
         let mut sharing = self.sharing();
-        let unseen = std::mem::take(&mut sharing.unseen);
+        let mut unseen = std::mem::take(&mut sharing.unseen);
         let (ours, others) = (unseen.len(), sharing.found);
+        // Most of them are in one of the two.
+        if sharing.untold.len() < unseen.len() {
+            std::mem::swap(&mut sharing.untold, &mut unseen);
+        }
         sharing.untold.extend(unseen);
         drop(sharing);
         tracing::info!(ours, others, "locks are the same as those of other gateways");

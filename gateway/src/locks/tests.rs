@@ -312,6 +312,32 @@ fn lock() -> Lock {
 }
 
 #[tokio::test]
+async fn others_have_their_turn_while_all_locks_are_removed() {
+    let folder = folder();
+    let (locks, _told) = open(folder.path());
+    let all = EXPIRED * 3;
+    for number in 0..all {
+        let lock = Lock { who: who(&format!("10.0.{}.{}", number >> 8, number & 255)), ..lock() };
+        locks.lock().add(lock, 1).unwrap();
+    }
+    let others = async {
+        let mut seen = BTreeSet::new();
+        while seen.len() < 3 {
+            tokio::task::yield_now().await;
+            seen.insert(locks.len());
+        }
+        // Behind what was removed already.
+        locks.offend(&flow("10.0.0.1"), &virus());
+        seen
+    };
+    let (count, seen) = tokio::join!(locks.clear(), others);
+    assert_eq!(count, all);
+    assert!(seen.iter().any(|left| (1..all).contains(left)), "{seen:?}");
+    locks.store.flush().await;
+    assert_eq!((held(&locks), held(&open(folder.path()).0)), (vec!["10.0.0.1".to_owned()], held(&locks)));
+}
+
+#[tokio::test]
 async fn whoever_is_locked_again_in_the_moment_his_lock_is_over_is_so_in_the_store() {
     let folder = folder();
     let (mut locks, _) = open(folder.path());

@@ -245,13 +245,6 @@ impl LockTable {
         Some(lock)
     }
 
-    /// Removes all locks; returns whose they were.
-    pub fn clear(&mut self) -> Vec<Who> {
-        self.ends.clear();
-        self.tally = Tally::default();
-        std::mem::take(&mut self.locks).into_keys().collect()
-    }
-
     /// Removes locks that are over, at most so many of them; those that ended first come first.
     pub fn expire(&mut self, now: u64, most: usize) -> Vec<Who> {
         let over = self.ends.iter().take_while(|(until, _)| *until <= now).take(most);
