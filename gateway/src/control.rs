@@ -12,10 +12,12 @@ mod queue;
 mod quotas;
 pub mod request;
 pub mod server;
+pub mod shown;
 pub mod state_file;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use client::Client;
 pub use request::{Circuit, ScannerHealth, ScannerState, Status};
-pub use server::{Control, serve};
+pub use server::serve;
+pub use shown::Control;

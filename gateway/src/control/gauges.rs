@@ -3,7 +3,7 @@
 use gateway_common::reason::Reason;
 
 use super::request::{Circuit, ScannerHealth, ScannerState};
-use super::server::Control;
+use super::shown::Control;
 use crate::queue::Counts;
 use crate::store::Health;
 use crate::telemetry::scrape::Gauge;

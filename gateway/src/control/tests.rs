@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::client::{Client, Error};
 use super::request::{Circuit, ScannerHealth, ScannerState, VERSION};
-use super::server::{Control, serve};
+use super::server::serve;
+use super::shown::Control;
 use crate::clock;
 use crate::config::file::Log;
 use crate::intercept::address::{ClientAddr, OriginalDst};
