@@ -74,8 +74,8 @@ pub(crate) struct Options {
     /// Write the results to this file, for machines.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw what the README shows of these families into this folder, as SVG. Without a name it is where the
-    /// README looks.
+    /// Draw what the README shows of these families into this folder of the project, as SVG. Without a name it is
+    /// where the README looks.
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = CHARTS)]
     charts: Option<PathBuf>,
     /// Measure this binary of the gateway, and build none: to compare versions.

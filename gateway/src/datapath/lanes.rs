@@ -114,18 +114,7 @@ mod tests {
 
     fn rule(client: &[&str], server: &[&str], lane: Lane) -> LaneRule {
         let nets = |texts: &[&str]| texts.iter().map(|text| Network(text.parse().unwrap())).collect();
-        LaneRule {
-            client: nets(client),
-            server: nets(server),
-            port: Vec::new(),
-            interface: Vec::new(),
-            time: Vec::new(),
-            client_reached: None,
-            lane,
-            starttls: None,
-            target: None,
-            sign: false,
-        }
+        LaneRule { client: nets(client), server: nets(server), ..LaneRule::of(lane) }
     }
 
     /// What the kernel finds: the longest prefix on each side, then the earlier rule.
@@ -235,11 +224,7 @@ mod tests {
                 port,
                 interface,
                 time,
-                client_reached: None,
-                lane,
-                starttls: None,
-                target: None,
-                sign: false,
+                ..LaneRule::of(lane)
             },
         )
     }

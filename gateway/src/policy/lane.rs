@@ -168,11 +168,7 @@ mod tests {
                 port,
                 interface,
                 time,
-                client_reached: None,
-                lane,
-                starttls: None,
-                target: None,
-                sign: false,
+                ..LaneRule::of(lane)
             })
     }
 

@@ -200,10 +200,7 @@ mod tests {
                 interface,
                 time,
                 client_reached,
-                lane: Lane::Block,
-                starttls: None,
-                target: None,
-                sign: false,
+                ..LaneRule::of(Lane::Block)
             },
         )
     }
@@ -263,15 +260,7 @@ mod tests {
     fn a_rule_covers_itself_and_one_without_conditions_covers_all() {
         let rule = |client: &str| LaneRule {
             client: vec![Network::try_from(client.to_owned()).unwrap()],
-            server: Vec::new(),
-            port: Vec::new(),
-            interface: Vec::new(),
-            time: Vec::new(),
-            client_reached: None,
-            lane: Lane::Bypass,
-            starttls: None,
-            target: None,
-            sign: false,
+            ..LaneRule::of(Lane::Bypass)
         };
         let everything = LaneRule { client: Vec::new(), ..rule("::/0") };
         assert!(covers(&rule("192.0.2.0/24"), &rule("192.0.2.0/24")));

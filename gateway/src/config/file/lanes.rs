@@ -43,6 +43,25 @@ pub struct LaneRule {
     pub sign: bool,
 }
 
+#[cfg(test)]
+impl LaneRule {
+    /// A rule without conditions, for tests to add some.
+    pub(crate) const fn of(lane: Lane) -> Self {
+        Self {
+            client: Vec::new(),
+            server: Vec::new(),
+            port: Vec::new(),
+            interface: Vec::new(),
+            time: Vec::new(),
+            client_reached: None,
+            lane,
+            starttls: None,
+            target: None,
+            sign: false,
+        }
+    }
+}
+
 /// Where mail of the relay lane goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

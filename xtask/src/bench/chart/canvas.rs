@@ -71,29 +71,21 @@ impl Canvas<'_> {
         size: i32,
         color: RGBColor,
     ) -> Result<(), Failed> {
-        self.write(text, at, side, size, color, FontStyle::Normal)
+        self.write(text, at, side, ("sans-serif", size).into_font().color(&color))
     }
 
     pub(super) fn heading(&self, text: &str, at: (i32, i32)) -> Result<(), Failed> {
-        self.write(text, at, Side::Right, 20, INK, FontStyle::Bold)
+        let font = ("sans-serif", 20).into_font().style(FontStyle::Bold);
+        self.write(text, at, Side::Right, font.color(&INK))
     }
 
-    fn write(
-        &self,
-        text: &str,
-        at: (i32, i32),
-        side: Side,
-        size: i32,
-        color: RGBColor,
-        style: FontStyle,
-    ) -> Result<(), Failed> {
+    fn write(&self, text: &str, at: (i32, i32), side: Side, style: TextStyle<'_>) -> Result<(), Failed> {
         let horizontal = match side {
             Side::Right => HPos::Left,
             Side::Left => HPos::Right,
             Side::Middle => HPos::Center,
         };
-        let font = ("sans-serif", size).into_font().style(style).color(&color);
-        let style: TextStyle<'_> = font.pos(Pos::new(horizontal, VPos::Center));
+        let style = style.pos(Pos::new(horizontal, VPos::Center));
         self.0.draw(&Text::new(text.to_owned(), at, style))
     }
 
