@@ -4,14 +4,13 @@ use std::io;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 
 use super::carry::{self, Past};
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::wait::{Alarm, Begun, judged, opt, told_to_end};
+use super::wait::{Alarm, Begun, Told, judged, opt};
 use super::{Context, Ending, Settings, linger, offence, record, upstream};
 use crate::clock;
 use crate::config::file::StartTls;
@@ -115,7 +114,7 @@ enum Event {
 impl Driver<'_> {
     /// Runs until the session has ended, or `None` when it goes on in the splice lane.
     async fn drive(&mut self) -> Option<SessionEnd> {
-        let mut told = told_to_end(self.live, self.context);
+        let mut told = Told::to_end(self.live, self.context);
         let mut alarm = Alarm::default();
         let mut now = clock::now();
         loop {
@@ -148,7 +147,7 @@ impl Driver<'_> {
                 ruling = opt(self.ruling.as_mut()) => Event::Ruled(ruling),
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 () = alarm.at(deadline) => Event::Deadline,
-                Some(end) = told.next() => Event::Told(end),
+                end = told.end() => Event::Told(end),
             };
             now = clock::now();
             self.take(event, now);
@@ -208,7 +207,9 @@ impl Driver<'_> {
             again |= self.write_client(now);
             if !again {
                 record::tally(&self.context.telemetry, &self.exchange.take_tally());
-                self.live.set_helo(self.exchange.hello());
+                if let Some(hello) = self.exchange.take_hello() {
+                    self.live.set_helo(hello);
+                }
                 return now;
             }
         }

@@ -5,13 +5,12 @@ use std::io;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 
 use super::checks::{Found, Ruled, Subject};
 use super::copy::{Judged, MessageCopy};
 use super::table::OpenSession;
-use super::wait::{Alarm, Begun, judged, opt, told_to_end};
+use super::wait::{Alarm, Begun, Told, judged, opt};
 use super::{Context, Ending, Settings, linger, offence, record};
 use crate::clock;
 use crate::config::file::RelayTarget;
@@ -131,7 +130,7 @@ enum Event {
 impl Driver<'_> {
     /// Runs until the session has ended.
     async fn drive(&mut self) -> SessionEnd {
-        let mut told = told_to_end(self.live, self.context);
+        let mut told = Told::to_end(self.live, self.context);
         let mut alarm = Alarm::default();
         loop {
             self.settle().await;
@@ -156,7 +155,7 @@ impl Driver<'_> {
                 judged = judged(self.message.as_mut(), patience) => Event::Judged(judged),
                 stored = opt(self.storing.as_mut()) => Event::Stored(stored),
                 () = alarm.at(deadline) => Event::Deadline,
-                Some(end) = told.next() => Event::Told(end),
+                end = told.end() => Event::Told(end),
             };
             self.take(event);
         }

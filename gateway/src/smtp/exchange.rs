@@ -119,6 +119,8 @@ pub struct Exchange {
     ruled: bool,
     offers: Offers,
     hello: String,
+    /// It is another one than was taken last.
+    hello_is_new: bool,
     /// The server has accepted an EHLO.
     greeted_extended: bool,
     conduct: Conduct,
@@ -173,6 +175,7 @@ impl Exchange {
             ruled: false,
             offers: Offers::default(),
             hello: String::new(),
+            hello_is_new: false,
             greeted_extended: false,
             conduct: Conduct::default(),
             sender: String::new(),
@@ -345,6 +348,11 @@ impl Exchange {
         &self.hello
     }
 
+    /// [`Self::hello`], once for each that comes.
+    pub fn take_hello(&mut self) -> Option<&str> {
+        std::mem::take(&mut self.hello_is_new).then_some(self.hello.as_str())
+    }
+
     /// The last reverse path of the session without angle brackets, whatever became of it.
     #[must_use]
     pub fn last_sender(&self) -> &str {
@@ -382,7 +390,7 @@ impl Exchange {
         }
         // An idle session holds no buffers.
         for buffer in [&mut self.client_in, &mut self.server_in, &mut self.content] {
-            if buffer.is_empty() {
+            if buffer.is_empty() && buffer.capacity() != 0 {
                 *buffer = BytesMut::new();
             }
         }

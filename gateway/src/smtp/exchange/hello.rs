@@ -17,6 +17,7 @@ impl Exchange {
             return self.ask(question, Some(Command::Hello { extended, name }), now);
         }
         self.hello.clone_from(&name);
+        self.hello_is_new = true;
         let line = Command::Hello { extended, name }.to_line();
         self.forward(&line, Expected::Hello { extended }, true, now);
     }

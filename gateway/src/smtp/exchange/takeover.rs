@@ -67,6 +67,7 @@ impl Exchange {
         let reply = match command {
             Command::Hello { name: hello, .. } if !takeover.is_closed => {
                 self.hello = hello;
+                self.hello_is_new = true;
                 Reply::new(250, &format!("{} {}", voice.name, voice.messages.hello))
             }
             Command::Mail { .. } if !takeover.is_closed => {
