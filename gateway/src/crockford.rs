@@ -10,12 +10,12 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Writes `number`.
 pub(crate) fn write(number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for place in (0..LENGTH).rev() {
+    let mut letters = [b'0'; LENGTH];
+    for (place, letter) in letters.iter_mut().rev().enumerate() {
         let digit = usize::try_from(number >> (place * 5) & 31).unwrap_or(0);
-        let letter = ALPHABET.get(digit).copied().unwrap_or(b'0');
-        write!(f, "{}", char::from(letter))?;
+        *letter = ALPHABET.get(digit).copied().unwrap_or(b'0');
     }
-    Ok(())
+    f.write_str(std::str::from_utf8(&letters).map_err(|_| fmt::Error)?)
 }
 
 /// Reads what [`write()`] wrote, in either case.

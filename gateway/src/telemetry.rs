@@ -91,7 +91,10 @@ impl Telemetry {
 
     /// Counts `amount`, in the counter's own unit.
     pub fn add(&self, counter: Counter, amount: u64) {
-        self.metrics.add(counter, amount);
+        // All sessions write to the same memory, and most sums of a step are zero.
+        if amount != 0 {
+            self.metrics.add(counter, amount);
+        }
     }
 
     /// Counts something a stranger can cause and an operator should look at. The log gets one

@@ -189,7 +189,7 @@ async fn a_refused_reload_says_why_and_that_the_old_configuration_stays() {
 async fn the_log_is_read_on_from_a_number() {
     let served = Served::start(Ok(()));
     for line in 1..=3 {
-        served.telemetry.recent().push(0, "info", format!("line {line}"));
+        served.telemetry.recent().push(0, "info", &format!("line {line}"));
     }
     let lines = served.client.log(1).await.unwrap().lines;
     assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["line 2", "line 3"]);

@@ -155,10 +155,8 @@ pub(super) fn tally(telemetry: &Telemetry, tally: &Tally) {
         return;
     }
     for (class, (all, own)) in ReplyClass::ALL.into_iter().zip(tally.replies.iter().zip(&tally.own_replies)) {
-        if *all != 0 {
-            telemetry.add(Counter::GatewayReply(class), *own);
-            telemetry.add(Counter::ServerReply(class), all.saturating_sub(*own));
-        }
+        telemetry.add(Counter::GatewayReply(class), *own);
+        telemetry.add(Counter::ServerReply(class), all.saturating_sub(*own));
     }
     for (counter, amount) in [
         (Counter::InjectedOctets, tally.injected_octets),
@@ -169,8 +167,6 @@ pub(super) fn tally(telemetry: &Telemetry, tally: &Tally) {
         (Counter::Limit(Limit::TakeoverCommands), tally.takeover_ends),
         (Counter::AuthRequired, tally.auth_required),
     ] {
-        if amount != 0 {
-            telemetry.add(counter, amount);
-        }
+        telemetry.add(counter, amount);
     }
 }

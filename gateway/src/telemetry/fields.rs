@@ -178,8 +178,16 @@ pub(super) struct Entry {
     pub(super) fields: Fields,
     /// Those of the spans around it, the innermost first.
     pub(super) spans: Vec<Fields>,
-    /// All fields in the `key=value` form, which both the line and the console have.
-    pub(super) logfmt: OnceCell<String>,
+    /// What both the line and the console have.
+    pub(super) text: OnceCell<Text>,
+}
+
+/// The message and all fields in the `key=value` form.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    whole: String,
+    /// Octets of the message.
+    message: usize,
 }
 
 impl Entry {
@@ -206,23 +214,28 @@ impl Entry {
     }
 
     /// The message and the fields, for readers that have time and level elsewhere.
-    pub(super) fn text(&self) -> String {
-        let mut text = logfmt::escape(&self.fields.message);
-        self.push_logfmt(&mut text);
-        text
+    pub(super) fn text(&self) -> &str {
+        &self.logfmt().whole
+    }
+
+    fn logfmt(&self) -> &Text {
+        self.text.get_or_init(|| {
+            let mut whole = String::with_capacity(1024);
+            whole.push_str(&logfmt::escape(&self.fields.message));
+            let message = whole.len();
+            self.pairs().for_each(|(key, value)| push(LogFormat::Logfmt, &mut whole, key, value));
+            Text { whole, message }
+        })
     }
 
     fn push_logfmt(&self, out: &mut String) {
-        let fields = self.logfmt.get_or_init(|| {
-            let mut fields = String::with_capacity(1024);
-            self.pairs().for_each(|(key, value)| push(LogFormat::Logfmt, &mut fields, key, value));
-            fields
-        });
-        out.reserve(fields.len().saturating_add(1));
-        if !fields.is_empty() && !out.is_empty() {
+        let Text { whole, message } = self.logfmt();
+        // A key follows the space between message and fields.
+        let fields = whole.get(*message..).unwrap_or_default().trim_start();
+        if !fields.is_empty() {
             out.push(' ');
+            out.push_str(fields);
         }
-        out.push_str(fields);
     }
 
     /// All fields.

@@ -84,7 +84,7 @@ mod tests {
             target: "outcome",
             fields: Fields::new("message", &pairs),
             spans: vec![Fields::new("session", &[("id", Value::Text("0ABC"))])],
-            logfmt: OnceCell::new(),
+            text: OnceCell::new(),
         };
         insta::assert_snapshot!(datagram(&entry, Facility::Mail), @r#"
         PRIORITY=6

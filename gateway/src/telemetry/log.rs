@@ -192,7 +192,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let target = metadata.target();
         let target = target.strip_prefix("gateway::").unwrap_or(target);
         let level = *metadata.level();
-        self.write(&Entry { wall: clock::wall(), level, target, fields, spans, logfmt: OnceCell::new() });
+        self.write(&Entry { wall: clock::wall(), level, target, fields, spans, text: OnceCell::new() });
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns a bounded ring. Never holds more than a fixed number of lines of a fixed length.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +22,7 @@ pub struct Line {
     /// When, in milliseconds since 1970.
     pub millis: u64,
     /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
+    pub level: Cow<'static, str>,
     /// What: printable ASCII only.
     pub text: String,
 }
@@ -39,17 +40,16 @@ struct Inner {
 }
 
 impl Recent {
-    /// Keeps one line; `text` must be escaped.
-    pub fn push(&self, millis: u64, level: &'static str, mut text: String) {
-        text.truncate(text.floor_char_boundary(LINE_LENGTH));
-        text.shrink_to_fit();
+    /// Keeps one line; `text` must be escaped. The memory of the line that leaves serves it.
+    pub fn push(&self, millis: u64, level: &'static str, text: &str) {
+        let kept = text.get(..text.floor_char_boundary(LINE_LENGTH)).unwrap_or_default();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.lines.len() == LINES {
-            inner.lines.pop_front();
-        }
+        let leaves = if inner.lines.len() == LINES { inner.lines.pop_front() } else { None };
+        let mut text = leaves.map(|line| line.text).unwrap_or_default();
+        kept.clone_into(&mut text);
         inner.next = inner.next.saturating_add(1);
         let number = inner.next;
-        inner.lines.push_back(Line { number, millis, level: level.to_owned(), text });
+        inner.lines.push_back(Line { number, millis, level: Cow::Borrowed(level), text });
     }
 
     /// The lines behind number `since`, oldest first, at most `most` of the newest.
@@ -69,7 +69,7 @@ mod tests {
     fn old_lines_leave_and_numbers_go_on() {
         let recent = Recent::default();
         for number in 0..LINES + 5 {
-            recent.push(0, "info", format!("line {number}"));
+            recent.push(0, "info", &format!("line {number}"));
         }
         let all = recent.since(0, usize::MAX);
         assert_eq!(all.len(), LINES);
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         let recent = Recent::default();
-        recent.push(0, "info", "x".repeat(10_000));
+        recent.push(0, "info", &"x".repeat(10_000));
         assert_eq!(recent.since(0, 1).first().map(|line| line.text.len()), Some(LINE_LENGTH));
     }
 }

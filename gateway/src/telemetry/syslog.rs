@@ -76,7 +76,7 @@ mod tests {
             target: "trouble",
             fields: Fields::new("trouble", &[]),
             spans: vec![],
-            logfmt: OnceCell::new(),
+            text: OnceCell::new(),
         };
         let line = "ts=1970-01-01T00:00:00.000Z level=warn target=trouble msg=trouble";
         let expected = format!("<132>Jan  2 03:04:05 gateway[{}]: {line}", std::process::id());

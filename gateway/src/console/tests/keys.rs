@@ -249,8 +249,7 @@ fn a_filter_is_written_kept_and_dropped() {
 fn a_scrolled_log_stays_and_a_following_one_moves_on() {
     let mut model = model();
     let lines = |numbers: std::ops::Range<u64>| {
-        let line =
-            |number| Line { number, millis: 0, level: "info".to_owned(), text: format!("line {number}") };
+        let line = |number| Line { number, millis: 0, level: "info".into(), text: format!("line {number}") };
         let log = Log { lines: numbers.map(line).collect() };
         answer_with(Page::None, log)
     };

@@ -260,7 +260,7 @@ pub(super) fn log() -> Log {
     let line = |number: u64, level: &str, text: &str| Line {
         number,
         millis: 1_800_000_000_000 + number * 1_000,
-        level: level.to_owned(),
+        level: level.to_owned().into(),
         text: text.to_owned(),
     };
     Log {
