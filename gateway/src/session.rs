@@ -211,7 +211,8 @@ async fn run(stream: TcpStream, live: &OpenSession, settings: &Settings, context
         Box::pin(linger::say_and_close(stream, &refusal.reply(&settings.rules.voice))).await;
         return Ending::of("reject", SessionEnd::Gateway);
     }
-    let time = local_time();
+    // The time zone is looked up for those who ask.
+    let time = if settings.lanes.ask_for_time() { local_time() } else { jiff::civil::Time::midnight() };
     let choice = settings.lanes.choose(flow.client, flow.destination, facts.as_ref(), time);
     match choice.lane {
         Lane::Inspect => Box::pin(inspect::run(stream, live, choice.starttls, settings, context)).await,

@@ -52,8 +52,14 @@ impl Lanes {
         self.ask_for_facts
     }
 
+    /// Whether a rule asks what time it is.
+    #[must_use]
+    pub fn ask_for_time(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.time.is_empty())
+    }
+
     /// The lane of a flow; `facts` are `None` where they are not known, and then no rule that
-    /// asks for one of them matches. `time` is local.
+    /// asks for one of them matches. `time` is local, and any where no rule asks for it.
     #[must_use]
     pub fn choose(
         &self,
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn an_unknown_interface_matches_no_interface_rule() {
         let lanes = lanes("  - {interface: ['vnet*'], time: ['08:00-18:00'], lane: block}\n");
-        assert!(lanes.ask_for_facts());
+        assert!(lanes.ask_for_facts() && lanes.ask_for_time());
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 9), Lane::Block);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("vnet3"), 19), Lane::Inspect);
         assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:25", Some("eth0"), 9), Lane::Inspect);
@@ -250,7 +256,7 @@ mod tests {
     #[test]
     fn a_client_must_have_reached_every_number_that_is_given() {
         let lanes = lanes("  - {client-reached: {destinations: 20, failed-connects: 5}, lane: reject}\n");
-        assert!(lanes.ask_for_facts());
+        assert!(lanes.ask_for_facts() && !lanes.ask_for_time());
         let lane = |client: Option<ClientFacts>| {
             let facts = FlowFacts { client, ..FlowFacts::default() };
             let (from, to) = ("192.0.2.7:1".parse().unwrap(), "192.0.2.1:25".parse().unwrap());

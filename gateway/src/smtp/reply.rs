@@ -1,9 +1,7 @@
 //! Replies: the server's, taken apart and put together again, and the gateway's own
 //! (RFC 5321 section 4.2).
 
-use std::fmt::Write as _;
-
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::line::is_illegal;
 
@@ -74,9 +72,11 @@ impl Reply {
         let last = self.lines.len().saturating_sub(1);
         let length = |sum: usize, line: &Bytes| sum.saturating_add(AROUND).saturating_add(line.len());
         out.reserve(self.lines.iter().fold(0, length));
+        let digits = [self.code / 100 % 10, self.code / 10 % 10, self.code % 10]
+            .map(|digit| b'0'.saturating_add(u8::try_from(digit).unwrap_or(0)));
         for (number, line) in self.lines.iter().enumerate() {
-            // Writing to memory cannot fail.
-            write!(out, "{:03}{}", self.code, if number == last { ' ' } else { '-' }).unwrap_or_default();
+            out.extend_from_slice(&digits);
+            out.put_u8(if number == last { b' ' } else { b'-' });
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
         }
@@ -161,8 +161,12 @@ impl ReplyDecoder {
 
 /// The text without control octets, cut so that its line stays within [`MAX_LINE`].
 fn sanitized(text: &[u8]) -> Bytes {
-    let room = MAX_LINE.saturating_sub(4);
-    text.iter().take(room).map(|octet| if is_illegal(*octet) { b'?' } else { *octet }).collect()
+    let text = text.get(..MAX_LINE.saturating_sub(4)).unwrap_or(text);
+    if text.iter().copied().any(is_illegal) {
+        text.iter().map(|octet| if is_illegal(*octet) { b'?' } else { *octet }).collect()
+    } else {
+        Bytes::copy_from_slice(text)
+    }
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Exchange {
         if !self.to_client.is_empty() {
             *to_client = at(clocks.client_write, times.command.duration(), Timer::ClientWrite);
         }
-        timers.into_iter().flatten().min_by_key(|(at, _)| *at)
+        timers.iter().flatten().min_by_key(|(at, _)| *at).copied()
     }
 
     fn text_timer(&self, since: Instant) -> Option<(Instant, Timer)> {
