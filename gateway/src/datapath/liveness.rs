@@ -4,6 +4,7 @@
 //! their time. To kill the proxy for that would cost all sessions and bring none of them forward. A
 //! process that hangs gives itself away: it neither runs nor waits for a processor.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub(super) struct Silence {
     /// When it last spoke.
     since: Instant,
     /// The last look at it, and the time it had had until then.
-    look: Option<(Instant, Duration)>,
+    look: Option<(Instant, Times)>,
 }
 
 impl Silence {
@@ -40,25 +41,43 @@ impl Silence {
 
     /// When to [`look`](Self::look) at it.
     pub(super) fn due(&self) -> Instant {
-        self.look.map_or(self.since + SUSPICION, |(at, _)| at + LOOK)
+        self.look.as_ref().map_or(self.since + SUSPICION, |(at, _)| *at + LOOK)
     }
 
-    /// How long it has been silent by now, if it hangs. `time` is what [`time_of`] says.
-    pub(super) fn look(&mut self, time: Duration) -> Option<Duration> {
+    /// How long it has been silent by now, if it hangs.
+    pub(super) fn look(&mut self, times: Times) -> Option<Duration> {
         let now = clock::now();
         let silent = now.saturating_duration_since(self.since);
-        let before = self.look.replace((now, time));
-        let (_, before) = before?;
-        let busy = time.saturating_sub(before) >= BUSY;
+        let had = self.look.as_ref().map(|(_, before)| times.since(before));
+        self.look = Some((now, times));
+        let busy = had? >= BUSY;
         (!busy || silent >= LONGEST).then_some(silent)
     }
 }
 
-/// The time that all threads of a process have run or waited for a processor
-/// (`Documentation/scheduler/sched-stats.rst`); zero where the kernel does not tell.
-pub(super) fn time_of(pid: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|thread| time_in(&fs::read_to_string(thread.path().join("schedstat")).ok()?)).sum()
+/// The time that each thread of a process has run or waited for a processor
+/// (`Documentation/scheduler/sched-stats.rst`). The sum of all would fall when a thread ends.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Times(HashMap<u32, Duration>);
+
+impl Times {
+    /// Those of a process; none where the kernel does not tell.
+    pub(super) fn of(pid: u32) -> Self {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let times = threads.filter_map(|thread| {
+            let number = thread.file_name().to_str()?.parse().ok()?;
+            Some((number, time_in(&fs::read_to_string(thread.path().join("schedstat")).ok()?)?))
+        });
+        Self(times.collect())
+    }
+
+    /// What threads that are there now have had since an earlier look.
+    fn since(&self, before: &Self) -> Duration {
+        let had = |(thread, time): (&u32, &Duration)| {
+            time.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        self.0.iter().map(had).sum()
+    }
 }
 
 fn time_in(schedstat: &str) -> Option<Duration> {
@@ -75,31 +94,43 @@ mod tests {
         Silence { since: clock::now().checked_sub(time).unwrap(), look: None }
     }
 
+    fn times(threads: &[(u32, Duration)]) -> Times {
+        Times(threads.iter().copied().collect())
+    }
+
     #[test]
     fn a_process_that_had_no_time_between_two_looks_hangs() {
         let mut silence = silent_for(SUSPICION);
         assert!(silence.due() <= clock::now());
-        assert_eq!(silence.look(Duration::from_secs(7)), None);
+        assert_eq!(silence.look(times(&[(1, Duration::from_secs(7))])), None);
         assert!(silence.due() > clock::now());
-        assert!(silence.look(Duration::from_secs(7) + BUSY / 2).unwrap() >= SUSPICION);
+        assert!(silence.look(times(&[(1, Duration::from_secs(7) + BUSY / 2)])).unwrap() >= SUSPICION);
     }
 
     #[test]
     fn one_that_runs_or_waits_for_a_processor_is_given_ten_seconds() {
         for (silent, hangs) in [(SUSPICION, false), (LONGEST - LOOK, false), (LONGEST, true)] {
             let mut silence = silent_for(silent);
-            assert_eq!(silence.look(BUSY), None);
-            assert_eq!(silence.look(BUSY * 2).is_some(), hangs);
+            assert_eq!(silence.look(times(&[(1, BUSY)])), None);
+            assert_eq!(silence.look(times(&[(1, BUSY * 2)])).is_some(), hangs);
         }
     }
 
     #[test]
-    fn the_time_of_a_process_is_that_of_its_threads() {
-        let before = time_of(std::process::id());
+    fn a_thread_that_ends_takes_nothing_from_what_the_others_had() {
+        let before = times(&[(1, BUSY), (2, 10 * BUSY)]);
+        assert_eq!(times(&[(1, 2 * BUSY)]).since(&before), BUSY);
+        assert_eq!(times(&[(1, BUSY), (3, BUSY)]).since(&before), BUSY);
+        assert_eq!(Times::default().since(&before), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_times_of_a_process_are_those_of_its_threads() {
+        let before = Times::of(std::process::id());
         let began = clock::now();
         while began.elapsed() < Duration::from_millis(20) {}
-        assert!(time_of(std::process::id()) > before);
-        assert_eq!(time_of(u32::MAX), Duration::ZERO);
+        assert!(Times::of(std::process::id()).since(&before) > Duration::ZERO);
+        assert_eq!(Times::of(u32::MAX), Times::default());
         assert_eq!(time_in("1000 500 3\n"), Some(Duration::from_nanos(1_500)));
         assert_eq!(time_in("1000"), None);
         assert_eq!(time_in("a b c"), None);

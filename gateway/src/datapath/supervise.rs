@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
-use super::liveness::{self, Silence};
+use super::liveness::{Silence, Times};
 use crate::clock;
 use crate::ipc::{self, Channel, ToDatapath, ToProxy};
 use crate::privilege::{Account, Keep};
@@ -115,7 +115,7 @@ impl Running {
     /// Looks into its silence: why it is dead, if it is.
     fn look(&mut self) -> Option<String> {
         let silent = match (self.ready, self.child.id()) {
-            (Some(_), Some(pid)) => self.silence.look(liveness::time_of(pid))?,
+            (Some(_), Some(pid)) => self.silence.look(Times::of(pid))?,
             _ => self.silence.since().elapsed(),
         };
         Some(format!("it was silent for {:.1} s", silent.as_secs_f64()))
