@@ -34,6 +34,7 @@ pub struct Lanes {
     rules: Vec<LaneRule>,
     index: Index,
     ask_for_facts: bool,
+    ask_for_time: bool,
 }
 
 impl Lanes {
@@ -43,7 +44,8 @@ impl Lanes {
         let index = Index::of(&rules);
         let asks = |rule: &LaneRule| !rule.interface.is_empty() || rule.client_reached.is_some();
         let ask_for_facts = rules.iter().any(asks);
-        Self { rules, index, ask_for_facts }
+        let ask_for_time = rules.iter().any(|rule| !rule.time.is_empty());
+        Self { rules, index, ask_for_facts, ask_for_time }
     }
 
     /// Whether a rule asks for what the kernel knows of a flow.
@@ -54,8 +56,8 @@ impl Lanes {
 
     /// Whether a rule asks what time it is.
     #[must_use]
-    pub fn ask_for_time(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.time.is_empty())
+    pub const fn ask_for_time(&self) -> bool {
+        self.ask_for_time
     }
 
     /// The lane of a flow; `facts` are `None` where they are not known, and then no rule that
