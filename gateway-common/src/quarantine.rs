@@ -10,8 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Room for locks. Memory is taken one by one.
 pub const MAX_LOCKS: u32 = 1_000_000;
-/// Room for networks that no lock touches.
-pub const MAX_EXEMPT: u32 = 65_536;
+/// Networks of a configuration that no lock touches, at most.
+pub const MOST_EXEMPT: u32 = 65_536;
+/// Room for those, for others in their place that are there first, and for those of operators.
+pub const MAX_EXEMPT: u32 = 2 * MOST_EXEMPT + 1_024;
 /// Locks around one another of which all but the last may have expired and still count as absent.
 pub const MAX_NESTED: usize = 4;
 

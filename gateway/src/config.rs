@@ -8,6 +8,7 @@ mod condition;
 pub mod decimal;
 mod explain;
 pub mod file;
+pub(crate) mod first_match;
 mod mask;
 pub(crate) mod pattern;
 mod problem;

@@ -41,7 +41,6 @@ mod actions;
 pub mod attach;
 pub mod carrier;
 pub mod events;
-mod first_match;
 pub mod flow_table;
 pub mod handoff;
 pub mod interfaces;

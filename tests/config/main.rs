@@ -7,4 +7,5 @@ mod main_cf;
 mod malformed;
 mod parity;
 mod promises;
+mod room;
 mod shipped;

@@ -46,6 +46,7 @@ mod queue;
 mod quotas;
 mod relay;
 mod reload;
+mod room;
 mod router;
 mod routes;
 #[cfg(target_arch = "x86_64")]

@@ -17,6 +17,7 @@ mod origin;
 mod process;
 mod quotas;
 mod relay;
+mod room;
 mod scan;
 mod sources;
 
@@ -30,6 +31,7 @@ pub(super) fn check(config: &Config, root: &Node, text: &str, problems: &mut Pro
     network::check(config, &mut findings);
     origin::check(config, &mut findings);
     lanes::check(config, &mut findings);
+    room::check(config, &mut findings);
     relay::check(config, &mut findings);
     dialogue::check(config, &mut findings);
     dns::check(config, &mut findings);

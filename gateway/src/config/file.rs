@@ -48,7 +48,7 @@ pub use inspect::{
     BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls, Xclient,
 };
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
-pub use lanes::{ClientReached, Lane, LaneRule, RelayTarget};
+pub use lanes::{ClientReached, Lane, LaneRule, RelayTarget, Side};
 pub use limits::{Limits, Timeouts};
 pub use locks::{CauseRule, LockAction, LockCause, LockKey, LockSpan, Locks, Repeat};
 pub use log::{Facility, Log, LogAddresses, LogFormat, LogLevel, LogTarget, Logged};

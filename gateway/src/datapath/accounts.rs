@@ -20,11 +20,11 @@ use gateway_common::lane::Address;
 use gateway_common::name;
 use ipnet::IpNet;
 
-use super::first_match::FirstMatch;
 use super::maps::{self, absent_is_fine, address, prefix};
 use super::object::Error;
 use crate::clock;
 use crate::config::file::{ClientLimits, Clients, OnExcess as OnExcessSetting};
+use crate::config::first_match::FirstMatch;
 use crate::ipc::client::{ClientCount, ClientFacts, ClientList, ClientSort, ClientView, LISTED, PeriodView};
 
 /// The words of `clients.limits`.

@@ -4,11 +4,11 @@
 //! where the longest matching prefix counts. Pure. Whatever cannot be translated is left to the
 //! proxy, which evaluates the whole list: the kernel never decides what the list would not.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-use super::first_match::FirstMatch;
 use super::maps::{PrefixLane, PrefixVerdict};
-use crate::config::file::{Lane, LaneRule, Network};
+use crate::config::file::{Lane, LaneRule, Side};
+use crate::config::first_match::FirstMatch;
 
 /// What the kernel does by itself with a flow in `lane`.
 const fn in_kernel(lane: Lane) -> PrefixLane {
@@ -44,16 +44,13 @@ pub fn compile(rules: &[LaneRule]) -> Tries {
     for (place, rule) in rules.iter().enumerate() {
         // More rules than a u32 counts do not fit into a configuration file.
         let Ok(place) = u32::try_from(place) else { break };
-        let narrowed = !(rule.port.is_empty() && rule.interface.is_empty() && rule.time.is_empty())
-            || rule.client_reached.is_some();
-        let (side, trie, prefixes) = match (rule.client.is_empty(), rule.server.is_empty()) {
-            (true, true) if !narrowed => (Side::Client, &mut client, everything().to_vec()),
-            (false, true) if !narrowed => (Side::Client, &mut client, prefixes(&rule.client)),
-            (true, false) if !narrowed => (Side::Server, &mut server, prefixes(&rule.server)),
-            _ => {
-                complex.push(rule);
-                continue;
-            }
+        let Some((side, prefixes)) = rule.by_networks() else {
+            complex.push(rule);
+            continue;
+        };
+        let trie = match side {
+            Side::Client => &mut client,
+            Side::Server => &mut server,
         };
         for prefix in prefixes {
             let disputed =
@@ -63,21 +60,6 @@ pub fn compile(rules: &[LaneRule]) -> Tries {
         }
     }
     Tries { client: client.into_entries(), server: server.into_entries() }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Client,
-    Server,
-}
-
-fn prefixes(networks: &[Network]) -> Vec<IpNet> {
-    networks.iter().map(|network| network.0).collect()
-}
-
-/// The two prefixes that hold every address.
-fn everything() -> [IpNet; 2] {
-    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
 }
 
 /// Whether a flow may match `rule` and have its end on `side` in `prefix`.
@@ -110,7 +92,7 @@ mod tests {
     use jiff::civil::Time;
 
     use super::*;
-    use crate::config::file::{DayTimes, InterfacePattern};
+    use crate::config::file::{DayTimes, InterfacePattern, Network};
 
     fn rule(client: &[&str], server: &[&str], lane: Lane) -> LaneRule {
         let nets = |texts: &[&str]| texts.iter().map(|text| Network(text.parse().unwrap())).collect();

@@ -1,6 +1,6 @@
 //! What clients may have: limits that cannot hold.
 
-use gateway_common::client::{MAX_CLASSES, MOST_DESTINATIONS};
+use gateway_common::client::MOST_DESTINATIONS;
 use ipnet::IpNet;
 
 use super::Findings;
@@ -60,16 +60,6 @@ fn limits(key: &str, limits: &ClientLimits, findings: &mut Findings<'_>) {
 }
 
 fn networks(clients: &Clients, findings: &mut Findings<'_>) {
-    if clients.networks.len() >= MAX_CLASSES as usize {
-        findings.error(
-            &["clients.networks"],
-            format!(
-                "{} entries are more than the {} there is room for",
-                clients.networks.len(),
-                MAX_CLASSES - 1
-            ),
-        );
-    }
     for (index, entry) in clients.networks.iter().enumerate() {
         limits(&format!("clients.networks.{index}.limits"), &entry.limits, findings);
         let list = format!("clients.networks.{index}.client");

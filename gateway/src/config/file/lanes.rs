@@ -1,5 +1,6 @@
 //! The rules of `lanes`.
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,35 @@ pub struct LaneRule {
     /// Whoever matches the rule can write in your name: name your clients in `client` or `interface`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sign: bool,
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who opened it.
+    Client,
+    /// Whom it was opened to.
+    Server,
+}
+
+impl LaneRule {
+    /// The networks of one side by which alone the rule holds, as the kernel can tell; those that hold every address where
+    /// it has no condition. `None` when it asks for more.
+    #[must_use]
+    pub fn by_networks(&self) -> Option<(Side, Vec<IpNet>)> {
+        let more = !(self.port.is_empty() && self.interface.is_empty() && self.time.is_empty())
+            || self.client_reached.is_some();
+        let some = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
+        match (self.client.is_empty(), self.server.is_empty()) {
+            _ if more => None,
+            (true, true) => {
+                Some((Side::Client, vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]))
+            }
+            (false, true) => Some((Side::Client, some(&self.client))),
+            (true, false) => Some((Side::Server, some(&self.server))),
+            (false, false) => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 /// The entries of a trie that finds for each address what the first network of a list said that
 /// held it.
-pub(super) struct FirstMatch<T> {
+pub(crate) struct FirstMatch<T> {
     entries: Vec<(IpNet, T)>,
     present: HashSet<IpNet>,
 }
@@ -20,7 +20,7 @@ impl<T> Default for FirstMatch<T> {
 
 impl<T> FirstMatch<T> {
     /// Adds the list's next network, unless it is inside one that is there.
-    pub(super) fn insert(&mut self, network: IpNet, what: T) {
+    pub(crate) fn insert(&mut self, network: IpNet, what: T) {
         let network = network.trunc();
         let mut holders = std::iter::successors(Some(network), IpNet::supernet);
         if holders.any(|holder| self.present.contains(&holder)) {
@@ -30,8 +30,13 @@ impl<T> FirstMatch<T> {
         self.entries.push((network, what));
     }
 
+    /// How many entries there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The entries, in the order of the list.
-    pub(super) fn into_entries(self) -> Vec<(IpNet, T)> {
+    pub(crate) fn into_entries(self) -> Vec<(IpNet, T)> {
         self.entries
     }
 }
