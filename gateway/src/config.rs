@@ -9,6 +9,7 @@ pub mod decimal;
 mod explain;
 pub mod file;
 pub(crate) mod first_match;
+pub(crate) mod lane_index;
 mod mask;
 pub(crate) mod pattern;
 mod problem;

@@ -48,6 +48,7 @@ pub use inspect::{
     BareNewline, CommandPolicy, Commands, EarlyTalk, Inspect, Nul, Splice, SpliceEngine, StartTls, Xclient,
 };
 pub use intercept::{Attach, GatewayAddresses, Intercept, Routing, SourceAddress, WhenDown};
+pub(crate) use lanes::EVERYTHING;
 pub use lanes::{ClientReached, Lane, LaneRule, RelayTarget, Side};
 pub use limits::{Limits, Timeouts};
 pub use locks::{CauseRule, LockAction, LockCause, LockKey, LockSpan, Locks, Repeat};

@@ -4,10 +4,12 @@
 //! where the longest matching prefix counts. Pure. Whatever cannot be translated is left to the
 //! proxy, which evaluates the whole list: the kernel never decides what the list would not.
 
+use std::collections::{BTreeSet, HashMap};
+
 use ipnet::IpNet;
 
 use super::maps::{PrefixLane, PrefixVerdict};
-use crate::config::file::{Lane, LaneRule, Side};
+use crate::config::file::{EVERYTHING, Lane, LaneRule, Side};
 use crate::config::first_match::FirstMatch;
 
 /// What the kernel does by itself with a flow in `lane`.
@@ -40,12 +42,12 @@ pub struct Tries {
 pub fn compile(rules: &[LaneRule]) -> Tries {
     let mut client = FirstMatch::default();
     let mut server = FirstMatch::default();
-    let mut complex: Vec<&LaneRule> = Vec::new();
+    let mut complex = Complex::default();
     for (place, rule) in rules.iter().enumerate() {
         // More rules than a u32 counts do not fit into a configuration file.
         let Ok(place) = u32::try_from(place) else { break };
         let Some((side, prefixes)) = rule.by_networks() else {
-            complex.push(rule);
+            complex.add(rule);
             continue;
         };
         let trie = match side {
@@ -53,29 +55,60 @@ pub fn compile(rules: &[LaneRule]) -> Tries {
             Side::Server => &mut server,
         };
         for prefix in prefixes {
-            let disputed =
-                complex.iter().any(|earlier| earlier.lane != rule.lane && may_meet(earlier, side, prefix));
-            let lane = if disputed { PrefixLane::User } else { in_kernel(rule.lane) };
+            let lane = if complex.disputes(side, prefix, rule.lane) {
+                PrefixLane::User
+            } else {
+                in_kernel(rule.lane)
+            };
             trie.insert(prefix, PrefixVerdict { rule: place, lane });
         }
     }
     Tries { client: client.into_entries(), server: server.into_entries() }
 }
 
-/// Whether a flow may match `rule` and have its end on `side` in `prefix`.
-fn may_meet(rule: &LaneRule, side: Side, prefix: IpNet) -> bool {
-    let (same, other) = match side {
-        Side::Client => (&rule.client, &rule.server),
-        Side::Server => (&rule.server, &rule.client),
-    };
-    let meets = same.is_empty() || same.iter().any(|net| overlap(net.0, prefix));
-    // Both ends of a flow are of one family.
-    let family = other.is_empty() || other.iter().any(|net| is_v4(net.0) == is_v4(prefix));
-    meets && family
+/// The rules so far that stay with the proxy: the networks in which a flow may match one of them, by the side of the
+/// flow that is in them and by their lanes.
+#[derive(Default)]
+struct Complex {
+    client: HashMap<Lane, BTreeSet<IpNet>>,
+    server: HashMap<Lane, BTreeSet<IpNet>>,
 }
 
-fn overlap(a: IpNet, b: IpNet) -> bool {
-    a.contains(&b) || b.contains(&a)
+impl Complex {
+    fn add(&mut self, rule: &LaneRule) {
+        for (sides, same, other) in
+            [(&mut self.client, &rule.client, &rule.server), (&mut self.server, &rule.server, &rule.client)]
+        {
+            // Both ends of a flow are of one family.
+            let met = |net: &IpNet| other.is_empty() || other.iter().any(|end| is_v4(end.0) == is_v4(*net));
+            let networks = sides.entry(rule.lane).or_default();
+            if same.is_empty() {
+                networks.extend(EVERYTHING.into_iter().filter(met));
+            } else {
+                networks.extend(same.iter().map(|network| network.0.trunc()).filter(met));
+            }
+        }
+    }
+
+    /// Whether a flow with its end on `side` in `prefix` may match a rule with another lane than `lane`.
+    fn disputes(&self, side: Side, prefix: IpNet, lane: Lane) -> bool {
+        let networks = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        networks.iter().any(|(other, networks)| *other != lane && overlaps(networks, prefix))
+    }
+}
+
+/// Whether one of `networks` has an address in common with `prefix`: of two networks that do, one lies in the other.
+fn overlaps(networks: &BTreeSet<IpNet>, prefix: IpNet) -> bool {
+    let mut around = std::iter::successors(Some(prefix.trunc()), IpNet::supernet);
+    around.any(|network| networks.contains(&network)) || {
+        // They are sorted by family, address and length.
+        let first = IpNet::new(prefix.network(), 0).unwrap_or(prefix);
+        let last = IpNet::from(prefix.broadcast());
+        networks.range(first..=last).next().is_some()
+    }
 }
 
 fn is_v4(net: IpNet) -> bool {

@@ -4,13 +4,10 @@
 //! decided here by the whole list, of which only those rules are looked at that name a network of the
 //! flow, or none: what a flow costs does not grow with the rules for others.
 
-mod index;
-
 use jiff::civil::Time;
 
-use index::{Index, Met};
-
 use crate::config::file::{ClientReached, Lane, LaneRule, RelayTarget, StartTls};
+use crate::config::lane_index::{Index, Met};
 use crate::intercept::address::{ClientAddr, OriginalDst};
 use crate::intercept::flow::FlowFacts;
 use crate::ipc::client::ClientFacts;
@@ -91,7 +88,7 @@ impl Lanes {
         };
         let interface = facts.map(|facts| facts.interface.as_str());
         let mut first: Option<usize> = None;
-        for (met, places) in self.index.find(client.ip(), destination.ip(), interface) {
+        for (met, places) in self.index.find(Some(client.ip()), Some(destination.ip()), interface) {
             let mut earlier = places.iter().take_while(|place| first.is_none_or(|first| **place < first));
             let found =
                 earlier.find(|place| self.rules.get(**place).is_some_and(|rule| holds(met, rule))).copied();
@@ -239,7 +236,11 @@ mod tests {
         let lanes = lanes(&rules);
         let found = |client: &str, server: &str, interface| {
             let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
-            lanes.index.find(client, server, interface).map(|(_, places)| places.len()).sum::<usize>()
+            lanes
+                .index
+                .find(Some(client), Some(server), interface)
+                .map(|(_, places)| places.len())
+                .sum::<usize>()
         };
         assert_eq!(found("192.0.2.1", "192.0.2.2", Some("eth0")), 0);
         assert_eq!(found("10.0.3.1", "172.16.0.4", Some("vnet5")), 3);

@@ -5,9 +5,10 @@ use jiff::civil::Time;
 
 use super::Findings;
 use crate::config::file::{ClientReached, Config, DayTimes, InterfacePattern, LaneRule, Network, Origin};
+use crate::config::lane_index::Index;
 
 /// Comparisons after which rules are no longer compared, so that a file of a hundred thousand
-/// networks is read at once. A few hundred rules stay far below.
+/// networks is read at once, however they lie in one another.
 const MOST_COMPARISONS: usize = 2_000_000;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
@@ -87,25 +88,45 @@ fn reached(config: &Config, index: usize, rule: &LaneRule, findings: &mut Findin
 }
 
 fn shadowed(rules: &[LaneRule], findings: &mut Findings<'_>) {
+    let index = Index::of(rules);
     let mut left = MOST_COMPARISONS;
-    for (index, rule) in rules.iter().enumerate() {
-        for (earlier_index, earlier) in rules.iter().enumerate().take(index) {
-            left = left.saturating_sub(cost(earlier, rule));
-            if left == 0 {
-                return;
+    for (place, rule) in rules.iter().enumerate() {
+        let Some(earlier) = first_to_cover(place, rule, rules, &index, &mut left) else { continue };
+        let (key, earlier) = (format!("lanes.{place}"), format!("lanes.{earlier}"));
+        let before = findings.line(&earlier).unwrap_or_default();
+        findings.warn(
+            &[&key, &earlier],
+            format!("this rule never matches: the rule in line {before} takes all its flows before"),
+        );
+    }
+}
+
+/// The first of the rules before `place` that takes all flows of the `rule` there; none when no comparison is `left`.
+fn first_to_cover(
+    place: usize,
+    rule: &LaneRule,
+    rules: &[LaneRule],
+    index: &Index,
+    left: &mut usize,
+) -> Option<usize> {
+    // One that takes all flows of the rule takes those of its first networks and interface.
+    let address = |networks: &[Network]| networks.first().map(|network| network.0.addr());
+    let name = rule.interface.first().filter(|pattern| pattern.is_name()).map(InterfacePattern::as_str);
+    let mut first = None;
+    for (_, places) in index.find(address(&rule.client), address(&rule.server), name) {
+        for before in places.iter().copied().take_while(|before| *before < first.unwrap_or(place)) {
+            let Some(earlier) = rules.get(before) else { break };
+            *left = left.saturating_sub(cost(earlier, rule));
+            if *left == 0 {
+                return None;
             }
             if covers(earlier, rule) {
-                let key = format!("lanes.{index}");
-                let earlier_key = format!("lanes.{earlier_index}");
-                let before = findings.line(&earlier_key).unwrap_or_default();
-                findings.warn(
-                    &[&key, &earlier_key],
-                    format!("this rule never matches: the rule in line {before} takes all its flows before"),
-                );
+                first = Some(before);
                 break;
             }
         }
     }
+    first
 }
 
 /// Comparisons that [`covers`] may need.
@@ -159,6 +180,7 @@ fn minutes() -> impl Iterator<Item = Time> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::net::IpAddr;
 
     use proptest::prelude::*;
@@ -238,6 +260,40 @@ mod tests {
             }
             prop_assert!(earlier.port.is_empty() || (!rule.port.is_empty() && rule.port.iter().all(|p| earlier.port.contains(p))));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_rule_that_takes_all_flows_of_another_is_found(rules in prop::collection::vec(rule(), 0..12)) {
+            let index = Index::of(&rules);
+            for (place, rule) in rules.iter().enumerate() {
+                let found = first_to_cover(place, rule, &rules, &index, &mut 1_000_000);
+                let first = rules.iter().take(place).position(|earlier| covers(earlier, rule));
+                prop_assert_eq!(found, first, "for rule {}", place);
+            }
+        }
+    }
+
+    #[test]
+    fn among_many_rules_the_last_is_told_of_if_one_before_takes_its_flows() {
+        let mut rules = String::new();
+        for number in 0..9_000 {
+            let (high, low) = (number / 250, number % 250);
+            let condition = match number % 3 {
+                0 => format!("client: [10.{high}.{low}.0/24]"),
+                1 => format!("client: [10.0.0.0/8], server: [172.16.{high}.{low}], port: [25]"),
+                _ => format!("interface: [vnet{number}]"),
+            };
+            writeln!(rules, "  - {{{condition}, lane: block}}").unwrap();
+        }
+        let last = "  - {client: [10.11.247.7], lane: inspect}\n";
+        let text = format!("intercept: {{interfaces: ['vnet*']}}\nlanes:\n{rules}{last}");
+        let (_, warnings) = crate::config::examine(text.as_bytes(), "test").unwrap();
+        let told: Vec<_> =
+            warnings.list.iter().map(|warning| (warning.line, warning.message.as_str())).collect();
+        // Lines are counted from 1, and two stand before the rules.
+        let expected = "this rule never matches: the rule in line 3000 takes all its flows before";
+        assert_eq!(told, [(9_003, expected)]);
     }
 
     #[test]

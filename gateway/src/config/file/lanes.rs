@@ -1,5 +1,7 @@
 //! The rules of `lanes`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,12 @@ pub struct LaneRule {
     pub sign: bool,
 }
 
+/// The two networks that hold every address.
+pub(crate) const EVERYTHING: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+];
+
 /// An end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -63,9 +71,7 @@ impl LaneRule {
         let some = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
         match (self.client.is_empty(), self.server.is_empty()) {
             _ if more => None,
-            (true, true) => {
-                Some((Side::Client, vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]))
-            }
+            (true, true) => Some((Side::Client, EVERYTHING.to_vec())),
             (false, true) => Some((Side::Client, some(&self.client))),
             (true, false) => Some((Side::Server, some(&self.server))),
             (false, false) => None,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::file::{LaneRule, Network};
+use super::file::{LaneRule, Network};
 
 /// Prefixes longer than half an address are worth more than the name of an interface, which tells apart what is behind
 /// it and no more.
@@ -13,7 +13,7 @@ const INTERFACE: u16 = 64;
 
 /// The condition under which rules were found, and which a flow meets that found them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Met {
+pub(crate) enum Met {
     Client,
     Server,
     Interface,
@@ -22,7 +22,7 @@ pub(super) enum Met {
 
 /// Rules by the condition that the fewest flows meet; each rule is under one kind of condition.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     client: Networks,
     server: Networks,
     interface: HashMap<String, Vec<usize>>,
@@ -31,7 +31,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn of(rules: &[LaneRule]) -> Self {
+    pub(crate) fn of(rules: &[LaneRule]) -> Self {
         let mut index = Self::default();
         for (place, rule) in rules.iter().enumerate() {
             let (client, server) = (worth(&rule.client), worth(&rule.server));
@@ -54,16 +54,19 @@ impl Index {
         index
     }
 
-    /// Lists of places of rules, each in the order of the rules. Every rule that holds for such a flow is in one of them.
-    pub(super) fn find<'a>(
+    /// Lists of places of rules, each in the order of the rules. Every rule that holds for such a flow is in one of them,
+    /// but for those that ask for an end that is not given.
+    pub(crate) fn find<'a>(
         &'a self,
-        client: IpAddr,
-        server: IpAddr,
+        client: Option<IpAddr>,
+        server: Option<IpAddr>,
         interface: Option<&str>,
     ) -> impl Iterator<Item = (Met, &'a [usize])> {
         let interface = interface.and_then(|name| self.interface.get(name));
-        let client = self.client.find(client).map(|places| (Met::Client, places));
-        let server = self.server.find(server).map(|places| (Met::Server, places));
+        let client = client.into_iter().flat_map(|address| self.client.find(address));
+        let client = client.map(|places| (Met::Client, places));
+        let server = server.into_iter().flat_map(|address| self.server.find(address));
+        let server = server.map(|places| (Met::Server, places));
         let interface = interface.into_iter().map(|places| (Met::Interface, places.as_slice()));
         client.chain(server).chain(interface).chain([(Met::Nothing, self.rest.as_slice())])
     }
