@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::Config;
 use crate::handoff::kernel;
@@ -24,14 +23,17 @@ use crate::session::direct::FlowName;
 use crate::session::table::SessionTable;
 use crate::under_way::UnderWay;
 
+mod heard;
+mod operator;
+
+pub(super) use operator::Operator;
+
+use operator::{Answer, Wish};
+
 /// How often the proxy says that it is alive.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How often the datapath process is told what clients have open.
 const COUNT: Duration = Duration::from_secs(2);
-/// How long an operator waits for a reload.
-const RELOAD: Duration = Duration::from_secs(10);
-/// How long an operator waits for an upgrade: longer than the datapath process waits for the new one.
-const UPGRADE: Duration = Duration::from_secs(80);
 /// Messages with questions about flows that are remembered until they are answered.
 const UNANSWERED: usize = 64;
 
@@ -45,15 +47,6 @@ pub(super) enum Parted {
     Drain,
     /// The datapath process is gone: nothing steers the open flows any more.
     Lost,
-}
-
-type Answer<T> = oneshot::Sender<Result<T, String>>;
-
-/// What operators ask of the datapath process.
-enum Wish {
-    Reload(Answer<()>),
-    Upgrade(Option<PathBuf>, Answer<Upgraded>),
-    Stop { drop_flows: bool },
 }
 
 /// The channel and what waits for its answers.
@@ -107,41 +100,6 @@ pub(super) enum FlowNews {
         /// About how many it had reached.
         servers: u32,
     },
-}
-
-/// Asks the datapath process on an operator's behalf.
-#[derive(Clone, Debug)]
-pub(super) struct Operator {
-    wishes: mpsc::Sender<Wish>,
-}
-
-impl Operator {
-    /// Has the gateway stop; `drop_flows`: flows that the kernel carries end with it.
-    pub(super) fn stop(&self, drop_flows: bool) {
-        // Where the queue is full, the operator sees that nothing happens, and asks again.
-        self.wishes.try_send(Wish::Stop { drop_flows }).ok();
-    }
-
-    /// Reads the configuration again and puts it in force.
-    pub(super) async fn reload(&self) -> Result<(), String> {
-        self.ask(Wish::Reload, RELOAD).await
-    }
-
-    /// Has another process take over, started from the file at `binary` or from where the gateway
-    /// was started.
-    pub(super) async fn upgrade(&self, binary: Option<PathBuf>) -> Result<Upgraded, String> {
-        self.ask(|answer| Wish::Upgrade(binary, answer), UPGRADE).await
-    }
-
-    async fn ask<T>(&self, wish: impl FnOnce(Answer<T>) -> Wish, time: Duration) -> Result<T, String> {
-        let (done, answer) = oneshot::channel();
-        self.wishes.send(wish(done)).await.map_err(|_| "the gateway is stopping".to_owned())?;
-        match timeout(time, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err("the gateway is stopping".to_owned()),
-            Err(_) => Err("the datapath process does not answer; see its log".to_owned()),
-        }
-    }
 }
 
 /// Makes the link, which tells `direct` of flows that the kernel carries, counts the sessions
@@ -222,95 +180,6 @@ impl Link {
             };
         }
         Parted::Lost
-    }
-
-    async fn heard(
-        &mut self,
-        message: ToProxy,
-        descriptors: Vec<std::os::fd::OwnedFd>,
-        config_path: &str,
-        reload: &impl Fn(Result<Config, String>) -> Result<(), String>,
-    ) -> bool {
-        match message {
-            ToProxy::Facts { ticket, facts } => {
-                let asked = self.unanswered.remove(&ticket).unwrap_or_default();
-                asked.into_iter().zip(facts).for_each(|(asked, facts)| asked.answer(facts));
-                true
-            }
-            ToProxy::Status(status) => {
-                self.status.send_replace(status);
-                true
-            }
-            ToProxy::Reload { ticket } => {
-                let result = reload(read(descriptors, config_path));
-                match &result {
-                    Ok(()) => tracing::info!(config = config_path, "configuration reloaded"),
-                    Err(problem) => {
-                        tracing::warn!(config = config_path, problem, "configuration not reloaded")
-                    }
-                }
-                self.answer_reloads(&result);
-                self.send(&ToDatapath::Reloaded { ticket, problem: result.err() }).await
-            }
-            ToProxy::ReloadRefused { problems } => {
-                self.answer_reloads(&reload(Err(problems)));
-                true
-            }
-            ToProxy::HandOff { ticket, refusal } => {
-                if let Some(answer) = self.handing_off.remove(&ticket) {
-                    // Its session has ended meanwhile, with the whole proxy.
-                    answer.send(refusal).ok();
-                }
-                true
-            }
-            ToProxy::LockHits { ticket, hits } => {
-                if let Some(answer) = self.counting.remove(&ticket) {
-                    drop(answer.send(hits));
-                }
-                true
-            }
-            ToProxy::Acted(report) => {
-                self.kernel.hooks.reported(&report);
-                true
-            }
-            ToProxy::FlowsEnded { flows } => {
-                (self.direct)(FlowNews::Ended(flows));
-                true
-            }
-            ToProxy::FlowsCarried { flows } => {
-                (self.direct)(FlowNews::Carried(flows));
-                true
-            }
-            ToProxy::LockChanges { changes, whole } => {
-                self.enforce(self.kernel.held.inherit(changes, whole)).await
-            }
-            ToProxy::Upgraded { outcome } => {
-                for done in self.upgrading.drain(..) {
-                    drop(done.send(outcome.clone()));
-                }
-                true
-            }
-            ToProxy::Clients { ticket, list } => {
-                if let Some(answer) = self.listing.remove(&ticket) {
-                    // Whoever asked may have lost patience.
-                    drop(answer.send(list));
-                }
-                true
-            }
-            ToProxy::FannedOut { client, destination, servers } => {
-                (self.direct)(FlowNews::FannedOut { client, destination, servers });
-                true
-            }
-            ToProxy::EndUnread { client } => {
-                self.table.end_unread(client);
-                true
-            }
-            ToProxy::Retire => {
-                self.retired.send_replace(true);
-                true
-            }
-            ToProxy::Start { .. } | ToProxy::Drain | ToProxy::StateWanted => true,
-        }
     }
 
     async fn wish(&mut self, wish: Wish) -> bool {
@@ -420,20 +289,8 @@ impl Link {
         }
     }
 
-    fn answer_reloads(&mut self, result: &Result<(), String>) {
-        for done in self.reloading.drain(..) {
-            drop(done.send(result.clone()));
-        }
-    }
-
     /// False when nobody is there any more.
     async fn send(&self, message: &ToDatapath) -> bool {
         self.channel.send(message, &[]).await.is_ok()
     }
-}
-
-fn read(descriptors: Vec<std::os::fd::OwnedFd>, path: &str) -> Result<Config, String> {
-    let file = descriptors.into_iter().next().ok_or("the configuration is missing")?;
-    let text = memfile::read(file).map_err(|error| error.to_string())?;
-    super::settings::read(&text, path).map_err(|problems| problems.to_string())
 }
