@@ -4,47 +4,49 @@
 //! Started by the datapath process with privileges given up already; leaves when that process
 //! does.
 
-use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::clock;
 use crate::config::Config;
-use crate::control::{self, Control, ScannerHealth};
+use crate::control;
 use crate::delivery::office::Office;
 use crate::handoff::kernel::Kernel;
 use crate::hooks::{self, Hooks};
-use crate::ipc::{self, Channel, ToProxy, memfile};
+use crate::ipc::Channel;
 use crate::locks::Locks;
 use crate::privilege;
-use crate::privilege::sandbox::{self, Enforced, Reach};
+use crate::privilege::sandbox;
 use crate::quota::Quotas;
 use crate::session::{self, Context, direct::Direct, table::SessionTable};
-use crate::store::{News, Store};
-use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging, metrics::millis};
+use crate::store::News;
+use crate::telemetry::{self, Counter, Telemetry, Trouble, log::Logging};
 use crate::under_way::places;
 
 mod accept;
 mod deliveries;
+mod inheritance;
 mod link;
 mod mend;
 mod reach;
 mod remembered;
 mod settings;
+mod view;
+mod walls;
 
 use deliveries::Deliveries;
-use link::{FlowNews, KernelRequests, Operator, Parted};
+use inheritance::Inheritance;
+use link::{FlowNews, KernelRequests, Parted};
 use remembered::Remembered;
+use walls::Walls;
 
 /// Questions to the datapath process that may wait.
 const QUESTIONS: usize = 1024;
@@ -61,23 +63,13 @@ const ANSWERS: Duration = Duration::from_secs(1);
 /// How often notes about sessions that the kernel carries are looked through.
 const TIDY: Duration = Duration::from_secs(60);
 
-/// What the datapath process hands over at the start.
-struct Inheritance {
-    config_path: String,
-    config: Config,
-    listeners: Vec<TcpListener>,
-    control: Option<StdUnixListener>,
-    /// Whether another proxy serves until this one does.
-    heir: bool,
-}
-
 /// Runs the proxy until the datapath process lets it go; `channel` leads there.
 ///
 /// # Errors
 ///
 /// When the start fails; the datapath process logs it and tries again.
 pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
-    let (channel, inheritance) = first_message(channel)?;
+    let (channel, inheritance) = inheritance::first_message(channel)?;
     let process = &inheritance.config.process;
     privilege::resources::limit(process)?;
     // In files that the sandbox keeps from it stands how many processors there are for it.
@@ -90,70 +82,6 @@ pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
         .thread_name("proxy")
         .build()?;
     runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }))
-}
-
-/// Waits for what is handed over, on this thread alone: the sandbox holds for the threads that come
-/// after it.
-fn first_message(channel: OwnedFd) -> anyhow::Result<(OwnedFd, Inheritance)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let channel = Channel::new(channel).context("the channel to the datapath process is unusable")?;
-        let inheritance = inherit(&channel).await?;
-        Ok((channel.into_socket()?, inheritance))
-    })
-}
-
-/// The sandbox that the process is in.
-struct Walls {
-    reach: Reach,
-    enforced: Enforced,
-}
-
-impl Walls {
-    fn tell(&self) {
-        let enforced = self.enforced.name();
-        match self.enforced {
-            Enforced::Fully | Enforced::Off => info!(enforced, "sandbox"),
-            Enforced::Partly | Enforced::SystemCalls => {
-                warn!(enforced, "this kernel does not enforce all of the sandbox: see `process.sandbox`");
-            }
-        }
-    }
-
-    /// Whether what `config` needs is within.
-    fn hold(&self, config: &Config) -> Result<(), String> {
-        if matches!(self.enforced, Enforced::Off | Enforced::SystemCalls) {
-            return Ok(());
-        }
-        let wanted = reach::wanted(config);
-        let Some(path) = self.reach.lacks(&wanted) else { return Ok(()) };
-        Err(format!(
-            "the running process may not use {}, which is new since its start: restart the gateway, or use \
-             `gateway upgrade`; see `process.sandbox`",
-            path.display()
-        ))
-    }
-}
-
-async fn inherit(channel: &Channel) -> anyhow::Result<Inheritance> {
-    let Some((message, descriptors)) = channel.receive::<ToProxy>().await? else {
-        bail!("the datapath process has left");
-    };
-    let ToProxy::Start { version, config_path, listeners, control, heir } = message else {
-        bail!("the datapath process did not begin with a start message");
-    };
-    if version != ipc::VERSION {
-        bail!("the datapath process speaks version {version}, this is {}: restart the gateway", ipc::VERSION);
-    }
-    let mut descriptors = descriptors.into_iter();
-    let text = memfile::read(descriptors.next().context("the configuration is missing")?)?;
-    let config = settings::read(&text, &config_path)?;
-    let listeners: Vec<_> = descriptors.by_ref().take(listeners).map(TcpListener::from).collect();
-    let control = if control { descriptors.next().map(StdUnixListener::from) } else { None };
-    if listeners.is_empty() {
-        bail!("the datapath process has handed over no listener");
-    }
-    Ok(Inheritance { config_path, config, listeners, control, heir })
 }
 
 async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyhow::Result<()> {
@@ -239,13 +167,8 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
     keeping.spawn(tidy(Arc::clone(&context)));
     let mut answering = JoinSet::new();
     let (place, _, mut answers_over) = places();
-    let view = Arc::new(control_view(
-        &context,
-        (store.clone(), redis.clone()),
-        deliveries.office(),
-        datapath,
-        operator,
-    ));
+    let view =
+        Arc::new(view::of(&context, (store.clone(), redis.clone()), deliveries.office(), datapath, operator));
     let shown = Arc::clone(&view);
     let served = Arc::clone(&context);
     let state = move || shown.state_text(&served.settings.load().config.state_file);
@@ -355,72 +278,6 @@ fn reload(
     context.settings.store(Arc::new(settings));
     context.telemetry.set_log(&log);
     Ok(())
-}
-
-fn control_view(
-    context: &Arc<Context>,
-    (store, shared): (Store, Option<Store>),
-    deliveries: Option<Arc<Office>>,
-    datapath: watch::Receiver<ipc::DatapathStatus>,
-    operator: Operator,
-) -> Control {
-    let scanners = Arc::clone(context);
-    let upgrader = operator.clone();
-    let named = Arc::clone(context);
-    Control {
-        name: Box::new(move || named.settings.load().rules.voice.name.clone()),
-        sessions: Arc::clone(&context.table),
-        locks: Arc::clone(&context.locks),
-        quotas: Arc::clone(&context.quotas),
-        store,
-        shared,
-        deliveries,
-        lock_defaults: Box::new({
-            let context = Arc::clone(context);
-            move || context.settings.load().config.locks.clone()
-        }),
-        telemetry: Arc::clone(&context.telemetry),
-        datapath,
-        scanners: Box::new(move || {
-            let views = scanners.settings.load().scanners.view(clock::now());
-            views.into_iter().map(health).collect()
-        }),
-        stop: Box::new({
-            let operator = operator.clone();
-            move |drop_flows| operator.stop(drop_flows)
-        }),
-        clients: context.facts.clone(),
-        reload: Box::new(move || {
-            let operator = operator.clone();
-            Box::pin(async move { operator.reload().await })
-        }),
-        upgrade: Box::new(move |binary| {
-            let operator = upgrader.clone();
-            Box::pin(async move { operator.upgrade(binary).await })
-        }),
-    }
-}
-
-fn health(view: crate::scan::ScannerView) -> ScannerHealth {
-    ScannerHealth {
-        name: view.scanner.name().to_owned(),
-        address: view.address,
-        state: match view.state {
-            crate::scan::ScannerState::Unknown => control::ScannerState::Unknown,
-            crate::scan::ScannerState::Up => control::ScannerState::Up,
-            crate::scan::ScannerState::Down => control::ScannerState::Down,
-        },
-        version: view.version.unwrap_or_default(),
-        last_error: view.last_error.unwrap_or_default(),
-        busy: view.busy,
-        since: view.since.as_secs(),
-        circuit: match view.circuit {
-            crate::scan::Circuit::Closed => control::Circuit::Closed,
-            crate::scan::Circuit::Open(left) => control::Circuit::Open { seconds_left: left.as_secs() },
-            crate::scan::Circuit::HalfOpen => control::Circuit::HalfOpen,
-        },
-        latency_ms: view.latency.map(millis),
-    }
 }
 
 /// Hands on what the store tells, until the task is dropped.
