@@ -12,10 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use super::actions::Actions;
 use super::carrier::{Order, Word};
-use super::handoff::Refusal;
 use super::listener::{self, ControlSocket, Listener};
 use super::pid_file::PidFile;
-use super::reset::{Cut, Whose};
 use super::source::Source;
 use super::steer::{Carried, Steering};
 use super::supervise::{Event, Proxy};
@@ -23,13 +21,13 @@ use super::takeover::binary::Own;
 use super::takeover::elders::{Elder, Elders};
 use super::takeover::predecessor::Predecessor;
 use super::takeover::successor::Successor;
-use super::{Error, chain, state_file};
+use super::{Error, chain};
 use crate::clock;
 use crate::config::file::Origin;
-use crate::ipc::flow::FlowEnd;
-use crate::ipc::{self, DatapathStatus, LOOK_UPS, ToDatapath, ToProxy, memfile};
+use crate::ipc::{self, DatapathStatus, ToDatapath, ToProxy, memfile};
 use crate::telemetry::log::Logging;
 
+mod answer;
 mod drain;
 mod notify;
 mod reload;
@@ -263,91 +261,6 @@ impl Datapath {
             Event::Brought(message, descriptors) => {
                 self.answer(message, descriptors);
                 Ok(())
-            }
-        }
-    }
-
-    /// What the proxy asks of the kernel side for the sake of its sessions.
-    fn answer(&mut self, message: ToDatapath, descriptors: Vec<OwnedFd>) {
-        match message {
-            ToDatapath::LookUp { ticket, flows } => {
-                let of = |(client, destination)| self.steering.as_ref()?.facts(client, destination);
-                let facts = flows.into_iter().take(LOOK_UPS).map(of).collect();
-                self.proxy.mention(&ToProxy::Facts { ticket, facts });
-            }
-            ToDatapath::HandOff { ticket } => self.hand_off(ticket, descriptors),
-            ToDatapath::State => self.write_state(descriptors),
-            ToDatapath::EndFlow { client, destination } => {
-                if let Some(steering) = &self.steering {
-                    let whose = Whose::Flow { client, destination };
-                    steering.order(Order::Condemn { whose, cut: Cut::Reset, end: FlowEnd::Ended });
-                }
-            }
-            ToDatapath::Lock(order) => {
-                if let Some(steering) = &mut self.steering {
-                    steering.lock(&order);
-                }
-            }
-            ToDatapath::Offender(offender) => {
-                if let Some(report) = self.actions.act(&self.source.config.on_lock, *offender) {
-                    self.proxy.mention(&ToProxy::Acted(report));
-                }
-            }
-            ToDatapath::LockHits { ticket, nets } => {
-                let hits = self.steering.as_mut().map(|steering| steering.lock_hits(&nets));
-                self.proxy.mention(&ToProxy::LockHits { ticket, hits: hits.unwrap_or_default() });
-            }
-            ToDatapath::Unread { client, destination } => {
-                if let Some(steering) = &mut self.steering {
-                    steering.unread(client, destination);
-                }
-            }
-            ToDatapath::ListClients { ticket, sort, most } => {
-                if let Some(steering) = &self.steering {
-                    steering.list_clients(ticket, sort, most);
-                }
-            }
-            // Alive; and what only counts while it serves.
-            ToDatapath::Heartbeat
-            | ToDatapath::Counted { .. }
-            | ToDatapath::Draining { .. }
-            | ToDatapath::LockChanges { .. }
-            | ToDatapath::Ready
-            | ToDatapath::Stop { .. }
-            | ToDatapath::ReloadRequest
-            | ToDatapath::Reloaded { .. }
-            | ToDatapath::UpgradeRequest { .. } => {}
-        }
-    }
-
-    fn ask_state(&mut self) {
-        if self.source.config.state_file.path.as_os_str().is_empty() {
-            warn!("there is no `state-file.path` to write the state to");
-        } else if self.proxy.is_ready() {
-            self.state_wanted = true;
-            self.proxy.mention(&ToProxy::StateWanted);
-        } else {
-            warn!("the state is not written: there is no proxy process at the moment");
-        }
-    }
-
-    /// Nobody but an operator has the file written.
-    fn write_state(&mut self, brought: Vec<OwnedFd>) {
-        if std::mem::take(&mut self.state_wanted) {
-            state_file::write(&self.source.config.state_file, brought);
-        }
-    }
-
-    /// A proxy that sends other descriptors than it says only harms itself.
-    fn hand_off(&self, ticket: u64, descriptors: Vec<OwnedFd>) {
-        let pair: Result<[OwnedFd; 2], _> = descriptors.try_into();
-        match (&self.steering, pair) {
-            (Some(steering), Ok([client, server])) => {
-                steering.order(Order::HandOff { ticket, client, server });
-            }
-            _ => {
-                let refusal = Some(Refusal::Unavailable);
-                self.proxy.mention(&ToProxy::HandOff { ticket, refusal });
             }
         }
     }
