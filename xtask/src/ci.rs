@@ -30,6 +30,9 @@ pub(crate) fn run(checks_only: bool) -> anyhow::Result<()> {
     )?;
     setup::core_source()?;
     ebpf::clippy()?;
+    setup::build_tools()?;
+    ebpf::build()?;
+    ebpf::stack::check()?;
     step::run(
         "documentation",
         step::cargo(&["doc", "--no-deps", "--document-private-items", "--quiet"])

@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use crate::machine::Compiler;
 use crate::{linker, say, step};
 
+pub(crate) mod stack;
+
 const TARGET: &str = "bpfel-unknown-none";
 
 /// What to do on a machine that has no `core` for BPF.
