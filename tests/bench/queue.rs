@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use gateway::clock;
 use gateway::config::units::ByteCount;
-use gateway::queue::{Body, Envelope, Queue, Recipient, Standing, Target};
+use gateway::queue::{Envelope, Queue, Recipient, Standing, Target};
 use gateway_tests::lab::Family;
 use gateway_tests::message;
 use tokio::task::JoinSet;
@@ -37,7 +37,7 @@ async fn fill(queue: Queue, count: u32) -> anyhow::Result<()> {
         let some = left.min(TOGETHER);
         let mut sessions = JoinSet::new();
         for number in left - some..left {
-            let (queue, envelope, content) = (queue.clone(), envelope(number)?, vec![content.clone()]);
+            let (queue, envelope, content) = (queue.clone(), envelope(number), vec![content.clone()]);
             sessions.spawn(async move { queue.accept(envelope, content).await });
         }
         for taken in sessions.join_all().await {
@@ -50,20 +50,14 @@ async fn fill(queue: Queue, count: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn envelope(number: u32) -> anyhow::Result<Envelope> {
-    let address = format!("recipient{number}@server.example");
-    Ok(Envelope {
-        arrived: milliseconds(clock::wall())?,
+fn envelope(number: u32) -> Envelope {
+    Envelope {
+        arrived: clock::wall_millis(),
         sender: "sender@client.example".to_owned(),
-        recipients: vec![Recipient { address, original: None, notify: None }],
+        recipients: vec![Recipient::new(format!("recipient{number}@server.example"))],
         target: Target::Original(Family::V4.smtp()),
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-    })
+        ..Envelope::default()
+    }
 }
 
 fn milliseconds(wall: SystemTime) -> anyhow::Result<u64> {

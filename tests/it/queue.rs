@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway::clock;
 use gateway::config::units::ByteCount;
-use gateway::queue::{Body, Envelope, Queue, QueueId, Recipient, Summary, Target};
+use gateway::queue::{Envelope, Queue, QueueId, Recipient, Summary, Target};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::nsd::{Nsd, Zone};
@@ -49,19 +49,12 @@ fn server(port: u16) -> SocketAddr {
 }
 
 fn envelope(target: Target, recipients: &[&str]) -> Envelope {
-    let recipient =
-        |address: &&str| Recipient { address: (*address).to_owned(), original: None, notify: None };
     Envelope {
         arrived: clock::wall_millis(),
         sender: "s@a.example".to_owned(),
-        recipients: recipients.iter().map(recipient).collect(),
+        recipients: recipients.iter().map(|address| Recipient::new(*address)).collect(),
         target,
-        submitter: None,
-        body: Body::SevenBit,
-        sign: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 

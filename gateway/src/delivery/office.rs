@@ -299,19 +299,16 @@ fn told<'m>(envelope: &'m Envelope, fate: &'m Fate, action: Action) -> Option<To
 
 /// The envelope of a report: no report goes out on it but to the postmaster.
 fn envelope(report: &dsn::Report, sender: String, target: &Target) -> Envelope {
-    let recipient =
-        Recipient { address: report.recipient.clone(), original: None, notify: Some(NotifyOn::NEVER) };
+    let recipient = Recipient { notify: Some(NotifyOn::NEVER), ..Recipient::new(&report.recipient) };
     Envelope {
         arrived: clock::wall_millis(),
         sender,
         recipients: vec![recipient],
         target: way_back(target),
-        submitter: None,
         sign: true,
         body: report.body,
         smtputf8: report.smtputf8,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 

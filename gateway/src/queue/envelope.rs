@@ -94,8 +94,8 @@ pub struct Submitter {
     pub protocol: String,
 }
 
-/// A message's envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A message's envelope. The default is one to nobody, of the gateway's own, with nothing that need not be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// When it was taken, in milliseconds since 1970.
     pub arrived: u64,
@@ -128,19 +128,8 @@ pub struct Envelope {
 impl Envelope {
     /// One for tests: to these recipients, with nothing that need not be there.
     pub(crate) fn to<A: Into<String>>(recipients: impl IntoIterator<Item = A>) -> Self {
-        let recipient = |address: A| Recipient { address: address.into(), original: None, notify: None };
-        Self {
-            arrived: 0,
-            sender: "s@example.org".to_owned(),
-            recipients: recipients.into_iter().map(recipient).collect(),
-            target: Target::Mx,
-            submitter: None,
-            body: Body::SevenBit,
-            sign: false,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-        }
+        let recipients = recipients.into_iter().map(Recipient::new).collect();
+        Self { sender: "s@example.org".to_owned(), recipients, ..Self::default() }
     }
 }
 

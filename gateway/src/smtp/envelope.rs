@@ -50,6 +50,12 @@ pub struct Recipient {
 }
 
 impl Recipient {
+    /// One for whom RCPT has no parameters.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), original: None, notify: None }
+    }
+
     /// `ORCPT`, or what it would have been: the address with its type (RFC 3461 section 5.2.1, RFC 6533 section 3).
     #[must_use]
     pub fn original(&self) -> String {

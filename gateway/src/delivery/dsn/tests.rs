@@ -1,5 +1,4 @@
 use super::*;
-use crate::queue::Target;
 
 const CONTENT: &[u8] =
     b"From: a@sender.test\r\nMessage-ID:\r\n <1@sender.test>\r\nSubject: gr\xfc\xdfe\r\n\r\nbody \xe4\r\n";
@@ -13,13 +12,9 @@ fn envelope(recipients: Vec<Recipient>) -> Envelope {
         arrived: 1_700_000_000_000,
         sender: "a@sender.test".to_owned(),
         recipients,
-        target: Target::Mx,
-        submitter: None,
         body: Body::EightBitMime,
-        sign: false,
-        smtputf8: false,
-        ret: None,
         envid: Some("id+1".to_owned()),
+        ..Envelope::default()
     }
 }
 
@@ -225,7 +220,7 @@ fn addresses_in_utf8_have_types_of_their_own() {
 /// Whatever servers say, and whatever stands in envelopes.
 #[test]
 fn nobody_writes_a_field_or_a_part_into_a_report() {
-    let odd = Recipient { address: "b@rcpt.test\r\nX-Evil: 1".to_owned(), original: None, notify: None };
+    let odd = Recipient::new("b@rcpt.test\r\nX-Evil: 1");
     let envelope = Envelope { envid: Some("x\r\n\r\n--0000000000042".to_owned()), ..envelope(vec![odd]) };
     let mut told = told(&envelope.recipients[0]);
     let long = format!("550 {}\r\nX-Evil: 1\u{1b}", "word ".repeat(500));

@@ -41,7 +41,7 @@ pub(super) fn mail(parameters: &Parameters) -> Result<MailParameters, Refusal> {
 
 /// Reads the parameters of RCPT.
 pub(super) fn recipient(address: String, parameters: &Parameters) -> Result<Recipient, Refusal> {
-    let mut read = Recipient { address, original: None, notify: None };
+    let mut read = Recipient::new(address);
     let mut seen = Vec::new();
     for (keyword, value) in parameters.iter() {
         let keyword = once(keyword, &mut seen)?;
