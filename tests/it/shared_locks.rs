@@ -360,3 +360,33 @@ fn a_shorter_lock_is_known_for_as_long_as_others_may_come_back_with_the_longer_o
     })?;
     until("as long as the longer one", "10.0.0.2", |hours| hours > 10.5)
 }
+
+/// How far the clock of Redis is ahead of those of the gateways: for longer than removals are known.
+const DAYS_AHEAD: u64 = 60;
+
+#[test]
+fn a_removal_is_known_as_long_as_it_has_to_be_however_far_the_clock_of_redis_is_from_that_of_gateways()
+-> anyhow::Result<()> {
+    let directory = place()?;
+    let redis = Redis::start_ahead(directory.path(), DAYS_AHEAD)?;
+    let (one, mut other) = (Site::start(&redis.address())?, Site::start(&redis.address())?);
+    one.lock(&["add", CLIENT, "--forever"])?;
+    other.until_reset()?;
+    other.gateway.stop()?;
+    one.lock(&["remove", CLIENT])?;
+    // By the clock of Redis this is over long since, and is removed with all that is.
+    one.lock(&["add", "10.0.0.9", "--for", "1h"])?;
+    let row = |name: &str| {
+        Ok::<_, anyhow::Error>(redis.command(&["HEXISTS", "gateway:locks", name])?.trim() == "1")
+    };
+    wait::until(LONG, "the lock in Redis", || Ok(row("lock:10.0.0.9")?.then_some(())))?;
+    wait::until(LONG, "the end of what is over", || Ok((!row("lock:10.0.0.9")?).then_some(())))?;
+    ensure!(row(&format!("lock:{CLIENT}"))?, "nobody can know any more that the lock was removed");
+
+    // One that was away has the lock still, and hears that it is no more.
+    other.restart()?;
+    other.until_greeted("220 ")?;
+    other.until_locked(&[])?;
+    one.until_locked(&["10.0.0.9"])?;
+    one.until_greeted("220 ")
+}

@@ -59,7 +59,7 @@ fn lab_packages() -> Vec<Group> {
         Group::new("another real spam scanner", &["rspamd"]),
         Group::new("a real DNS server", &["nsd"]),
         Group::new("a real verifier of signatures", &["python3-dkim", "python3-dnspython", "python3-nacl"]),
-        Group::new("a real Redis", &["redis-server"]),
+        Group::new("a real Redis, and clocks that differ", &["redis-server", "libfaketime"]),
         Group::new("real SMTP servers and a load generator", &["postfix", "haproxy"]),
         Group::new("disks that fail, and system calls that do", &["e2fsprogs", "util-linux", "strace"]),
         Group::new("a real IMAP server, for LMTP and SASL", &["dovecot-core", "dovecot-lmtpd"]),
