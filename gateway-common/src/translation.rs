@@ -173,10 +173,12 @@ impl Translation {
         }
     }
 
-    /// The same, but its packets are dropped.
+    /// The same, but its packets are dropped; `now` is in nanoseconds of `CLOCK_MONOTONIC`. No packet
+    /// changes [`Self::idle`] from then on: it tells how long ago that was.
     #[must_use]
-    pub const fn frozen(mut self) -> Self {
+    pub const fn frozen(mut self, now: u64) -> Self {
         self.state = FROZEN;
+        self.last = moment(now);
         self
     }
 

@@ -135,9 +135,10 @@ impl Pair {
 
     /// Both entries as they are, or new ones.
     fn freeze(&self, table: &mut FlowTable) -> Result<(), Refusal> {
+        let now = clock::monotonic();
         for (key, from_client) in [(&self.up, true), (&self.down, false)] {
             let entry = table.find(key).unwrap_or_else(|| self.watching(from_client));
-            table.set(key, entry.frozen())?;
+            table.set(key, entry.frozen(now))?;
         }
         Ok(())
     }

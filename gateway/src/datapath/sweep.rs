@@ -24,6 +24,8 @@ const RESET: Duration = Duration::from_secs(30);
 const DROPPED: Duration = Duration::from_secs(150);
 /// How long a session is watched in whose direction nothing passes.
 const WATCHED: Duration = Duration::from_secs(30);
+/// After this long a frozen flow is one whose process has died: a handoff takes milliseconds.
+const FROZEN: Duration = Duration::from_secs(10);
 
 /// What is to become of an entry.
 enum Fate {
@@ -139,11 +141,11 @@ fn is_carried(entry: &Translation) -> bool {
     entry.is_from_client() && !entry.is_reported() && matches!(entry.state(), State::Forwarding | State::Over)
 }
 
-fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fate> {
+fn fate(table: &FlowTable, key: &FlowKey, limit: Duration, now: u64) -> Option<Fate> {
     let entry = table.find(key)?;
     if is_carried(&entry) {
         let down = table.find(&entry.peer(key));
-        return verdict(&entry, down.as_ref(), idle, now).map(Fate::Over);
+        return verdict(&entry, down.as_ref(), limit, now).map(Fate::Over);
     }
     if entry.state() == State::Condemned {
         // Those whose ends are reset are in other hands.
@@ -151,8 +153,13 @@ fn fate(table: &FlowTable, key: &FlowKey, idle: Duration, now: u64) -> Option<Fa
         let quiet = Duration::from_nanos(entry.idle(now).min(other));
         return (!entry.resets() && quiet >= DROPPED).then_some(Fate::Forget);
     }
+    let idle = Duration::from_nanos(entry.idle(now));
+    if entry.state() == State::Frozen {
+        // Another process may be handing it off.
+        return (idle >= FROZEN).then_some(Fate::Forget);
+    }
     // The other direction goes with its flow; one that has lost it goes alone.
-    let silent = Duration::from_nanos(entry.idle(now)) >= WATCHED;
+    let silent = idle >= WATCHED;
     let peer = entry.peer(key);
     let alone = || table.find(&peer).is_none_or(|other| other.peer(&peer) != *key);
     (silent && (entry.state() == State::Watched || entry.is_reported() || alone())).then_some(Fate::Forget)

@@ -144,3 +144,26 @@ fn strangers_end_no_flow_by_resets_and_ends_however_long_it_is_silent() -> anyho
         Ok(())
     })
 }
+
+#[test]
+fn a_flow_whose_handoff_was_cut_off_is_frozen_for_a_moment_and_not_for_ever() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let family = lab::Family::V4;
+        let server = listen_on_server(router.lab, family)?;
+        let session = router.session(&server, family, family.client())?;
+        let up = key(session.client.local_addr()?, session.client.peer_addr()?);
+        let entry = router.table.find(&up).context("no entry")?;
+        let down = entry.peer(&up);
+        // The process that handed it off died behind the freeze; its sockets are gone.
+        for key in [up, down] {
+            let entry = router.table.find(&key).context("no entry")?;
+            router.table.set(&key, entry.frozen(gateway::clock::monotonic()))?;
+        }
+        drop(session);
+        sweep::sweep(&mut router.table, Duration::ZERO, gateway::clock::monotonic(), None);
+        ensure!(router.table.find(&up).is_some(), "another process may be about to hand it off");
+        ensure!(swept(&mut router).is_empty(), "a flow that nobody carried has no record");
+        ensure!(router.table.find(&up).is_none() && router.table.find(&down).is_none(), "frozen for ever");
+        Ok(())
+    })
+}
