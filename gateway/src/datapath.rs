@@ -70,6 +70,7 @@ pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod takeover;
+mod unsettled;
 pub mod verified;
 mod wrapping;
 

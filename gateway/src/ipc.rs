@@ -22,7 +22,7 @@ pub mod offender;
 pub use channel::{Channel, Error};
 
 /// Version of these messages; both processes are of one binary, but an upgrade may mix two.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Flows that one [`ToDatapath::LookUp`] asks about: the answer fits into a message.
 pub const LOOK_UPS: usize = 64;
@@ -72,6 +72,8 @@ pub enum ToProxy {
     },
     /// Flows that the kernel carried and that are over.
     FlowsEnded {
+        /// Comes back in [`ToDatapath::FlowsNoted`].
+        ticket: u64,
         /// A few at a time.
         flows: Vec<flow::FlowReport>,
     },
@@ -153,6 +155,12 @@ pub enum ToDatapath {
     /// with the server; the proxy touches neither before it has the answer.
     HandOff {
         /// Comes back in [`ToProxy::HandOff`].
+        ticket: u64,
+    },
+    /// The records of the flows in [`ToProxy::FlowsEnded`] with this ticket are written, and those of
+    /// all before: whoever comes after this proxy need not hear of them.
+    FlowsNoted {
+        /// The last ticket.
         ticket: u64,
     },
     /// End a flow that the kernel carries, at once: both ends are reset.

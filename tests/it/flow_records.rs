@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
-use gateway_tests::lab::Lab;
+use gateway_tests::lab::{Family, Lab};
 use gateway_tests::wait;
+use nix::sys::signal::{Signal, kill};
 
-use crate::direct::{settings, sockets, started, takes_tls};
+use crate::direct::{echo, settings, sockets, started, takes_tls, wait_until_direct};
 use crate::router::{FAMILIES, carry};
 use crate::survive::{field, records};
 
@@ -174,5 +175,25 @@ fn a_session_that_is_silent_for_too_long_is_over_and_another_one_is_not() -> any
     is_reset(&silent.client)?;
     carry(&talking.server, &talking.client, b"and goes on")?;
     ensure!(records(&gateway).len() == 1, "{:?}", records(&gateway));
+    Ok(())
+}
+
+#[test]
+fn a_session_that_ends_while_the_proxy_hangs_leaves_its_record_all_the_same() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let stream = started(&lab, Family::V4.smtp())?;
+    wait_until_direct(&lab, &stream)?;
+    let hung = gateway.proxy()?;
+    stream.shutdown(Shutdown::Write)?;
+    ensure!((&stream).read(&mut [0])? == 0);
+    // The flow is swept three seconds after its end, to a proxy that is found dead a second later.
+    thread::sleep(Duration::from_millis(2_400));
+    kill(hung, Signal::SIGSTOP)?;
+    wait::until(PATIENCE, "another proxy", || Ok(gateway.proxy().ok().filter(|pid| *pid != hung).map(drop)))?;
+    wait::until(Duration::from_secs(15), "the record", || Ok((records(&gateway).len() == 1).then_some(())))
+        .with_context(|| gateway.log())?;
+    ensure!(records(&gateway)[0].contains("end=client"), "{:?}", records(&gateway));
     Ok(())
 }

@@ -67,6 +67,8 @@ pub(super) struct Link {
     direct: Box<dyn Fn(FlowNews) + Send>,
     table: Arc<SessionTable>,
     ticket: u64,
+    /// The last ticket of flows whose records are written, of which the datapath process is not told yet.
+    noted: Option<u64>,
 }
 
 /// What is asked of the kernel program's side.
@@ -133,6 +135,7 @@ pub(super) fn make(
         counting: HashMap::new(),
         direct,
         ticket: 0,
+        noted: None,
     };
     (link, seen, Operator { wishes })
 }
@@ -176,7 +179,10 @@ impl Link {
                 Some(offender) = self.kernel.offenders.recv() => self.send(&ToDatapath::Offender(offender)).await,
                 Some(wish) = self.wishes.recv() => self.wish(wish).await,
                 _ = count.tick() => self.count().await,
-                _ = beat.tick() => self.send(&self.sign_of_life()).await,
+                _ = beat.tick() => {
+                    self.tell_noted();
+                    self.send(&self.sign_of_life()).await
+                }
             };
         }
         Parted::Lost
@@ -286,6 +292,16 @@ impl Link {
                 tracing::warn!(%error, "cannot tell the state");
                 true
             }
+        }
+    }
+
+    /// Says which records are written, unless the datapath process is behind: it may be telling of more
+    /// flows, and read nothing until they are told.
+    fn tell_noted(&mut self) {
+        if let Some(ticket) = self.noted
+            && matches!(self.channel.try_send(&ToDatapath::FlowsNoted { ticket }), Ok(true))
+        {
+            self.noted = None;
         }
     }
 

@@ -21,9 +21,11 @@ use super::takeover::binary::Own;
 use super::takeover::elders::{Elder, Elders};
 use super::takeover::predecessor::Predecessor;
 use super::takeover::successor::Successor;
+use super::unsettled::Unsettled;
 use super::{Error, chain};
 use crate::clock;
 use crate::config::file::Origin;
+use crate::ipc::flow::FlowReport;
 use crate::ipc::{self, DatapathStatus, ToDatapath, ToProxy, memfile};
 use crate::telemetry::log::Logging;
 
@@ -70,6 +72,8 @@ pub(super) struct Datapath {
     pid_file: Option<PidFile>,
     /// What becomes of flows that the kernel carries when the gateway stops.
     carried: Carried,
+    /// Flows that are over, until the proxy has their records.
+    unsettled: Unsettled,
     /// An operator has asked for the state file.
     state_wanted: bool,
     /// An operator has asked for the end.
@@ -112,6 +116,7 @@ impl Datapath {
             elders: Elders::default(),
             pid_file: None,
             carried: Carried::Keep,
+            unsettled: Unsettled::default(),
             state_wanted: false,
             stopping: false,
         }
@@ -246,6 +251,10 @@ impl Datapath {
                 self.reloaded(ticket, problem).await;
                 Ok(())
             }
+            Event::Said(ToDatapath::FlowsNoted { ticket }) => {
+                self.unsettled.settle(ticket);
+                Ok(())
+            }
             Event::Said(ToDatapath::UpgradeRequest { binary }) => {
                 self.upgrade(binary, true).await;
                 Ok(())
@@ -267,10 +276,10 @@ impl Datapath {
 
     /// Tells the proxy what the thread that carries flows has said. A session waits for each
     /// answer, and each report is a session's record: both must arrive.
-    async fn pass_on(&self, word: Word) {
+    async fn pass_on(&mut self, word: Word) {
         let message = match word {
             Word::Answer { ticket, refusal } => ToProxy::HandOff { ticket, refusal },
-            Word::Ended(flows) => ToProxy::FlowsEnded { flows },
+            Word::Ended(flows) => return self.tell_ended(flows).await,
             Word::Carried(flows) => ToProxy::FlowsCarried { flows },
             Word::Changed(flows) => {
                 self.proxy.mention(&ToProxy::FlowsCarried { flows });
@@ -285,6 +294,29 @@ impl Datapath {
         };
         if let Err(error) = self.proxy.tell(&message, &[]).await {
             debug!(error = chain(&error), "flows without a proxy");
+        }
+    }
+
+    /// Tells the proxy of flows that are over; without one that serves, the next proxy.
+    async fn tell_ended(&mut self, flows: Vec<FlowReport>) {
+        let (ticket, lost) = self.unsettled.keep(flows.clone());
+        if lost > 0 {
+            error!(lost, "flows are over, and no proxy process writes their records");
+        }
+        if self.proxy.is_ready()
+            && let Err(error) = self.proxy.tell(&ToProxy::FlowsEnded { ticket, flows }, &[]).await
+        {
+            debug!(error = chain(&error), "flows that are over are told to the next proxy");
+        }
+    }
+
+    /// Tells a new proxy what none before it has written down.
+    async fn tell_unsettled(&self) {
+        for (ticket, flows) in self.unsettled.messages() {
+            let message = ToProxy::FlowsEnded { ticket: *ticket, flows: flows.clone() };
+            if let Err(error) = self.proxy.tell(&message, &[]).await {
+                return debug!(error = chain(&error), "flows that are over are told to the next proxy");
+            }
         }
     }
 
@@ -304,6 +336,7 @@ impl Datapath {
 
     /// A proxy serves the listeners: flows may come. Interfaces come last of all.
     async fn ready(&mut self) -> Result<(), Error> {
+        self.tell_unsettled().await;
         if let Some(steering) = &mut self.steering {
             steering.open(&self.listeners)?;
             steering.order(Order::Announce);

@@ -58,8 +58,10 @@ impl Link {
                 self.kernel.hooks.reported(&report);
                 true
             }
-            ToProxy::FlowsEnded { flows } => {
+            ToProxy::FlowsEnded { ticket, flows } => {
                 (self.direct)(FlowNews::Ended(flows));
+                self.noted = Some(ticket);
+                self.tell_noted();
                 true
             }
             ToProxy::FlowsCarried { flows } => {

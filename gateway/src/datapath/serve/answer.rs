@@ -57,6 +57,7 @@ impl Datapath {
             ToDatapath::Heartbeat
             | ToDatapath::Counted { .. }
             | ToDatapath::Draining { .. }
+            | ToDatapath::FlowsNoted { .. }
             | ToDatapath::LockChanges { .. }
             | ToDatapath::Ready
             | ToDatapath::Stop { .. }

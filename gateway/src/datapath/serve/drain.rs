@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Word;
 use super::notify::notify;
@@ -30,6 +30,11 @@ impl Datapath {
         self.elders.hurry();
         if self.proxy.is_ready() {
             self.settle().await;
+        } else if self.unsettled.count() > 0 {
+            error!(
+                sessions = self.unsettled.count(),
+                "these are over, and no proxy process writes their records"
+            );
         }
         if self.proxy.is_ready() || self.elders.count().0 != 0 {
             info!("stopping: open sessions may end");
@@ -125,9 +130,19 @@ impl Datapath {
                 event = self.proxy.event() => match event {
                     Event::Said(ToDatapath::Draining { sessions }) => successor.mention(sessions),
                     Event::Said(ToDatapath::LockChanges { changes, whole }) => successor.tell_locks(changes, whole).await,
+                    Event::Said(ToDatapath::FlowsNoted { ticket }) => self.unsettled.settle(ticket),
                     Event::Said(message) => self.answer(message, Vec::new()),
                     Event::Brought(message, descriptors) => self.answer(message, descriptors),
-                    Event::Dead(reason) => return info!(reason, "the proxy process has left"),
+                    Event::Dead(reason) => {
+                        info!(reason, "the proxy process has left");
+                        if followed {
+                            // What it did not live to write down.
+                            for (_, flows) in self.unsettled.messages() {
+                                successor.tell_ended(flows.clone()).await;
+                            }
+                        }
+                        return;
+                    }
                     Event::Due => return,
                 },
                 Some(word) = kernel_event(self.steering.as_mut()) => {

@@ -154,10 +154,10 @@ impl Datapath {
     }
 
     /// What an older process leaves is this one's.
-    pub(super) async fn heard_of_elder(&self, news: News) {
+    pub(super) async fn heard_of_elder(&mut self, news: News) {
         let message = match news {
             News::Locks { changes, whole } => ToProxy::LockChanges { changes, whole },
-            News::FlowsEnded(flows) => ToProxy::FlowsEnded { flows },
+            News::FlowsEnded(flows) => return self.tell_ended(flows).await,
             News::Left => {
                 // Sessions that it has handed off and in which nothing passes are known to nobody yet.
                 if let Some(steering) = self.steering.as_ref().filter(|_| self.proxy.is_ready()) {
