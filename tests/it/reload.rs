@@ -1,10 +1,11 @@
 //! A changed configuration takes effect without a session being lost; a bad one does not.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use gateway_tests::client::Client;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
@@ -16,7 +17,7 @@ use gateway_tests::{message, wait};
 use nix::sys::signal::{Signal, kill};
 
 use crate::bench::Bench;
-use crate::direct::{echo, greeted, ping, say_hello, settings, start_tls, wait_until_direct};
+use crate::direct::{bulk, echo, greeted, ping, say_hello, settings, start_tls, started, wait_until_direct};
 use crate::router::connect_again;
 use crate::survive::{field, records, shown};
 
@@ -219,5 +220,69 @@ fn another_spool_folder_takes_nothing_from_the_records_of_sessions_in_the_kernel
         record.contains("helo=client.example") && record.contains("server_name=kept.example"),
         "{record}"
     );
+    Ok(())
+}
+
+/// Whether a connection to this server is one of the gateway's sessions.
+fn is_intercepted(gateway: &Gateway, lab: &Lab, server: SocketAddr) -> anyhow::Result<bool> {
+    let stream = lab.client().enter(|| std::net::TcpStream::connect(server))??;
+    let client = stream.local_addr()?.to_string();
+    let mut greeting = [0; 3];
+    (&stream).read_exact(&mut greeting)?;
+    let (_, sessions) = gateway.control_command("sessions")?;
+    Ok(sessions.contains(&client))
+}
+
+#[test]
+fn a_session_in_the_kernel_goes_on_where_its_port_and_interface_are_given_up() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let server = SocketAddr::new(Family::V4.server(), 587);
+    echo(&lab, server)?;
+    let before = Settings { intercept: vec![("ports", "[25, 587]")], ..settings("gateway") };
+    // The program is not needed on the servers' side any more, nor for this port.
+    let behind = Settings { splice: vec![("engine", "splice")], ..settings("gateway") };
+    for attach in ["tcx", "clsact"] {
+        let with = |settings: &Settings| {
+            let intercept = [settings.intercept.clone(), vec![("attach", attach)]].concat();
+            Settings { intercept, ..settings.clone() }
+        };
+        let (before, behind) = (with(&before), with(&behind));
+        let mut gateway = Gateway::start(&lab, &before)?;
+        let stream = started(&lab, server)?;
+        wait::until(Duration::from_secs(60), "handoff", || {
+            ping(&stream, 7)?;
+            std::thread::sleep(Duration::from_millis(20));
+            let (_, status) = gateway.control_command("status")?;
+            Ok(status.contains("handoffs   1 done").then_some(()))
+        })?;
+        gateway.write_settings(&behind)?;
+        let (reloaded, said) = gateway.control_command("reload")?;
+        ensure!(reloaded, "{said}");
+        bulk(&stream, 1_000_000).context("behind a reload")?;
+        // By then it was heard what the kernel carries.
+        std::thread::sleep(Duration::from_secs(2));
+        bulk(&stream, 1_000_000).context("once it is known what is carried")?;
+        ensure!(is_intercepted(&gateway, &lab, server)?, "the port is given up too early");
+        gateway.wait_for_log("lane=bypass")?;
+
+        gateway.stop()?;
+        gateway.daemon().forget_log()?;
+        bulk(&stream, 1_000_000).context("without a gateway")?;
+        let mut gateway = Gateway::start(&lab, &behind)?;
+        bulk(&stream, 1_000_000).context("behind a start")?;
+        std::thread::sleep(Duration::from_secs(1));
+        bulk(&stream, 1_000_000).context("behind a sweep")?;
+        let (id, _) = shown(&gateway)?;
+        let (done, said) = gateway.control_command(&format!("sessions kill {id}"))?;
+        ensure!(done, "{said}");
+        wait::until(Duration::from_secs(60), "a reset", || Ok(ping(&stream, 1).is_err().then_some(())))?;
+        gateway.wait_for_log("end=operator")?;
+        wait::until(Duration::from_secs(60), "the end of interception", || {
+            Ok((!is_intercepted(&gateway, &lab, server)?).then_some(()))
+        })?;
+        gateway.wait_for_log("msg=detached")?;
+        gateway.stop()?;
+        gateway.daemon().forget_log()?;
+    }
     Ok(())
 }

@@ -74,11 +74,15 @@ pub(super) fn make(
     let spooler = if spools(&config) { Some(spooler(&config)?) } else { None };
     let checks = Checks::new(checks(&config, telemetry, quotas)?, config.timeouts.checks.duration());
     let relaying = if relays { Some(relaying(&config, checks.steps())?) } else { None };
+    let mut lanes = Lanes::new(config.lanes.clone());
+    if config.origin == Origin::Assign {
+        lanes = lanes.for_ports(config.intercept.ports.clone());
+    }
     Ok(Settings {
         relaying,
         rules: Arc::new(Rules { asks: checks.steps(), ..Rules::new(&config, name(&config)) }),
         checks,
-        lanes: Lanes::new(config.lanes.clone()),
+        lanes,
         scanners: Scanners::new(&config.scan),
         spooler,
         config,

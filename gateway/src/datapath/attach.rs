@@ -211,6 +211,13 @@ impl Attachments {
         maps.remove_interface(index)
     }
 
+    /// The numbers of the interfaces that a predecessor was attached to, and that may be gone.
+    pub(super) fn left(&self) -> Result<Vec<u32>, Error> {
+        let linked = self.pins.as_ref().map_or_else(|| Ok(Vec::new()), Pins::linked)?;
+        let failed = |source| Error::TrafficControl { interface: "*".to_owned(), source };
+        Ok([linked, filter::left().map_err(failed)?].concat())
+    }
+
     /// Detaches what a predecessor has left elsewhere.
     pub(super) fn take_over(&self) -> Result<usize, Error> {
         let by = |hook| {

@@ -4,6 +4,7 @@
 //! A thread, because a handoff waits for the kernel; one, because one wait serves all that are due.
 //! It sleeps until there is an order, a packet of a flow that is being ended, or something due.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -76,6 +77,10 @@ pub enum Order {
         idle: Duration,
         /// The mark of the gateway's own packets.
         own_mark: u32,
+        /// The servers' ports of flows that may be handed off.
+        ports: Vec<u16>,
+        /// Comes back in [`Word::Ports`].
+        number: u64,
     },
 }
 
@@ -97,6 +102,14 @@ pub enum Word {
     Changed(Vec<CarriedFlow>),
     /// All is told, and so many flows go on.
     Settled(usize),
+    /// The servers' ports of the flows that are carried: told when they have changed, and behind each
+    /// [`Order::Configure`].
+    Ports {
+        /// That of the last order.
+        number: u64,
+        /// The ports.
+        ports: BTreeSet<u16>,
+    },
     /// A client is over its limit of octets: its sessions that pass unread are to end.
     Over {
         /// Its addresses.
@@ -174,6 +187,9 @@ impl Carrier {
             bell: bell.clone(),
             words,
             idle: Duration::ZERO,
+            ports: Vec::new(),
+            number: 0,
+            told: None,
             serving: false,
             progress: Progress::new(clock::now()),
         };
@@ -203,6 +219,12 @@ struct Worker {
     bell: Bell,
     words: mpsc::Sender<Word>,
     idle: Duration,
+    /// The servers' ports of flows that may be handed off.
+    ports: Vec<u16>,
+    /// That of the configuration.
+    number: u64,
+    /// The ports that were told last; `None`: none under this configuration.
+    told: Option<BTreeSet<u16>>,
     /// Whether there is a proxy to report to.
     serving: bool,
     progress: Progress,
@@ -266,7 +288,11 @@ impl Worker {
             };
             match order {
                 Order::HandOff { ticket, client, server } => {
-                    let pair = Pair::new(client, server);
+                    // Of another port the program would see no packet once nothing holds that any more.
+                    let pair = Pair::new(client, server).and_then(|pair| {
+                        let is_ours = self.ports.contains(&pair.up().server_port());
+                        if is_ours { Ok(pair) } else { Err(Refusal::Unavailable) }
+                    });
                     let room =
                         pair.as_ref().ok().and_then(|pair| sweep::make_room(&mut self.table, pair.up()));
                     self.report(room.into_iter().collect())?;
@@ -286,9 +312,10 @@ impl Worker {
                     // What was ordered before is done before.
                     break;
                 }
-                Order::Configure { idle, own_mark } => {
+                Order::Configure { idle, own_mark, ports, number } => {
                     self.idle = idle;
                     self.resets.mark(own_mark);
+                    (self.ports, self.number, self.told) = (ports, number, None);
                 }
             }
         }
@@ -333,7 +360,12 @@ impl Worker {
         let took = ends.saturating_duration_since(began);
         *due = ends + SWEEP.max(took.saturating_mul(SWEEP_SHARE));
         self.tell(&swept.told, Word::Changed)?;
-        self.report(swept.ended)
+        self.report(swept.ended)?;
+        if self.told.as_ref() == Some(&swept.ports) {
+            return Ok(());
+        }
+        self.told = Some(swept.ports.clone());
+        self.say(Word::Ports { number: self.number, ports: swept.ports })
     }
 
     fn report(&self, flows: Vec<FlowReport>) -> Result<(), Deaf> {

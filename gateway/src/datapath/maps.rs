@@ -145,7 +145,7 @@ impl Maps {
 }
 
 impl Kernel {
-    /// Steers flows to these ports, and to no others. Flows that are steered already go on if
+    /// Steers flows to these ports, and to no others. Flows that the kernel carries go on if
     /// their port stays in the set.
     ///
     /// # Errors

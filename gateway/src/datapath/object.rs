@@ -219,6 +219,16 @@ impl Kernel {
         self.attachments.detach(&mut self.maps, index)
     }
 
+    /// The numbers of the interfaces that a predecessor's program is attached to, until
+    /// [`Self::take_over`]. Some may be gone.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's tables cannot be read.
+    pub fn left(&self) -> Result<Vec<u32>, Error> {
+        self.attachments.left()
+    }
+
     /// Takes the program of a predecessor from all interfaces that this one is not attached to, and
     /// every other way to be attached that it had. Returns how many links and filters there were.
     ///

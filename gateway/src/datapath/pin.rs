@@ -201,6 +201,16 @@ impl Pins {
         self.folder.join(LINKS).join(format!("{interface}-{way}"))
     }
 
+    /// The numbers of the interfaces that links have names for.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn linked(&self) -> Result<Vec<u32>, Error> {
+        let number = |(name, _): (String, PathBuf)| name.split('-').next()?.parse().ok();
+        Ok(entries(&self.folder.join(LINKS))?.into_iter().filter_map(number).collect())
+    }
+
     /// Removes the names of links to all interfaces but those in `kept`. Returns how many there were.
     ///
     /// # Errors

@@ -285,6 +285,14 @@ impl Datapath {
                 self.proxy.mention(&ToProxy::FlowsCarried { flows });
                 return;
             }
+            Word::Ports { number, ports } => {
+                if let Some(steering) = &mut self.steering
+                    && steering.hold(&self.source.config, number, ports)
+                {
+                    self.follow().await;
+                }
+                return;
+            }
             Word::Settled(_) => return,
             Word::FannedOut { client, destination, servers } => {
                 ToProxy::FannedOut { client, destination, servers }

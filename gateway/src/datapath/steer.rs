@@ -21,16 +21,18 @@ use super::namespace::NamespaceLock;
 use super::object::{self, Kernel, Settings};
 use super::pin::Pins;
 use super::reset::{Cut, Whose};
-use super::{lanes, route};
+use super::{lanes, route, sweep};
 use crate::config::file::{Config, LockAction, LogLevel};
 use crate::ipc::flow::FlowEnd;
 use crate::ipc::lock::{BATCH, Hits, LockOrder};
 
 mod clients;
 mod follow;
+mod held;
 mod report;
 
 use clients::Book;
+use held::Held;
 
 /// Why flows cannot be steered.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,7 @@ pub struct Steering {
     idle: BTreeSet<String>,
     told: BTreeSet<String>,
     quiet: BTreeMap<&'static str, Instant>,
+    held: Held,
     lock: NamespaceLock,
 }
 
@@ -158,6 +161,7 @@ impl Steering {
         // Those of the test concern nobody.
         while events.as_mut().is_some_and(|events| events.pop().is_some()) {}
         let carrier = kernel.flow_table().zip(kernel.caught());
+        let held = Held::new(carrier.as_ref().map(|(table, _)| sweep::ports(table)).unwrap_or_default());
         let carrier = carrier.map(|(table, caught)| Carrier::start(table, caught));
         let carrier = carrier.transpose().map_err(Error::Carrier)?;
         let book = Book::open(&mut kernel);
@@ -175,6 +179,7 @@ impl Steering {
             idle: BTreeSet::new(),
             told: BTreeSet::new(),
             quiet: BTreeMap::new(),
+            held,
             lock,
         })
     }
@@ -210,10 +215,12 @@ impl Steering {
         let exempt = config.locks.exempt.iter().map(|network| network.0).collect();
         self.kernel.quarantine().set_exempt(exempt)?;
         self.configure_clients(config)?;
-        self.kernel.set_ports(&config.intercept.ports)?;
+        let ports = config.intercept.ports.clone();
+        self.kernel.set_ports(&self.held.configure(&ports))?;
         let routing = &config.intercept.routing;
         let own_mark = routing.own_mark & routing.mask;
-        self.order(Order::Configure { idle: config.timeouts.idle.duration(), own_mark });
+        let idle = config.timeouts.idle.duration();
+        self.order(Order::Configure { idle, own_mark, ports, number: self.held.number() });
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The table itself is the only list of flows: user space keeps none.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Swept {
     pub told: Vec<CarriedFlow>,
     /// How many have changed.
     pub changed: usize,
+    /// The servers' ports of those that go on.
+    pub ports: BTreeSet<u16>,
 }
 
 /// Removes what is over, and reports it; with a `look`, tells of what has changed. `idle`: how long
@@ -53,10 +56,16 @@ pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64, look: Option<&Look
     // Only what is over or to be told of is kept in mind: there may be very many flows.
     let mut over: Vec<(FlowKey, Fate)> = Vec::new();
     for key in table.keys() {
-        if let Some(fate) = fate(table, &key, idle, now) {
+        let Some(up) = table.find(&key) else { continue };
+        // A flow that is being reset has its packets looked at, too.
+        if up.is_from_client() && matches!(up.state(), State::Forwarding | State::Condemned) {
+            swept.ports.insert(key.server_port());
+        }
+        let down = if is_carried(&up) { table.find(&up.peer(&key)) } else { None };
+        if let Some(fate) = fate(table, &key, &up, down.as_ref(), idle, now) {
             over.push((key, fate));
         } else if let Some(look) = look
-            && let Some((up, down)) = carried(table, &key)
+            && let Some(down) = down
             && look.sees(Duration::from_nanos(up.idle(now).min(down.idle(now))))
         {
             swept.changed += 1;
@@ -67,6 +76,15 @@ pub fn sweep(table: &mut FlowTable, idle: Duration, now: u64, look: Option<&Look
     }
     swept.ended = over.into_iter().filter_map(|(key, fate)| carry_out(table, &key, &fate)).collect();
     swept
+}
+
+/// The servers' ports of all flows that are carried.
+pub fn ports(table: &FlowTable) -> BTreeSet<u16> {
+    table
+        .keys()
+        .filter(|key| table.find(key).is_some_and(|up| is_carried(&up)))
+        .map(|key| key.server_port())
+        .collect()
 }
 
 /// All flows that are carried and not over.
@@ -141,11 +159,17 @@ fn is_carried(entry: &Translation) -> bool {
     entry.is_from_client() && !entry.is_reported() && matches!(entry.state(), State::Forwarding | State::Over)
 }
 
-fn fate(table: &FlowTable, key: &FlowKey, limit: Duration, now: u64) -> Option<Fate> {
-    let entry = table.find(key)?;
-    if is_carried(&entry) {
-        let down = table.find(&entry.peer(key));
-        return verdict(&entry, down.as_ref(), limit, now).map(Fate::Over);
+/// What is to become of an entry; `down` is that of the other direction, of a flow that is carried.
+fn fate(
+    table: &FlowTable,
+    key: &FlowKey,
+    entry: &Translation,
+    down: Option<&Translation>,
+    limit: Duration,
+    now: u64,
+) -> Option<Fate> {
+    if is_carried(entry) {
+        return verdict(entry, down, limit, now).map(Fate::Over);
     }
     if entry.state() == State::Condemned {
         // Those whose ends are reset are in other hands.

@@ -32,6 +32,8 @@ pub struct Lanes {
     index: Index,
     ask_for_facts: bool,
     ask_for_time: bool,
+    /// The ports to intercept; `None`: whatever comes is meant.
+    ports: Option<Vec<u16>>,
 }
 
 impl Lanes {
@@ -42,7 +44,15 @@ impl Lanes {
         let asks = |rule: &LaneRule| !rule.interface.is_empty() || rule.client_reached.is_some();
         let ask_for_facts = rules.iter().any(asks);
         let ask_for_time = rules.iter().any(|rule| !rule.time.is_empty());
-        Self { rules, index, ask_for_facts, ask_for_time }
+        Self { rules, index, ask_for_facts, ask_for_time, ports: None }
+    }
+
+    /// The same, but flows to other ports than these pass: they come as long as the kernel carries
+    /// sessions of a port that was intercepted before.
+    #[must_use]
+    pub fn for_ports(mut self, ports: Vec<u16>) -> Self {
+        self.ports = Some(ports);
+        self
     }
 
     /// Whether a rule asks for what the kernel knows of a flow.
@@ -67,6 +77,14 @@ impl Lanes {
         facts: Option<&FlowFacts>,
         time: Time,
     ) -> Choice {
+        if self.ports.as_ref().is_some_and(|ports| !ports.contains(&destination.port())) {
+            return Choice {
+                lane: Lane::Bypass,
+                starttls: None,
+                target: RelayTarget::default(),
+                sign: false,
+            };
+        }
         // What has found a rule is not asked again: it may name thousands of networks.
         let holds = |met: Met, rule: &LaneRule| {
             (met == Met::Client
@@ -150,6 +168,13 @@ mod tests {
         assert_eq!(choose(&lanes, "10.2.2.3:1", "192.0.2.1:25", None, 0), Lane::Bypass);
         assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:587", None, 0), Lane::Reject);
         assert_eq!(choose(&lanes, "[2001:db8::1]:1", "[2001:db8::2]:25", None, 0), Lane::Inspect);
+    }
+
+    #[test]
+    fn a_port_that_is_not_to_be_intercepted_any_more_passes_whatever_the_list_says() {
+        let lanes = lanes("  - {client: [10.0.0.0/8], lane: reject}\n").for_ports(vec![25, 465]);
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:465", None, 0), Lane::Reject);
+        assert_eq!(choose(&lanes, "10.1.2.3:1", "192.0.2.1:587", None, 0), Lane::Bypass);
     }
 
     /// Few networks that lie in one another, so that rules overlap and flows hit them.

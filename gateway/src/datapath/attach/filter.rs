@@ -53,6 +53,21 @@ pub(super) fn made_by_predecessor(index: u32) -> io::Result<bool> {
     Ok(filters.iter().any(|filter| is_ours(filter) && filter.handle & 0xffff == u32::from(MADE_QDISC)))
 }
 
+/// The numbers of the interfaces that have a predecessor's filter.
+///
+/// # Errors
+///
+/// The kernel's tables cannot be read.
+pub(super) fn left() -> io::Result<Vec<u32>> {
+    let mut left = Vec::new();
+    for interface in nix::net::if_::if_nameindex()?.iter() {
+        if qdisc::all_filters(interface.index())?.iter().any(is_ours) {
+            left.push(interface.index());
+        }
+    }
+    Ok(left)
+}
+
 /// Whether a filter is one of the gateway's.
 fn is_ours(filter: &Filter) -> bool {
     // Programs of a process without CAP_PERFMON have no name: the loader asks the kernel whether

@@ -21,9 +21,10 @@ impl Steering {
     pub async fn follow(&mut self, config: &Config) -> Result<(), Error> {
         let links = interfaces::list(&self.netlink).await.map_err(Error::Interfaces)?;
         // A flow that the kernel carries is seen from both sides.
-        let direct = config.splice.engine.hands_off();
+        let direct = config.splice.engine.hands_off() || self.held.carries();
         let answers = direct || source::servers_answer_clients(config);
-        let wanted = interfaces::wanted(&links, &config.intercept, answers);
+        let mut wanted = interfaces::wanted(&links, &config.intercept, answers);
+        self.keep_attached(&links, &mut wanted);
         let present: BTreeMap<u32, (String, Role)> = self
             .kernel
             .attached()
@@ -56,6 +57,24 @@ impl Steering {
         self.tell_idle(&links, config);
         self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
         Ok(())
+    }
+
+    /// Adds the interfaces on which flows in the kernel may come in, though the configuration names them no
+    /// more: those of this program, or of the one before.
+    fn keep_attached(&self, links: &[Link], wanted: &mut BTreeMap<u32, (String, Role)>) {
+        if !self.held.may_carry() {
+            return;
+        }
+        let own = self.kernel.attached().map(|attached| (attached.index(), attached.role().bridge_mac));
+        let left = if self.took_over { Vec::new() } else { self.kernel.left().unwrap_or_default() };
+        let before = left.into_iter().map(|index| (index, None));
+        for (index, bridge_mac) in own.chain(before) {
+            if let Some(link) = links.iter().find(|link| link.index == index) {
+                wanted
+                    .entry(index)
+                    .or_insert_with(|| (link.name.clone(), Role { client: false, bridge_mac }));
+            }
+        }
     }
 
     fn attach(&mut self, index: u32, name: &str, role: Role) {
