@@ -40,6 +40,7 @@ pub mod accounts;
 mod actions;
 pub mod attach;
 pub mod carrier;
+mod cuts;
 pub mod events;
 pub mod flow_table;
 pub mod handoff;

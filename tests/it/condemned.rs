@@ -1,7 +1,7 @@
 //! Flows that the kernel carries and the gateway ends: both ends are reset at once, idle or busy.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -13,8 +13,10 @@ use gateway::datapath::object::{Kernel, Settings};
 use gateway::datapath::reset::{Cut, Whose};
 use gateway::intercept::address::{ClientAddr, OriginalDst};
 use gateway::ipc::flow::{FlowEnd, FlowReport};
+use gateway_common::translation::{End, Translation};
 use gateway_tests::lab::{Family, Lab};
 use gateway_tests::{process, wait};
+use ipnet::IpNet;
 use socket2::Socket;
 
 use crate::handoff::{Direct, Router, directly, on_router, on_router_with};
@@ -42,7 +44,8 @@ impl Executioner {
         let Router { mut kernel, table, listeners, .. } = router;
         let caught = kernel.caught().context("the packets are taken")?;
         let carrier = Carrier::start(table, caught)?;
-        carrier.order(Order::Configure { idle: Duration::ZERO, own_mark: OWN_MARK });
+        let (idle, ports) = (Duration::ZERO, vec![25]);
+        carrier.order(Order::Configure { idle, own_mark: OWN_MARK, ports, number: 1 });
         carrier.order(Order::Announce);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Ok((Self { carrier, runtime }, Rest { kernel, listeners }))
@@ -61,7 +64,7 @@ impl Executioner {
                 .context("the thread has ended")?;
             match word {
                 Word::Ended(mut flows) if flows.len() == 1 => return flows.pop().context("no report"),
-                Word::Carried(_) | Word::Changed(_) => {}
+                Word::Carried(_) | Word::Changed(_) | Word::Ports { .. } => {}
                 other @ (Word::Answer { .. }
                 | Word::Ended(_)
                 | Word::Settled(_)
@@ -253,5 +256,38 @@ fn a_flow_whose_packets_are_dropped_is_reported_at_once_and_gives_way_to_another
         let (accepted, peer) = listener.accept()?;
         ensure!(peer.as_socket() == Some(from));
         router::carry(&again, &accepted.into(), b"another flow")
+    })
+}
+
+/// Flows of others in the kernel.
+const OTHERS: u32 = 50_000;
+/// Clients that are locked in the same moment.
+const LOCKED: u32 = 400;
+
+#[test]
+fn a_flow_is_ended_and_no_other_waits_while_very_many_networks_are_cut_off() -> anyhow::Result<()> {
+    on_router(|mut router| {
+        let direct = directly(&mut router, Family::V4)?;
+        let server = direct.client.peer_addr()?;
+        let now = clock::monotonic();
+        for number in 0..OTHERS {
+            let client = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | number), 40_000));
+            let (up, down) = (key(client, server), key(server, client));
+            let end = End::default();
+            router.table.set(&up, Translation::watch(&down, true, now).forwarding(&end, &end))?;
+            router.table.set(&down, Translation::watch(&up, false, now).forwarding(&end, &end))?;
+        }
+        let whose = flow(&direct)?;
+        let (mut executioner, _rest) = Executioner::new(router)?;
+        for number in 0..LOCKED {
+            let net = IpNet::from(IpAddr::from(Ipv4Addr::from(0x0b00_0000 | number)));
+            executioner.condemn(Whose::Clients(net), Cut::Reset);
+        }
+        let began = wait::now();
+        executioner.condemn(whose, Cut::Reset);
+        executioner.report()?;
+        // A walk through the table for each of them takes a minute.
+        ensure!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        Ok(())
     })
 }

@@ -16,8 +16,9 @@ use ipnet::IpNet;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc;
 
+use super::cuts::Cuts;
 use super::events::CaughtPackets;
-use super::flow_table::FlowTable;
+use super::flow_table::{FlowTable, key};
 use super::handoff::{self, Pair, Refusal};
 use super::progress::Progress;
 use super::reset::{Cut, Resets, Whose};
@@ -279,7 +280,7 @@ impl Worker {
 
     /// Carries out what was ordered.
     fn carry_out(&mut self) -> Result<(), Deaf> {
-        let (mut batch, mut settle) = (Vec::new(), None);
+        let (mut batch, mut cuts, mut settle) = (Vec::new(), Cuts::default(), None);
         while batch.len() < BATCH {
             let order = match self.orders.try_recv() {
                 Ok(order) => order,
@@ -298,10 +299,12 @@ impl Worker {
                     self.report(room.into_iter().collect())?;
                     batch.push((ticket, pair));
                 }
-                Order::Condemn { whose, cut, end } => {
-                    let ended = self.resets.condemn(&mut self.table, &whose, cut, end);
-                    self.report(ended)?;
+                Order::Condemn { whose: Whose::Flow { client, destination }, cut, end } => {
+                    let up = key(client.socket(), destination.socket());
+                    let ended = self.resets.condemn(&mut self.table, &up, cut, end);
+                    self.report(ended.into_iter().collect())?;
                 }
+                Order::Condemn { whose: Whose::Clients(net), cut, end } => cuts.add(net, cut, end),
                 Order::Announce => {
                     self.serving = true;
                     self.tell(&sweep::all(&self.table), Word::Carried)?;
@@ -329,6 +332,11 @@ impl Worker {
             .into_iter()
             .zip(answers)
             .try_for_each(|(ticket, answer)| self.say(Word::Answer { ticket, refusal: answer.err() }))?;
+        if !cuts.is_empty() {
+            // Behind the handoffs: those of such clients end too.
+            let ended = self.resets.condemn_all(&mut self.table, &cuts);
+            self.report(ended)?;
+        }
         settle.map_or(Ok(()), |end| self.settle(end))
     }
 

@@ -18,7 +18,8 @@ pub use gateway_common::translation::Cut;
 use gateway_common::translation::{State, Translation};
 use ipnet::IpNet;
 
-use super::flow_table::{FlowTable, key};
+use super::cuts::Cuts;
+use super::flow_table::FlowTable;
 use super::segment::{Segment, Sender};
 use super::sweep;
 use crate::clock;
@@ -177,25 +178,18 @@ impl Resets {
         Some(up)
     }
 
-    /// Ends flows; those that are merely dropped have their reports at once.
-    pub(super) fn condemn(
-        &mut self,
-        table: &mut FlowTable,
-        whose: &Whose,
-        cut: Cut,
-        end: FlowEnd,
-    ) -> Vec<FlowReport> {
-        let keys: Vec<FlowKey> = match whose {
-            Whose::Flow { client, destination } => vec![key(client.socket(), destination.socket())],
-            Whose::Clients(net) => table
-                .keys()
-                .filter(|key| net.contains(&IpAddr::from(key.client_addr()).to_canonical()))
-                .collect(),
+    /// Ends all flows of these clients; those that are merely dropped have their reports at once.
+    pub(super) fn condemn_all(&mut self, table: &mut FlowTable, cuts: &Cuts) -> Vec<FlowReport> {
+        let of = |key: FlowKey| {
+            let (cut, end) = cuts.of(IpAddr::from(key.client_addr()).to_canonical())?;
+            Some((key, cut, end))
         };
-        keys.iter().filter_map(|up| self.condemn_one(table, up, cut, end)).collect()
+        let found: Vec<_> = table.keys().filter_map(of).collect();
+        found.iter().filter_map(|(up, cut, end)| self.condemn(table, up, *cut, *end)).collect()
     }
 
-    fn condemn_one(
+    /// Ends the flow with this client's end; one that is merely dropped has its report at once.
+    pub(super) fn condemn(
         &mut self,
         table: &mut FlowTable,
         up: &FlowKey,
