@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use gateway_tests::client::Client;
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
@@ -9,6 +10,8 @@ use gateway_tests::message;
 use gateway_tests::recorder::{Manners, Recorder};
 
 use crate::bench::Bench;
+use crate::direct::echo;
+use crate::quarantine::{attempt, greeting, lock};
 
 fn with_lane(rule: &'static str) -> anyhow::Result<Bench> {
     Bench::with(|settings| Settings { lanes: vec![rule], ..settings }, Manners::default())
@@ -75,5 +78,37 @@ fn each_lane_rule_has_its_own_way_with_starttls() -> anyhow::Result<()> {
         assert_eq!(seen("STARTTLS"), usize::from(may), "{address}");
         assert_eq!(seen("MAIL"), usize::from(address != requiring), "{address}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_of_all_of_ipv6_is_not_said_of_ipv4() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    for family in [Family::V4, Family::V6] {
+        echo(&lab, family.smtp())?;
+    }
+    let blocks = Settings { lanes: vec!["{client: ['::/0'], lane: block}"], ..Settings::default() };
+    let gateway = Gateway::start(&lab, &blocks)?;
+    ensure!(greeting(&lab, Family::V4.smtp())?.starts_with("220"));
+    ensure!(attempt(&lab, Family::V6.smtp())?.is_err(), "IPv6 is not blocked");
+    gateway.write_settings(&Settings::default())?;
+    let (reloaded, said) = gateway.control_command("reload")?;
+    ensure!(reloaded, "{said}");
+    ensure!(greeting(&lab, Family::V6.smtp())?.starts_with("220"));
+
+    lock(&gateway, &["add", "::/0", "--action", "reset"])?;
+    ensure!(greeting(&lab, Family::V4.smtp())?.starts_with("220"));
+    ensure!(attempt(&lab, Family::V6.smtp())?.is_err(), "IPv6 is not locked");
+    let row = lock(&gateway, &["list"])?.lines().nth(1).context("no lock")?.to_owned();
+    ensure!(row.starts_with("::/0 ") && row.split_whitespace().nth(3) == Some("1"), "{row}");
+    lock(&gateway, &["exempt", "::/0"])?;
+    ensure!(greeting(&lab, Family::V6.smtp())?.starts_with("220"));
+
+    // An address of IPv4 is one, however it is written.
+    let client = Family::V4.client();
+    lock(&gateway, &["add", &format!("::ffff:{client}"), "--action", "reset"])?;
+    ensure!(attempt(&lab, Family::V4.smtp())?.is_err(), "IPv4 is exempt, or not locked");
+    lock(&gateway, &["remove", &client.to_string()])?;
+    ensure!(greeting(&lab, Family::V4.smtp())?.starts_with("220"));
     Ok(())
 }

@@ -24,8 +24,16 @@ impl TryFrom<String> for Network {
         } else {
             text.parse::<IpAddr>().ok().map(IpNet::from)
         };
-        net.map(Self)
+        net.map(|net| Self(canonical(net)))
             .ok_or_else(|| format!("`{text}` is not an address or network; write for example `192.0.2.0/24`"))
+    }
+}
+
+/// IPv4-mapped addresses (RFC 4291 section 2.5.5.2) are IPv4 ones, as those of clients are.
+fn canonical(net: IpNet) -> IpNet {
+    match (net, net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+        (IpNet::V6(_), v4 @ IpAddr::V4(_), Some(length)) => IpNet::new(v4, length).unwrap_or(net),
+        _ => net,
     }
 }
 
@@ -223,6 +231,21 @@ mod tests {
             ("a*b*c", "abcb", false),
         ] {
             assert_eq!(interface(pattern).matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn mapped_networks_are_networks_of_ipv4() {
+        for (text, expected) in [
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            // Wider than all of IPv4.
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("::/0", "::/0"),
+            ("2001:db8::7/120", "2001:db8::/120"),
+        ] {
+            assert_eq!(Network::try_from(text.to_owned()).unwrap().to_string(), expected);
         }
     }
 

@@ -20,7 +20,7 @@ use gateway_common::lane::Address;
 use gateway_common::name;
 use ipnet::IpNet;
 
-use super::maps::{self, absent_is_fine, address, prefix};
+use super::maps::{self, absent_is_fine, address, prefixes};
 use super::object::Error;
 use crate::clock;
 use crate::config::file::{ClientLimits, Clients, OnExcess as OnExcessSetting};
@@ -319,7 +319,11 @@ fn classes(settings: &Clients) -> Vec<(IpNet, u32)> {
 }
 
 fn replace(trie: &mut LpmTrie<MapData, Address, u32>, wanted: &[(IpNet, u32)]) -> Result<(), MapError> {
-    let wanted: StdHashMap<_, _> = wanted.iter().map(|(net, class)| (prefix(*net), *class)).collect();
+    let mut nets: Vec<_> = wanted.iter().collect();
+    // Where two have a prefix in common, the smaller network counts.
+    nets.sort_by_key(|(net, _)| net.prefix_len());
+    let each = nets.into_iter().flat_map(|(net, class)| prefixes(*net).map(|prefix| (prefix, *class)));
+    let wanted: StdHashMap<_, _> = each.collect();
     let stale: Vec<_> = trie
         .keys()
         .filter(|key| key.as_ref().map_or(true, |key| !wanted.contains_key(&(key.prefix_len(), key.data()))))

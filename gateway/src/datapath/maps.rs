@@ -1,7 +1,7 @@
 //! The maps through which the program is told what to do and tells what it did.
 
 use std::collections::HashMap as StdHashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use aya::Ebpf;
@@ -19,6 +19,9 @@ use ipnet::IpNet;
 use socket2::SockRef;
 
 use super::object::{Error, Kernel};
+
+/// The first of the IPv4-mapped addresses.
+const V4_MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
 
 /// The families of addresses, each with a listener of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -260,13 +263,27 @@ pub(super) fn address(ip: IpAddr) -> Address {
     }
 }
 
-pub(super) fn prefix(net: IpNet) -> (u32, Address) {
+/// The prefixes under which the tries know the addresses of a network, and no others.
+///
+/// IPv4 addresses lie in the tries as IPv4-mapped ones (RFC 4291 section 2.5.5.2), and so within the shortest
+/// prefixes of IPv6, such as `::/0`. Of those all is meant but that: what the next bit, and each behind
+/// it, tells from the mapped addresses.
+pub(super) fn prefixes(net: IpNet) -> impl Iterator<Item = (u32, Address)> {
     let net = net.trunc();
     let length = u32::from(net.prefix_len());
-    match net {
-        IpNet::V4(_) => (V4_PREFIX + length, address(net.addr())),
-        IpNet::V6(_) => (length, address(net.addr())),
-    }
+    let (first, last, holds_v4) = match net {
+        IpNet::V4(_) => (V4_PREFIX + length, V4_PREFIX + length, false),
+        IpNet::V6(six) if length < V4_PREFIX && six.contains(&V4_MAPPED) => (length + 1, V4_PREFIX, true),
+        IpNet::V6(_) => (length, length, false),
+    };
+    (first..=last).map(move |length| {
+        if !holds_v4 {
+            return (length, address(net.addr()));
+        }
+        let mapped = u128::from(V4_MAPPED);
+        let (kept, turned) = (u128::MAX << (128 - length), 1 << (128 - length));
+        (length, ((mapped ^ turned) & kept).to_be_bytes())
+    })
 }
 
 fn replace(
@@ -277,9 +294,11 @@ fn replace(
     for (net, verdict) in lanes {
         // Of two rules for one prefix the earlier one counts.
         let entry = Entry::new(verdict.rule, verdict.lane);
-        let kept = wanted.entry(prefix(*net)).or_insert(entry);
-        if entry.rule() < kept.rule() {
-            *kept = entry;
+        for prefix in prefixes(*net) {
+            let kept = wanted.entry(prefix).or_insert(entry);
+            if entry.rule() < kept.rule() {
+                *kept = entry;
+            }
         }
     }
     let stale: Vec<_> = trie
@@ -302,10 +321,34 @@ mod tests {
     #[test]
     fn an_ipv4_prefix_lies_under_the_mapped_prefix() {
         let net: IpNet = "10.1.2.3/8".parse().expect("a network");
-        assert_eq!(prefix(net), (104, mapped([10, 0, 0, 0])));
+        let prefix = |net| prefixes(net).collect::<Vec<_>>();
+        assert_eq!(prefix(net), [(104, mapped([10, 0, 0, 0]))]);
         let all: IpNet = "0.0.0.0/0".parse().expect("a network");
-        assert_eq!(prefix(all), (96, mapped([0; 4])));
+        assert_eq!(prefix(all), [(96, mapped([0; 4]))]);
         let six: IpNet = "2001:db8::/32".parse().expect("a network");
-        assert_eq!(prefix(six).0, 32);
+        assert_eq!(prefix(six), [(32, six.addr().to_string().parse::<Ipv6Addr>().unwrap().octets())]);
+    }
+
+    /// Whether a trie with the prefixes of a network finds an address.
+    fn finds(net: &str, address: &str) -> bool {
+        let octets = super::address(address.parse().unwrap());
+        let found = |(length, prefix): (u32, Address)| {
+            let differs = u128::from_be_bytes(prefix) ^ u128::from_be_bytes(octets);
+            differs.leading_zeros() >= length
+        };
+        prefixes(net.parse().unwrap()).any(found)
+    }
+
+    #[test]
+    fn all_of_ipv6_is_nothing_of_ipv4() {
+        for net in ["::/0", "::/1", "::/80", "::/64"] {
+            for v4 in ["0.0.0.0", "10.1.2.3", "255.255.255.255"] {
+                assert!(!finds(net, v4), "{net} {v4}");
+            }
+            assert!(finds(net, "::1") && finds(net, "::fffe:0:0"), "{net}");
+            assert_eq!(finds(net, "2001:db8::1"), net.len() == 4, "{net}");
+        }
+        assert!(finds("::/0", "ffff::") && !finds("::/1", "ffff::"));
+        assert_eq!(prefixes("::/0".parse().unwrap()).count(), 96);
     }
 }

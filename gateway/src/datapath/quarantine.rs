@@ -13,7 +13,7 @@ use gateway_common::name;
 use gateway_common::quarantine::{Action, Lock};
 use ipnet::IpNet;
 
-use super::maps::{self, absent_is_fine, prefix};
+use super::maps::{self, absent_is_fine, prefixes};
 use super::object::Error;
 use crate::clock;
 use crate::config::file::LockAction;
@@ -59,7 +59,10 @@ impl Quarantine {
     ///
     /// There are more than the kernel has room for.
     pub fn set(&mut self, lock: &Enforced) -> Result<(), Error> {
-        let (length, address) = prefix(lock.net);
+        prefixes(lock.net).try_for_each(|(length, address)| self.set_prefix(lock, length, address))
+    }
+
+    fn set_prefix(&mut self, lock: &Enforced, length: u32, address: Address) -> Result<(), Error> {
         let key = Key::new(length, address);
         let expiry = lock.left.map_or(0, |left| clock::monotonic().saturating_add(nanoseconds(left)).max(1));
         let mut entry = Lock::new(length, action(lock.action), expiry);
@@ -80,8 +83,9 @@ impl Quarantine {
     ///
     /// The kernel refuses.
     pub fn remove(&mut self, net: IpNet) -> Result<(), Error> {
-        let (length, address) = prefix(net);
-        absent_is_fine(self.locks.remove(&Key::new(length, address))).map_err(of(name::LOCKS))
+        prefixes(net).try_for_each(|(length, address)| {
+            absent_is_fine(self.locks.remove(&Key::new(length, address))).map_err(of(name::LOCKS))
+        })
     }
 
     /// From here to [`Self::complete`] all locks are set anew.
@@ -128,7 +132,7 @@ impl Quarantine {
 
     fn publish_exempt(&mut self) -> Result<(), Error> {
         let nets = self.configured.iter().chain(&self.named);
-        let wanted: HashSet<(u32, Address)> = nets.map(|net| prefix(*net)).collect();
+        let wanted: HashSet<(u32, Address)> = nets.flat_map(|net| prefixes(*net)).collect();
         for (length, address) in &wanted {
             self.exempt.insert(&Key::new(*length, *address), 1, 0).map_err(of(name::EXEMPT))?;
         }
@@ -144,11 +148,13 @@ impl Quarantine {
     /// What was counted of the lock of this network.
     #[must_use]
     pub fn hits(&self, net: IpNet) -> Hits {
-        let (length, address) = prefix(net);
-        let lock = self.locks.get(&Key::new(length, address), 0).ok();
-        let Some(lock) = lock.filter(|lock| lock.prefix() == length) else { return Hits::default() };
-        let ago = clock::monotonic().saturating_sub(lock.last());
-        Hits { count: lock.hits(), ago: (lock.last() != 0).then_some(Duration::from_nanos(ago)) }
+        let now = clock::monotonic();
+        prefixes(net).fold(Hits::default(), |hits, (length, address)| {
+            let lock = self.locks.get(&Key::new(length, address), 0).ok();
+            let Some(lock) = lock.filter(|lock| lock.prefix() == length) else { return hits };
+            let ago = (lock.last() != 0).then(|| Duration::from_nanos(now.saturating_sub(lock.last())));
+            Hits { count: hits.count.saturating_add(lock.hits()), ago: hits.ago.into_iter().chain(ago).min() }
+        })
     }
 }
 

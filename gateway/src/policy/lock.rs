@@ -107,7 +107,7 @@ impl TryFrom<String> for Who {
         let Some((client, identity)) = text.split_once('-') else {
             return Network::try_from(text).map(|network| Self::Net(network.0));
         };
-        let client = client.parse().ok();
+        let client = client.parse().ok().map(|client: IpAddr| client.to_canonical());
         let identity = Identity::new(identity.as_bytes());
         client.zip(identity).map(|(client, identity)| Self::Identity(client, identity)).ok_or_else(|| {
             format!(
