@@ -369,3 +369,22 @@ fn a_silent_session_ends_at_the_idle_limit_whoever_carries_it() -> anyhow::Resul
     }
     Ok(())
 }
+
+#[test]
+fn one_session_that_is_gone_keeps_no_other_from_being_ended() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    echo(&lab, Family::V4.smtp())?;
+    let gateway = Gateway::start(&lab, &settings("preserve"))?;
+    let streams = [started(&lab, Family::V4.smtp())?, started(&lab, Family::V4.smtp())?];
+    let (_, list) = gateway.control_command("sessions")?;
+    let ids: Vec<&str> = list.lines().skip(1).filter_map(|row| row.split_whitespace().next()).collect();
+    ensure!(ids.len() == 2, "{list}");
+    let named = format!("sessions kill {} 0000000000001 {}", ids[0], ids[1]);
+    let (done, said) = gateway.control_command(&named)?;
+    ensure!(!done && said.contains("no session 0000000000001 is open"), "{said}");
+    wait::until(PATIENCE, "both records", || {
+        Ok((gateway.log().matches("end=operator").count() == 2).then_some(()))
+    })?;
+    drop(streams);
+    Ok(())
+}

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::socket::{Ask, block_on};
 use super::table::{aligned, rest};
 use crate::console::text::{number, safe, size, span};
+use crate::control::client::Error;
 use crate::control::request::Sessions;
 use crate::intercept::flow::SessionId;
 
@@ -33,10 +34,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         match &args.action {
             Some(Action::Kill { ids }) => {
+                let mut refused: Vec<String> = Vec::new();
                 for id in ids {
-                    let answer = client.kill(*id).await?;
-                    args.ask.say(&answer, |_| format!("session {id} is told to end\n"))?;
+                    match client.kill(*id).await {
+                        Ok(answer) => args.ask.say(&answer, |_| format!("session {id} is told to end\n"))?,
+                        // One that has ended by itself keeps no other from being ended.
+                        Err(Error::Refused(problem)) => refused.push(problem.to_string()),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
+                // Whoever may not is told once.
+                refused.dedup();
+                anyhow::ensure!(refused.is_empty(), refused.join("\n"));
             }
             None => {
                 let sessions = client.sessions().await?;
