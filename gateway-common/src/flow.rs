@@ -92,9 +92,11 @@ impl FlowKey {
 
     /// Gets these IPv4 addresses.
     #[inline(always)]
-    pub const fn set_v4(&mut self, client: &[u8; 4], server: &[u8; 4]) {
-        self.addresses[0] = mapped(*client);
-        self.addresses[1] = mapped(*server);
+    pub fn set_v4(&mut self, client: &[u8; 4], server: &[u8; 4]) {
+        const MAPPED: u32 = 0xffff_u32.to_be();
+        let [client, server] = [u32::from_ne_bytes(*client), u32::from_ne_bytes(*server)];
+        let [addresses @ .., _] = self.words_mut();
+        *addresses = [0, 0, MAPPED, client, 0, 0, MAPPED, server];
     }
 
     /// Its addresses, if they are of IPv4.
@@ -115,9 +117,9 @@ impl FlowKey {
 
     /// Gets these ports, in network byte order.
     #[inline(always)]
-    pub const fn set_ports(&mut self, [a, b, c, d]: [u8; 4]) {
-        self.ports[0] = [a, b];
-        self.ports[1] = [c, d];
+    pub fn set_ports(&mut self, ports: [u8; 4]) {
+        let [.., both] = self.words_mut();
+        *both = u32::from_ne_bytes(ports);
     }
 
     /// The same as `==`, by words.
@@ -133,6 +135,11 @@ impl FlowKey {
     pub fn has_addresses_of(&self, other: &Self) -> bool {
         let ([ours @ .., _], [theirs @ .., _]) = (self.words(), other.words());
         difference(ours, theirs) == 0
+    }
+
+    #[inline(always)]
+    fn words_mut(&mut self) -> &mut [u32; 9] {
+        zerocopy::transmute_mut!(self)
     }
 
     #[inline(always)]

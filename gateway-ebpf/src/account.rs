@@ -11,8 +11,8 @@ use gateway_common::lane::Address;
 use gateway_common::reason::Reason;
 
 use self::open::{BOOK, DEFAULT_CLIENTS, Open, Place, key, tell};
-use crate::entry::Entry;
 use crate::map;
+use crate::packet::Carried;
 
 mod open;
 
@@ -81,81 +81,68 @@ fn judge(flow: &FlowKey, account: *mut u8) -> Begun {
 const FROM_SERVER: u32 = 1;
 /// In `how`: its flow is one that is handed off.
 const UNREAD: u32 = 2;
-/// In `how`: the answer for a packet before was [`KNOWN`].
+/// In `how`: the answer for a packet before was [`Fate::Known`].
 const HELD: u32 = 4;
-/// In `how`: the client was over its limit before this packet, which is not counted yet.
-const ALREADY: u32 = 8;
+/// The client was over its limit before this packet, which is not counted yet.
+const ALREADY: u32 = 1;
 
-/// Counts a packet of a flow that has its sockets, under its client's name. True: it goes no further.
-/// Whether the flow is read or passes unread is asked only then: what is read is not cut. Packets
-/// without text end at the gateway in any case.
+/// Counts a packet of a flow that has its sockets. True: it goes no further. Whether the flow is read or
+/// passes unread is asked only then: what is read is not cut. Packets without text end at the gateway in
+/// any case.
 #[inline(always)]
-pub(crate) fn meet(flow: &FlowKey, from_server: bool, octets: u32) -> bool {
-    let how = if from_server { FROM_SERVER } else { 0 };
-    octets != 0 && account_carry(flow, octets, how) != 0
+pub(crate) fn meet(carried: &mut Carried, from_server: bool) -> bool {
+    carried.how = if from_server { FROM_SERVER } else { 0 };
+    carried.octets != 0 && account_carry(carried) != PASSES
 }
 
-/// Counts a packet of a flow that is handed off, and that `came` under this name, under its client's
-/// name. True: it goes no further. `held`: nor did those before it.
+/// Counts a packet of a flow that is handed off; `held`: those before it went no further. Does it?
 #[inline(always)]
-pub(crate) fn carry(came: &FlowKey, flow: &FlowKey, from_server: bool, octets: u32, held: bool) -> bool {
-    let how = UNREAD | if from_server { FROM_SERVER } else { 0 } | if held { HELD } else { 0 };
-    account_direct(came, flow, octets, how) != 0
-}
-
-/// Once text is stopped, what has no text is asked about too, in both directions.
-#[inline(always)]
-fn carry_direct(came: &FlowKey, flow: &FlowKey, octets: u32, how: u32) -> u32 {
-    let carried = account_carry(flow, octets, how);
-    if carried == STOPPED {
-        return carried;
-    }
-    if (carried == PASSES) != (how & HELD == 0) {
-        hold(came, carried != PASSES);
-    }
-    carried
-}
-
-#[inline(never)]
-fn hold(came: &FlowKey, held: bool) {
-    let Some(entry) = Entry::of(came) else { return };
-    entry.hold(held);
-    if let Some(peer) = entry.peer(came) {
-        peer.hold(held);
+pub(crate) fn carry(carried: &mut Carried, from_server: bool, held: bool) -> Fate {
+    carried.how = UNREAD | if from_server { FROM_SERVER } else { 0 } | if held { HELD } else { 0 };
+    match account_carry(carried) {
+        PASSES => Fate::Passes,
+        STOPPED => Fate::Stopped,
+        _ => Fate::Known,
     }
 }
 
-/// The packet goes on.
-const PASSES: u32 = 0;
-/// It goes no further, because its client has had what it may have.
-const STOPPED: u32 = 1;
-/// The same, and user space knows all that it is to know of this flow.
-const KNOWN: u32 = 2;
+/// What becomes of a packet by what its client may have.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Fate {
+    /// It goes on.
+    Passes = 0,
+    /// It goes no further, because its client has had what it may have.
+    Stopped = 1,
+    /// The same, and user space knows all that it is to know of this flow.
+    Known = 2,
+}
 
 #[inline(always)]
-fn carry_packet(flow: &FlowKey, octets: u32, how: u32) -> u32 {
-    let Some(open) = Open::of(flow) else { return PASSES };
+fn carry_packet(carried: &Carried) -> u32 {
+    let Some(open) = Open::of(&carried.flow) else { return PASSES };
     let Some(limits) = open.limits() else { return PASSES };
     // The packet that goes beyond the limit is counted, so that none comes behind it.
-    let already = limits.is_exceeded_by(open.account().current(), 0);
-    if !already {
-        open.add(octets, how);
-        if !limits.is_exceeded_by(open.account().current(), 0) {
-            return PASSES;
-        }
+    if limits.is_exceeded_by(open.account().current(), 0) {
+        return exceed(carried, open.0.0, ALREADY);
     }
-    exceed(flow, open.0.0, octets, if already { how | ALREADY } else { how })
+    open.add(carried.octets, carried.how);
+    if !limits.is_exceeded_by(open.account().current(), 0) {
+        return PASSES;
+    }
+    exceed(carried, open.0.0, 0)
 }
 
-/// What becomes of a packet whose client is over its limit.
+/// What becomes of a packet whose client is over its limit; `already`: [`ALREADY`] or 0.
 #[inline(never)]
-fn exceed(flow: &FlowKey, account: *mut u8, octets: u32, how: u32) -> u32 {
+fn exceed(carried: &Carried, account: *mut u8, already: u32) -> u32 {
+    let (flow, how) = (&carried.flow, carried.how);
     let open = Open(Place(account));
     let seen = if how & UNREAD == 0 { seen(flow) } else { SEEN_SPLICED };
     if seen & SEEN_SPLICED == 0 {
         open.exceeded(BYTES, flow, Reason::OverLimit);
-        if how & ALREADY != 0 {
-            open.add(octets, how);
+        if already & ALREADY != 0 {
+            open.add(carried.octets, how);
         }
         return PASSES;
     }
@@ -255,6 +242,9 @@ fn note_end(flow: &FlowKey) {
     }
 }
 
+const PASSES: u32 = Fate::Passes as u32;
+const STOPPED: u32 = Fate::Stopped as u32;
+const KNOWN: u32 = Fate::Known as u32;
 const REFUSED: u32 = Begun::Refused as u32;
 const DROPPED: u32 = Begun::Dropped as u32;
 const RESET: u32 = Begun::Reset as u32;
@@ -271,19 +261,9 @@ extern "C" fn account_begin(flow: *const FlowKey) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account_carry(flow: *const FlowKey, octets: u32, how: u32) -> u32 {
+extern "C" fn account_carry(carried: *const Carried) -> u32 {
     // SAFETY: as above.
-    unsafe { flow.as_ref() }.map_or(PASSES, |flow| carry_packet(flow, octets, how))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn account_direct(came: *const FlowKey, flow: *const FlowKey, octets: u32, how: u32) -> u32 {
-    // SAFETY: as above.
-    let Some(came) = (unsafe { came.as_ref() }) else { return PASSES };
-    // SAFETY: as above.
-    let Some(flow) = (unsafe { flow.as_ref() }) else { return PASSES };
-    carry_direct(came, flow, octets, how)
+    unsafe { carried.as_ref() }.map_or(PASSES, carry_packet)
 }
 
 #[unsafe(no_mangle)]

@@ -8,6 +8,7 @@ use gateway_common::reason::Reason;
 use gateway_common::translation::State;
 
 use crate::entry::Entry;
+use crate::glance::Seen;
 use crate::packet::{Metadata, Packet};
 use crate::{account, glance, header, icmp, map, translate};
 
@@ -15,7 +16,9 @@ use crate::{account, glance, header, icmp, map, translate};
 #[inline(always)]
 pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     let metadata = Metadata::of(ctx);
-    if glance::unrelated(ctx, packet).is_some() || !map::interface(packet, metadata.interface()) {
+    if matches!(glance::look(ctx, packet), Seen::Unrelated(_))
+        || !map::interface(packet, metadata.interface())
+    {
         return None;
     }
     if header::parse(ctx, packet).is_err() {
@@ -44,7 +47,7 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
             State::Watched | State::Over => {}
         }
     }
-    if to_client && map::settings()?.is_own(metadata.mark()) && is_over(ctx, packet) {
+    if to_client && map::settings()?.is_own(metadata.mark()) && is_over(packet) {
         return Some(Reason::OverLimit);
     }
     None
@@ -58,7 +61,7 @@ fn turn(packet: &mut Packet) {
 
 /// Counts what the gateway sends to a client. True: it is one packet too many.
 #[inline(never)]
-fn is_over(ctx: &TcContext, packet: &Packet) -> bool {
+fn is_over(packet: &mut Packet) -> bool {
     if packet.answers() {
         account::answered(&packet.out, packet.sequence());
         return false;
@@ -70,5 +73,7 @@ fn is_over(ctx: &TcContext, packet: &Packet) -> bool {
     if packet.resets() {
         return false;
     }
-    account::meet(&packet.out, true, packet.text(packet.length(ctx)))
+    packet.carried.flow = packet.out;
+    packet.carried.octets = packet.text();
+    account::meet(&mut packet.carried, true)
 }

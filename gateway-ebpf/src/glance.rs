@@ -1,51 +1,78 @@
 //! A first look, which settles nearly all packets of a router: TCP between other ports, and UDP.
 //!
-//! It reads once, where the stack says that the IP header begins. Whatever it is not sure of is parsed.
+//! It reads once, where the stack says that the IP header begins. Of packets that are the gateway's business that
+//! is mostly all there is to read, too. Whatever it is not sure of is parsed.
 
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 
 use crate::header::TCP;
 use crate::packet::{Metadata, Packet};
-use crate::{map, read};
+use crate::read;
+use crate::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, USUAL_HEADER};
 
 /// Ethertypes (IANA), as the stack keeps them: in network byte order.
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
 const IPV6: u32 = 0x86dd_u16.to_be() as u32;
 /// Protocol number (IANA).
 const UDP: u8 = 17;
+/// Version 4, and five words: no options, which would move the ports.
+const PLAIN: u8 = 0x45;
 
-/// Why the packet is none of the gateway's business, if that is to be seen at once.
+/// Where ports are in a TCP header.
+const SOURCE: usize = 0;
+const DESTINATION: usize = 2;
+
+/// What the first look shows.
+pub(crate) enum Seen {
+    /// It is none of the gateway's business.
+    Unrelated(Reason),
+    /// A packet of TCP from or to an intercepted port, but none that opens a flow or answers that: its headers have
+    /// been read, and nothing lies between them. See [`crate::header::take`].
+    Headers,
+    /// Not enough.
+    Little,
+}
+
+/// Looks at a packet.
 #[inline(never)]
-pub(crate) fn unrelated(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
+pub(crate) fn look(ctx: &TcContext, packet: &mut Packet) -> Seen {
     match Metadata::of(ctx).ethertype() {
         IPV4 => {
-            let [first, division, hops, .., ports] = read::at_ip::<6>(ctx)?;
-            let ([first, ..], [_, _, flags, fragment]) = (first.to_ne_bytes(), division.to_ne_bytes());
-            let [_, protocol, ..] = hops.to_ne_bytes();
-            // Options would move the ports, and most fragments have none.
-            let plain = first == 0x45 && flags & 0x3f == 0 && fragment == 0;
-            if plain { judge(packet, protocol, ports) } else { None }
+            packet.v6 = false;
+            let read =
+                read::from_ip::<{ IPV4_HEADER + USUAL_HEADER }, { IPV4_HEADER + TCP_HEADER }>(ctx, packet);
+            let v4 = &packet.headers.v4;
+            let protocol = v4.hops.protocol;
+            if read && v4.version == PLAIN && !v4.is_fragment() {
+                judge(packet, protocol)
+            } else {
+                Seen::Little
+            }
         }
         IPV6 => {
-            let [_, lengths, .., ports] = read::at_ip::<11>(ctx)?;
-            let [_, _, next, _] = lengths.to_ne_bytes();
-            judge(packet, next, ports)
+            packet.v6 = true;
+            let read =
+                read::from_ip::<{ IPV6_HEADER + USUAL_HEADER }, { IPV6_HEADER + TCP_HEADER }>(ctx, packet);
+            let v6 = packet.headers.v6();
+            let protocol = v6.next;
+            if read && v6.version >> 4 == 6 { judge(packet, protocol) } else { Seen::Little }
         }
-        _ => None,
+        _ => Seen::Little,
     }
 }
 
 #[inline(always)]
-fn judge(packet: &mut Packet, protocol: u8, ports: u32) -> Option<Reason> {
-    let [p0, p1, q0, q1] = ports.to_ne_bytes();
+fn judge(packet: &mut Packet, protocol: u8) -> Seen {
     match protocol {
-        UDP => Some(Reason::NotTcp),
-        TCP if !map::is_intercepted(&mut packet.number, u16::from_be_bytes([q0, q1]))
-            && !map::is_intercepted(&mut packet.number, u16::from_be_bytes([p0, p1])) =>
-        {
-            Some(Reason::OtherPort)
+        UDP => Seen::Unrelated(Reason::NotTcp),
+        TCP => {
+            packet.to_server = packet.has_intercepted::<DESTINATION>();
+            if !packet.to_server && !packet.has_intercepted::<SOURCE>() {
+                return Seen::Unrelated(Reason::OtherPort);
+            }
+            if packet.is_of_handshake() { Seen::Little } else { Seen::Headers }
         }
-        _ => None,
+        _ => Seen::Little,
     }
 }

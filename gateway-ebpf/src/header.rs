@@ -7,10 +7,11 @@ use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{Link, SynOptions};
 use gateway_common::reason::Reason;
 
-use crate::packet::{IPV4_HEADER, Metadata, Packet, TCP_HEADER};
+use crate::packet::{Metadata, Packet};
 use crate::read;
+use crate::wire::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER};
 
-const ETHERNET_HEADER: usize = 14;
+pub(crate) const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
 /// Tags that the program looks behind.
 pub(crate) const MAX_TAGS: u32 = 2;
@@ -24,8 +25,6 @@ const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 /// IEEE 802.1ad, "QinQ".
 const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 
-const IPV6_HEADER: usize = 40;
-
 /// Protocol numbers (IANA).
 const HOP_BY_HOP: u8 = 0;
 pub(crate) const ICMP: u8 = 1;
@@ -38,6 +37,32 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
+
+/// Fills `packet` from the headers that were read at once; false: it is to be parsed. Where it came from and what it
+/// offers is left out, which only packets that open a flow are asked.
+#[inline(never)]
+pub(crate) fn take(ctx: &TcContext, packet: &mut Packet) -> bool {
+    let header = if packet.v6 {
+        let v6 = packet.headers.v6();
+        packet.ttl = v6.hops;
+        packet.said = u32::from(u16::from_be_bytes(v6.length)) + 40;
+        *packet.flow.addresses_mut() = v6.addresses;
+        IPV6_HEADER
+    } else {
+        let v4 = &packet.headers.v4;
+        packet.ttl = v4.hops.ttl;
+        packet.said = u16::from_be_bytes(v4.length).into();
+        packet.flow.set_v4(&v4.hops.source, &v4.hops.destination);
+        IPV4_HEADER
+    };
+    packet.flow.set_ports(packet.word::<0>());
+    packet.ip = if packet.interface.is_ethernet() { ETHERNET_HEADER } else { 0 };
+    packet.tcp = packet.ip + header;
+    packet.tags = u32::from(Metadata::of(ctx).vlan().is_some());
+    // Where the stack says that the IP header begins is not told to programs. If nothing is behind the packet,
+    // its length shows that no tag lies before it.
+    ctx.len() as usize == packet.ip + packet.said as usize
+}
 
 /// Finds the TCP header, and fills `packet` on the way.
 ///
@@ -67,7 +92,10 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> 
 
 #[inline(never)]
 fn tcp(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let Some(begin) = packet.header.first_chunk_mut::<TCP_HEADER>() else { return Err(Reason::Truncated) };
+    packet.whole = false;
+    let Some(begin) = packet.headers.tcp.first_chunk_mut::<TCP_HEADER>() else {
+        return Err(Reason::Truncated);
+    };
     read::to(ctx, packet.tcp, begin)?;
     packet.flow.set_ports(packet.word::<0>());
     Ok(())
@@ -121,14 +149,13 @@ fn ethernet(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 /// RFC 791 section 3.1.
 #[inline(never)]
 fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    read::to(ctx, packet.ip, &mut packet.v4)?;
-    let v4 = &packet.v4;
+    read::to(ctx, packet.ip, &mut packet.headers.v4)?;
+    let v4 = &packet.headers.v4;
     let length = (v4.version & 0xf) as usize * 4;
     if v4.version >> 4 != 4 || length < IPV4_HEADER {
         return Err(Reason::BadHeader);
     }
-    // More fragments, or not the first one.
-    if v4.fragment[0] & 0x3f != 0 || v4.fragment[1] != 0 {
+    if v4.is_fragment() {
         return Err(Reason::Fragment);
     }
     let (protocol, total) = (v4.hops.protocol, u16::from_be_bytes(v4.length));
@@ -152,13 +179,15 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
 /// RFC 8200 sections 3 and 4.
 #[inline(never)]
 fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
-    let [first, _, _, _, high, low, next, ttl] = read::at::<[u8; 8]>(ctx, packet.ip)?;
-    if first >> 4 != 6 {
+    read::to(ctx, packet.ip, packet.headers.v6())?;
+    let v6 = packet.headers.v6();
+    if v6.version >> 4 != 6 {
         return Err(Reason::BadHeader);
     }
-    packet.ttl = ttl;
-    packet.said = u32::from(u16::from_be_bytes([high, low])) + 40;
-    read::to(ctx, packet.ip + 8, packet.flow.addresses_mut())?;
+    let (next, payload) = (v6.next, u16::from_be_bytes(v6.length));
+    packet.ttl = v6.hops;
+    packet.said = u32::from(payload) + 40;
+    *packet.flow.addresses_mut() = v6.addresses;
     packet.flow.set_ports([0; 4]);
     let (mut kind, mut at) = (next, packet.ip + IPV6_HEADER);
     for _ in 0..MAX_EXTENSIONS {
@@ -183,7 +212,7 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
         }
         _ => return Err(Reason::NotTcp),
     }
-    let payload = u16::from_be_bytes([high, low]) as usize;
+    let payload = payload as usize;
     // 0 stands for a jumbo packet (RFC 2675), which is also how "BIG TCP" looks.
     if payload != 0 && payload + packet.ip + IPV6_HEADER < at + TCP_HEADER {
         return Err(Reason::Truncated);

@@ -8,26 +8,26 @@
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, mapped};
 use gateway_common::reason::Reason;
-use gateway_common::settings::Settings;
 use gateway_common::translation::State;
 
 use crate::entry::Entry;
 use crate::header::TCP;
-use crate::packet::{Metadata, Packet};
+use crate::packet::Packet;
 use crate::rewrite::{self, Difference};
 use crate::socket;
 use crate::way::Way;
+use crate::wire::IPV6_HEADER;
 use crate::{ingress, map, translate};
 
 /// Octets before what is quoted (RFC 792, RFC 4443 section 2.1).
 const HEADER: usize = 8;
 /// The checksum's place.
 const CHECKSUM: usize = 2;
-const IPV6_HEADER: usize = 40;
 
 /// What becomes of an ICMP packet that came in.
 #[inline(always)]
-pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Reason {
+pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Reason {
+    let Some(settings) = map::settings() else { return Reason::NotTcp };
     if !find(ctx, packet) {
         return Reason::NotTcp;
     }
@@ -36,7 +36,7 @@ pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -
         if !(quote(ctx, packet, entry) && outer(ctx, packet) && correct(ctx, packet)) {
             return Reason::Unwritable;
         }
-        return send(ctx, settings, packet);
+        return send(ctx, packet);
     }
     if socket::is_gateways(ctx, packet, settings) {
         ingress::divert(ctx, settings, packet);
@@ -69,7 +69,7 @@ fn forwarding(packet: &Packet) -> Option<Entry> {
 
 /// Whether it is an error about a packet from or to an intercepted port; then `packet.flow` is how
 /// packets come in from where the quoted one was going, `packet.quoted` where the TCP header is
-/// quoted, and `packet.header` begins with it.
+/// quoted, and the TCP header in [`Packet::headers`] begins with it.
 #[inline(always)]
 fn find(ctx: &TcContext, packet: &mut Packet) -> bool {
     let Ok(kind) = ctx.load::<u8>(packet.tcp) else { return false };
@@ -131,7 +131,7 @@ fn ports(ctx: &TcContext, packet: &mut Packet) -> bool {
     let (from, to) = (packet.flow.client_addr(), packet.flow.server_addr());
     packet.flow = FlowKey::new((from, [q0, q1]), (to, [p0, p1]));
     packet.name();
-    let Some(quoted) = packet.header.first_chunk_mut() else { return false };
+    let Some(quoted) = packet.headers.tcp.first_chunk_mut() else { return false };
     *quoted = [p0, p1, q0, q1, s0, s1, s2, s3];
     true
 }
@@ -141,7 +141,7 @@ fn ports(ctx: &TcContext, packet: &mut Packet) -> bool {
 fn quote(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
     packet.change = Difference::NONE;
     let at = packet.tcp + HEADER;
-    if packet.is_readdressed() {
+    if packet.readdressed {
         packet.change.add_all(packet.flow.server_addr(), packet.out.server_addr());
         packet.change.add_all(packet.flow.client_addr(), packet.out.client_addr());
         let (source, destination) = (packet.out.server_addr(), packet.out.client_addr());
@@ -158,7 +158,7 @@ fn quote(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
             return false;
         }
     }
-    let [p0, p1, q0, q1, s0, s1, s2, s3, ..] = packet.header;
+    let [p0, p1, q0, q1, s0, s1, s2, s3, ..] = packet.headers.tcp;
     let [f0, f1] = packet.out.server_port().to_be_bytes();
     let [t0, t1] = packet.out.client_port().to_be_bytes();
     let [n0, n1, n2, n3] = entry.get().acknowledgement(u32::from_be_bytes([s0, s1, s2, s3])).to_be_bytes();
@@ -171,7 +171,7 @@ fn quote(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
 /// that is translated.
 #[inline(never)]
 fn outer(ctx: &TcContext, packet: &mut Packet) -> bool {
-    if !packet.is_readdressed() {
+    if !packet.readdressed {
         return true;
     }
     let hidden = packet.flow.client_addr() != packet.out.client_addr();
@@ -200,14 +200,16 @@ fn correct(ctx: &TcContext, packet: &Packet) -> bool {
 
 /// Sends it on: the stack would take what comes from an address of this machine for a lie.
 #[inline(never)]
-fn send(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Reason {
+fn send(ctx: &TcContext, packet: &mut Packet) -> Reason {
     #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     let length = ctx.len() - packet.ip as u32;
     packet.octets = length;
     let way = translate::way(ctx, packet);
-    if matches!(way, Way::Neighbour) && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
+    let left = packet.ttl.saturating_sub(1);
+    if matches!(way, Way::Neighbour) && rewrite::set_hops(ctx, packet, left) && rewrite::redirect(ctx, packet)
+    {
         return Reason::IcmpRedirected;
     }
-    ctx.set_mark(settings.own(Metadata::of(ctx).mark()));
+    translate::own(ctx);
     Reason::IcmpTranslated
 }

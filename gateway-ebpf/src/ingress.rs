@@ -12,6 +12,7 @@ use gateway_common::reason::Reason;
 use gateway_common::settings::Settings;
 
 use crate::account::Begun;
+use crate::glance::Seen;
 use crate::packet::{Metadata, Packet};
 use crate::socket::{self, Owner, Socket};
 use crate::{account, counter, glance, header, icmp, map, quarantine, refuse, translate};
@@ -24,9 +25,29 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Reason {
     }
 }
 
-/// `Err`: the packet is none of the gateway's business.
+/// `Err`: the packet is none of the gateway's business. Each step is a function of its own, for each has registers
+/// of its own: see [`crate::map`].
 #[inline(always)]
 fn examine(ctx: &TcContext, packet: &mut Packet) -> Result<Reason, Reason> {
+    know(ctx)?;
+    let seen = glance::look(ctx, packet);
+    if let Seen::Unrelated(reason) = seen {
+        return Err(reason);
+    }
+    if let Err(reason) = read(ctx, packet, matches!(seen, Seen::Headers)) {
+        return if packet.icmp { Ok(icmp::judge(ctx, packet)) } else { Err(reason) };
+    }
+    if let Some(reason) = translate::judge(ctx, packet) {
+        return Ok(reason);
+    }
+    let reason = route(ctx, packet);
+    log(ctx, packet, reason as u32);
+    Ok(reason)
+}
+
+/// `Err`: its mark shows that it has been judged before.
+#[inline(never)]
+fn know(ctx: &TcContext) -> Result<(), Reason> {
     let metadata = Metadata::of(ctx);
     let settings = map::settings().ok_or(Reason::UnknownInterface)?;
     if settings.is_own(metadata.mark()) {
@@ -35,34 +56,33 @@ fn examine(ctx: &TcContext, packet: &mut Packet) -> Result<Reason, Reason> {
     if settings.is_steered(metadata.mark()) && metadata.has_socket() {
         return Err(Reason::Steered);
     }
-    // What stands for many segments pays for being parsed, and those of a session at full speed are such.
-    if metadata.segment_size() == 0
-        && let Some(reason) = glance::unrelated(ctx, packet)
-    {
-        return Err(reason);
-    }
-    if !map::interface(packet, metadata.interface()) {
+    Ok(())
+}
+
+/// Fills `packet`. With [`Packet::icmp`] it may be an error about a packet.
+#[inline(never)]
+fn read(ctx: &TcContext, packet: &mut Packet, seen: bool) -> Result<(), Reason> {
+    packet.icmp = false;
+    if !map::interface(packet, Metadata::of(ctx).interface()) {
         return Err(Reason::UnknownInterface);
     }
-    if let Err(reason) = header::parse(ctx, packet) {
-        if packet.icmp {
-            return Ok(icmp::judge(ctx, settings, packet));
+    if !(seen && header::take(ctx, packet)) {
+        header::parse(ctx, packet)?;
+        packet.to_server = map::is_intercepted(&mut packet.number, packet.flow.server_port());
+        if !packet.to_server && !map::is_intercepted(&mut packet.number, packet.flow.client_port()) {
+            return Err(Reason::OtherPort);
         }
-        return Err(reason);
     }
-    packet.to_server = map::is_intercepted(&mut packet.number, packet.flow.server_port());
-    if !packet.to_server && !map::is_intercepted(&mut packet.number, packet.flow.client_port()) {
-        return Err(Reason::OtherPort);
-    }
-    packet.check(ctx)?;
-    if let Some(reason) = translate::judge(ctx, settings, packet) {
-        return Ok(reason);
-    }
+    packet.check(ctx)
+}
+
+/// A packet from or to an intercepted port, of no flow that is handed off.
+#[inline(never)]
+fn route(ctx: &TcContext, packet: &mut Packet) -> Reason {
+    let Some(settings) = map::settings() else { return Reason::UnknownInterface };
     packet.name();
-    let here = Here { ctx, settings, again: settings.is_steered(metadata.mark()) };
-    let reason = here.route(packet);
-    log(ctx, packet, reason as u32);
-    Ok(reason)
+    let here = Here { ctx, settings, again: settings.is_steered(Metadata::of(ctx).mark()) };
+    here.route(packet)
 }
 
 /// A line for a packet from or to an intercepted port. The loader fixes the level before the
@@ -132,14 +152,16 @@ impl Here<'_> {
 
     /// Counts a client's packet. True: it is one too many.
     #[inline(never)]
-    fn is_over(&self, packet: &Packet, opening: bool) -> bool {
+    fn is_over(&self, packet: &mut Packet, opening: bool) -> bool {
         if opening && packet.acknowledges() {
             account::complete(&packet.flow, packet.acknowledgement());
         }
         if packet.resets() {
             account::end(&packet.flow);
         }
-        account::meet(&packet.flow, false, packet.text(packet.length(self.ctx)))
+        packet.carried.flow = packet.flow;
+        packet.carried.octets = packet.text();
+        account::meet(&mut packet.carried, false)
     }
 
     /// A SYN of a client.

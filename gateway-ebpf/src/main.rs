@@ -37,6 +37,7 @@ mod rewrite;
 mod socket;
 mod translate;
 mod way;
+mod wire;
 
 /// Goes on to the next program, or to the stack.
 const PASS: i32 = TC_ACT_UNSPEC;

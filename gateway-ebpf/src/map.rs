@@ -3,7 +3,8 @@
 //! The program is loaded without `CAP_PERFMON`, and so the kernel puts a barrier against speculation behind
 //! each of its writes to the stack that changes what kind of value lies there (`nospec_result` in
 //! kernel/bpf/verifier.c): nearly all, and each costs about as much as a look-up. So what packets of handed-off
-//! flows and of others meet lies in maps, the keys of look-ups too.
+//! flows and of others meet lies in maps, the keys of look-ups too; and their way is cut into functions that need
+//! no more than the four registers which outlive a call.
 
 use core::arch::asm;
 use core::ffi::c_void;

@@ -5,21 +5,15 @@ use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, FlowNote, Link, SynOptions};
 use gateway_common::interface::Interface;
 use gateway_common::reason::Reason;
-use zerocopy::FromBytes;
 
-use crate::map::Prefix;
+use crate::map::{self, Prefix};
 use crate::read;
 use crate::rewrite::Difference;
 use crate::socket::{Route, Tuple};
+use crate::wire::{Headers, IPV4_HEADER, IPV6_HEADER, TCP_HEADER, TIMESTAMPS, USUAL_HEADER};
 
 /// Options in a SYN that the program looks at: padding is an option too, an octet each.
 const MAX_OPTIONS: usize = 40;
-
-pub(crate) const IPV4_HEADER: usize = 20;
-pub(crate) const TCP_HEADER: usize = 20;
-/// With timestamps and nothing else, as nearly all packets have it.
-pub(crate) const USUAL_HEADER: usize = TCP_HEADER + TIMESTAMPS;
-const TIMESTAMPS: usize = 12;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -97,31 +91,17 @@ impl Metadata {
     }
 }
 
-/// An IPv4 header without options (RFC 791 section 3.1). What is longer than an octet is in network byte
-/// order.
-#[repr(C, align(4))]
-#[derive(FromBytes)]
-pub(crate) struct Ipv4 {
-    pub(crate) version: u8,
-    service: u8,
-    pub(crate) length: [u8; 2],
-    identification: [u8; 2],
-    pub(crate) fragment: [u8; 2],
-    /// From here on it is written again where a packet is sent on: see [`crate::rewrite`].
-    pub(crate) hops: Hops,
+/// What is counted of a packet under its client's name. One argument for all of it: what does not fit
+/// into registers would lie on the stack.
+#[repr(C)]
+pub(crate) struct Carried {
+    /// The flow from its client's point of view.
+    pub(crate) flow: FlowKey,
+    /// Octets of text.
+    pub(crate) octets: u32,
+    /// Bits that [`crate::account`] names.
+    pub(crate) how: u32,
 }
-
-/// The second half of an IPv4 header.
-#[repr(C, align(4))]
-#[derive(FromBytes)]
-pub(crate) struct Hops {
-    pub(crate) ttl: u8,
-    pub(crate) protocol: u8,
-    pub(crate) sum: [u8; 2],
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
-}
-const _: () = assert!(size_of::<Ipv4>() == IPV4_HEADER);
 
 /// A TCP packet.
 ///
@@ -130,8 +110,12 @@ const _: () = assert!(size_of::<Ipv4>() == IPV4_HEADER);
 /// What is copied most lies at multiples of four octets: the machine moves it by words.
 #[repr(C)]
 pub(crate) struct Packet {
-    /// The TCP header, with the first options once [`Packet::has_timestamps`] has read them.
-    pub(crate) header: [u8; USUAL_HEADER],
+    /// Its headers, as far as they have been read.
+    pub(crate) headers: Headers,
+    /// Whether that includes the first options of TCP, or what lies in their place.
+    pub(crate) whole: bool,
+    /// Whether it is IPv6.
+    pub(crate) v6: bool,
     /// The number that is being looked up: see [`crate::map`].
     pub(crate) number: u32,
     /// The interface it is on.
@@ -142,27 +126,30 @@ pub(crate) struct Packet {
     pub(crate) flow: FlowKey,
     /// As whose it goes out; filled when it is renumbered.
     pub(crate) out: FlowKey,
-    /// The flow from its client's point of view, if its server sends it; filled when it is counted.
-    pub(crate) turned: FlowKey,
+    /// What is counted of it; filled when it is.
+    pub(crate) carried: Carried,
     /// Octets that its IP header says there are from there on; 0: too many to be said.
     pub(crate) said: u32,
-    /// Octets from its IP header on; filled when it is forwarded.
+    /// Octets from its IP header on, without the padding of the link; filled by [`Packet::check`].
     pub(crate) octets: u32,
     /// How many segments it stands for, and the same of each; filled when its way is looked for.
     pub(crate) segments: u32,
     pub(crate) segment: u32,
     /// Whether it goes to its neighbour at once.
     pub(crate) straight: bool,
-    /// Its IPv4 header.
-    pub(crate) v4: Ipv4,
+    /// Whether it goes out with other addresses than it came in with; filled when it is renumbered, as the next.
+    pub(crate) readdressed: bool,
+    /// Whether its options begin as those of nearly all packets do, and have been translated so far.
+    pub(crate) usual: bool,
+    /// When it came: nanoseconds of `CLOCK_MONOTONIC`, to a tick of the kernel's clock; filled when its way
+    /// is looked for.
+    pub(crate) now: u64,
     /// The same for look-ups of sockets; filled when there is one.
     pub(crate) tuple: Tuple,
     /// Where it came from.
     pub(crate) link: Link,
     /// How many VLAN tags it has, priority tags among them.
     pub(crate) tags: u32,
-    /// Whether it is IPv6.
-    pub(crate) v6: bool,
     /// Time to live, or hop limit.
     pub(crate) ttl: u8,
     /// Where the IP header begins.
@@ -178,8 +165,9 @@ pub(crate) struct Packet {
     pub(crate) neighbour: bpf_redir_neigh,
     /// The question which way it goes, and the answer.
     pub(crate) route: Route,
-    /// What has changed in it.
+    /// What has changed in it, and what in its addresses.
     pub(crate) change: Difference,
+    pub(crate) moved: Difference,
     /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
     /// that the verifier does not follow both cases to the end.
     pub(crate) rejected: bool,
@@ -199,51 +187,64 @@ impl Packet {
     /// Four octets of its TCP header.
     #[inline(always)]
     pub(crate) const fn word<const AT: usize>(&self) -> [u8; 4] {
-        [self.header[AT], self.header[AT + 1], self.header[AT + 2], self.header[AT + 3]]
+        [self.headers.tcp[AT], self.headers.tcp[AT + 1], self.headers.tcp[AT + 2], self.headers.tcp[AT + 3]]
     }
 
     /// Replaces them, and notes what that changes in the checksum.
     #[inline(always)]
     pub(crate) fn put<const AT: usize>(&mut self, octets: [u8; 4]) {
         self.change.add(self.word::<AT>(), octets);
-        let Some(place) = self.header.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) else { return };
+        let Some(place) = self.headers.tcp.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) else { return };
         *place = octets;
+    }
+
+    /// Whether the port at this place of its TCP header is intercepted.
+    #[inline(always)]
+    pub(crate) fn has_intercepted<const AT: usize>(&mut self) -> bool {
+        let port = u16::from_be_bytes([self.headers.tcp[AT], self.headers.tcp[AT + 1]]);
+        map::is_intercepted(&mut self.number, port)
     }
 
     /// Its flags.
     #[inline(always)]
     pub(crate) const fn flags(&self) -> u8 {
-        self.header[13]
+        self.headers.tcp[13]
+    }
+
+    /// Whether it opens a flow, or answers one that does.
+    #[inline(always)]
+    pub(crate) const fn is_of_handshake(&self) -> bool {
+        self.headers.tcp[13] & SYN != 0
     }
 
     /// Whether it opens a flow.
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
-        self.header[13] & (FIN | SYN | RST | ACK) == SYN
+        self.headers.tcp[13] & (FIN | SYN | RST | ACK) == SYN
     }
 
     /// Whether it may be the end of a handshake.
     #[inline(always)]
     pub(crate) const fn acknowledges(&self) -> bool {
-        self.header[13] & (SYN | RST | ACK) == ACK
+        self.headers.tcp[13] & (SYN | RST | ACK) == ACK
     }
 
     /// Whether it answers a SYN.
     #[inline(always)]
     pub(crate) const fn answers(&self) -> bool {
-        self.header[13] & (SYN | RST | ACK) == SYN | ACK
+        self.headers.tcp[13] & (SYN | RST | ACK) == SYN | ACK
     }
 
     /// Whether its sender has no more to say.
     #[inline(always)]
     pub(crate) const fn ends(&self) -> bool {
-        self.header[13] & (FIN | RST) != 0
+        self.headers.tcp[13] & (FIN | RST) != 0
     }
 
     /// Whether its sender gives the flow up.
     #[inline(always)]
     pub(crate) const fn resets(&self) -> bool {
-        self.header[13] & RST != 0
+        self.headers.tcp[13] & RST != 0
     }
 
     /// Its acknowledgement number.
@@ -261,7 +262,7 @@ impl Packet {
     /// Its window, in network byte order.
     #[inline(always)]
     pub(crate) const fn window(&self) -> [u8; 2] {
-        [self.header[14], self.header[15]]
+        [self.headers.tcp[14], self.headers.tcp[15]]
     }
 
     /// Prepares look-ups of sockets.
@@ -273,7 +274,7 @@ impl Packet {
     /// Length of the TCP header with options.
     #[inline(always)]
     pub(crate) const fn header_length(&self) -> usize {
-        (self.header[12] >> 4) as usize * 4
+        (self.headers.tcp[12] >> 4) as usize * 4
     }
 
     /// Length of its IP and TCP headers.
@@ -283,62 +284,65 @@ impl Packet {
         (self.tcp - self.ip + self.header_length()) as u32
     }
 
-    /// Octets of the packet from its IP header on, without the padding of the link.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
-    pub(crate) fn length(&self, ctx: &TcContext) -> u32 {
-        let whole = ctx.len() - self.ip as u32;
-        // Packets of more than 64 KiB say 0.
-        if self.said < self.headers() || self.said > whole { whole } else { self.said }
-    }
-
-    /// Reads the first options; says whether they are those that nearly all packets begin with:
-    /// timestamps behind two octets of padding (RFC 7323 appendix A).
+    /// Whether its options begin as those of nearly all packets do: with timestamps behind two octets of
+    /// padding (RFC 7323 appendix A). It reads the first ones if need be.
     #[inline(always)]
     pub(crate) fn has_timestamps(&mut self, ctx: &TcContext) -> bool {
-        let at = self.tcp + TCP_HEADER;
         if self.header_length() < USUAL_HEADER {
             return false;
         }
-        let Some(options) = self.header.last_chunk_mut::<TIMESTAMPS>() else { return false };
-        read::to(ctx, at, options).is_ok() && self.word::<TCP_HEADER>() == [1, 1, 8, 10]
+        if !self.whole {
+            let Some(options) = self.headers.tcp.last_chunk_mut::<TIMESTAMPS>() else { return false };
+            self.whole = read::to(ctx, self.tcp + TCP_HEADER, options).is_ok();
+        }
+        self.whole && self.word::<TCP_HEADER>() == [1, 1, 8, 10]
     }
 
-    /// Octets of text in a packet of this length.
+    /// Whether the first options are in [`Packet::headers`], and are options.
     #[inline(always)]
-    pub(crate) const fn text(&self, length: u32) -> u32 {
-        length.saturating_sub(self.headers())
+    pub(crate) const fn has_first_options(&self) -> bool {
+        self.whole && self.header_length() >= USUAL_HEADER
     }
 
-    /// Whether it goes out with other addresses than it came in with.
+    /// Whether nothing lies between the headers of IP and TCP.
     #[inline(always)]
-    pub(crate) fn is_readdressed(&self) -> bool {
-        !self.flow.has_addresses_of(&self.out)
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.tcp - self.ip == if self.v6 { IPV6_HEADER } else { IPV4_HEADER }
+    }
+
+    /// Octets of text.
+    #[inline(always)]
+    pub(crate) const fn text(&self) -> u32 {
+        self.octets.saturating_sub(self.headers())
     }
 
     /// Whether the stack is to answer it as it goes out, when it can go nowhere: as it came in it is
     /// for this machine. All others are answered as they came.
     #[inline(always)]
-    pub(crate) fn is_answered_translated(&self, from_client: bool) -> bool {
-        !from_client && self.is_readdressed()
+    pub(crate) const fn is_answered_translated(&self, from_client: bool) -> bool {
+        !from_client && self.readdressed
     }
 
     /// Whether routers may not divide it.
     #[inline(always)]
     pub(crate) const fn keeps_whole(&self) -> bool {
         // "Do not fragment" (RFC 791 section 3.1); IPv6 routers never do.
-        self.v6 || self.v4.fragment[0] & 0x40 != 0
+        self.v6 || self.headers.v4.fragment[0] & 0x40 != 0
     }
 
     /// Whether the TCP header has the length that it says, within the packet.
     #[inline(always)]
-    pub(crate) fn check(&self, ctx: &TcContext) -> Result<(), Reason> {
+    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
+    pub(crate) fn check(&mut self, ctx: &TcContext) -> Result<(), Reason> {
         if self.header_length() < TCP_HEADER {
             return Err(Reason::BadHeader);
         }
         if self.tcp + self.header_length() > ctx.len() as usize {
             return Err(Reason::Truncated);
         }
+        let whole = ctx.len() - self.ip as u32;
+        // Packets of more than 64 KiB say 0.
+        self.octets = if self.said < self.headers() || self.said > whole { whole } else { self.said };
         Ok(())
     }
 

@@ -1,25 +1,28 @@
 //! Octets of a packet. They are read through a kernel helper that checks them against the packet's end,
 //! wherever they lie.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
 use zerocopy::FromBytes;
 
-/// The first words from the IP header on, as they lie; `None` where there are fewer, or they lie elsewhere.
+use crate::header::ETHERNET_HEADER;
+use crate::packet::Packet;
+
+/// Copies `LONG` octets from the IP header on to the end of the packet's headers; of a short packet `SHORT` of
+/// them, those that come first. False: there are fewer, or they lie elsewhere.
 #[inline(always)]
-pub(crate) fn at_ip<const N: usize>(ctx: &TcContext) -> Option<[u32; N]> {
-    let mut words = MaybeUninit::<[u32; N]>::uninit();
+pub(crate) fn from_ip<const LONG: usize, const SHORT: usize>(ctx: &TcContext, packet: &mut Packet) -> bool {
+    // By what the link adds at most: that is not known yet.
+    packet.whole = ctx.len() as usize >= ETHERNET_HEADER + LONG;
+    let length = if packet.whole { LONG } else { SHORT };
+    let Some(place) = packet.headers.octets().last_chunk_mut::<LONG>() else { return false };
+    let (skb, place) = (ctx.skb.skb.cast(), place.as_mut_ptr().cast());
     #[expect(clippy::cast_possible_truncation, reason = "headers are short")]
-    let length = 4 * N as u32;
-    let (skb, place) = (ctx.skb.skb.cast(), words.as_mut_ptr().cast());
     // SAFETY: the place has so many octets, and the helper checks the packet's end.
-    let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, place, length, BPF_HDR_START_NET) };
-    // SAFETY: the helper has written all of them.
-    if read == 0 { Some(unsafe { words.assume_init() }) } else { None }
+    let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, place, length as u32, BPF_HDR_START_NET) };
+    read == 0
 }
 
 /// Copies the bytes that begin at `offset` to their place.

@@ -14,9 +14,6 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 /// Time to live of an answer.
 const HOPS: u8 = 64;
-/// Octets of an IPv4 header without options. Options may be a route, which would have to be turned
-/// round: such a SYN is not answered.
-const IPV4_HEADER: usize = 20;
 /// Two hardware addresses.
 const HARDWARE: usize = 12;
 
@@ -24,7 +21,8 @@ const HARDWARE: usize = 12;
 /// good for nothing any more and is to be dropped.
 #[inline(never)]
 pub(crate) fn reset(ctx: &TcContext, packet: &mut Packet) -> bool {
-    if !packet.v6 && packet.tcp - packet.ip != IPV4_HEADER {
+    // Options of IPv4 may be a route, which would have to be turned round: such a SYN is not answered.
+    if !packet.v6 && !packet.is_plain() {
         return false;
     }
     let answered = answer(ctx, packet)
@@ -37,9 +35,9 @@ pub(crate) fn reset(ctx: &TcContext, packet: &mut Packet) -> bool {
 /// Ports, numbers, flags and window.
 #[inline(never)]
 fn answer(ctx: &TcContext, packet: &mut Packet) -> bool {
-    let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = packet.header;
+    let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = packet.headers.tcp;
     // A SYN may carry text (RFC 7413), and the answer acknowledges it.
-    let octets = crate::translate::text(ctx, packet);
+    let octets = packet.text();
     let next = u32::from_be_bytes([s0, s1, s2, s3]).wrapping_add(1).wrapping_add(octets).to_be_bytes();
     packet.change = Difference::NONE;
     packet.change.add([s0, s1, s2, s3], [0; 4]);
@@ -59,7 +57,7 @@ fn turn_round(ctx: &TcContext, packet: &mut Packet) -> bool {
             return false;
         }
     } else {
-        let hops = &mut packet.v4.hops;
+        let hops = &mut packet.headers.v4.hops;
         core::mem::swap(&mut hops.source, &mut hops.destination);
     }
     // For IPv4 this writes the addresses too.

@@ -10,10 +10,14 @@ use gateway_common::flow::FlowKey;
 
 use crate::header::MAX_TAGS;
 use crate::packet::Packet;
+use crate::wire::{HOPS, IPV4_HEADER, TCP_HEADER, TIMESTAMPS, USUAL_HEADER, WHOLE};
 
 /// The change of an address leaves the sum over an IPv6 packet as it is (`BPF_F_IPV6`,
 /// linux/bpf.h).
 const BPF_F_IPV6: u64 = 128;
+
+/// Octets of the headers of an IPv4 packet.
+const V4: usize = IPV4_HEADER + USUAL_HEADER;
 
 /// What a change adds to a checksum.
 #[derive(Clone, Copy)]
@@ -83,52 +87,104 @@ impl Difference {
     pub(crate) fn in_segment(self, ctx: &TcContext, checksum: usize) -> bool {
         ctx.l4_csum_replace(checksum, 0, self.fold(), 0).is_ok()
     }
-}
 
-/// Replaces source and destination address by those it goes out with.
-#[inline(never)]
-pub(crate) fn readdress(ctx: &TcContext, packet: &mut Packet) -> bool {
-    let mut change = Difference::NONE;
-    change.add_flow(&packet.flow, &packet.out);
-    let (sum, pseudo) = (packet.tcp + 16, u64::from(BPF_F_PSEUDO_HDR));
-    if packet.v6 {
-        return ctx.store(packet.ip + 8, packet.out.addresses(), 0).is_ok()
-            // Kernels that do not know the flag say so, and are right without it but for packets
-            // whose sum the card has computed, and nobody looks at that when they are forwarded.
-            && (ctx.l4_csum_replace(sum, 0, change.fold(), pseudo | BPF_F_IPV6).is_ok()
-                || ctx.l4_csum_replace(sum, 0, change.fold(), pseudo).is_ok());
+    /// The same by a change of addresses.
+    #[inline(always)]
+    fn in_addresses(self, ctx: &TcContext, checksum: usize, v6: bool) -> bool {
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+        // Kernels that do not know the flag say so, and are right without it but for packets whose sum the
+        // card has computed, and nobody looks at that when they are forwarded.
+        v6 && ctx.l4_csum_replace(checksum, 0, self.fold(), pseudo | BPF_F_IPV6).is_ok()
+            || ctx.l4_csum_replace(checksum, 0, self.fold(), pseudo).is_ok()
     }
-    let hops = &mut packet.v4.hops;
-    [hops.source, hops.destination] = packet.out.v4();
-    hops.sum = change.correct(hops.sum);
-    store_hops(ctx, packet) && ctx.l4_csum_replace(sum, 0, change.fold(), pseudo).is_ok()
 }
 
-/// Takes one from time to live or hop limit, as every router does.
-#[inline(always)]
-pub(crate) fn age(ctx: &TcContext, packet: &mut Packet) -> bool {
-    set_hops(ctx, packet, packet.ttl - 1)
-}
-
-/// Changes time to live or hop limit; of IPv4 it writes all of [`crate::packet::Hops`].
+/// Replaces source and destination address by those it goes out with, in its headers only.
 #[inline(never)]
-pub(crate) fn set_hops(ctx: &TcContext, packet: &mut Packet, left: u8) -> bool {
+pub(crate) fn readdress(packet: &mut Packet) {
+    packet.moved.add_flow(&packet.flow, &packet.out);
+    if packet.v6 {
+        packet.headers.v6().addresses = *packet.out.addresses();
+        return;
+    }
+    let hops = &mut packet.headers.v4.hops;
+    [hops.source, hops.destination] = packet.out.v4();
+    hops.sum = packet.moved.correct(hops.sum);
+}
+
+/// Takes one from time to live or hop limit, as every router does, in its headers only.
+#[inline(always)]
+pub(crate) fn age(packet: &mut Packet) {
+    age_to(packet, packet.ttl - 1);
+}
+
+#[inline(always)]
+fn age_to(packet: &mut Packet, left: u8) {
     packet.ttl = left;
     if packet.v6 {
-        return ctx.store(packet.ip + 7, &packet.ttl, 0).is_ok();
+        packet.headers.v6().hops = left;
+        return;
     }
-    let hops = &mut packet.v4.hops;
+    let hops = &mut packet.headers.v4.hops;
     let mut change = Difference::NONE;
     change.add([hops.ttl, 0, 0, 0], [left, 0, 0, 0]);
     hops.ttl = left;
     hops.sum = change.correct(hops.sum);
-    store_hops(ctx, packet)
+}
+
+/// Writes its headers: all that a router or [`readdress`] changes in that of IP, and that of TCP.
+#[inline(never)]
+pub(crate) fn write(ctx: &TcContext, packet: &mut Packet) -> bool {
+    let (v6, options) = (packet.v6, packet.has_first_options());
+    if !packet.is_plain() {
+        return write_ip(ctx, packet) && write_tcp(ctx, packet);
+    }
+    let (ip, octets) = (packet.ip, packet.headers.octets());
+    let written = match (v6, options) {
+        (false, true) => octets.last_chunk::<{ V4 - HOPS }>().map(|all| ctx.store(ip + HOPS, all, 0)),
+        (false, false) => octets
+            .last_chunk::<{ V4 - HOPS }>()
+            .and_then(|all| all.first_chunk::<{ V4 - HOPS - TIMESTAMPS }>())
+            .map(|all| ctx.store(ip + HOPS, all, 0)),
+        (true, true) => Some(ctx.store(ip, octets, 0)),
+        (true, false) => octets.first_chunk::<{ WHOLE - TIMESTAMPS }>().map(|all| ctx.store(ip, all, 0)),
+    };
+    matches!(written, Some(Ok(())))
+}
+
+#[inline(always)]
+fn write_tcp(ctx: &TcContext, packet: &Packet) -> bool {
+    let header = &packet.headers.tcp;
+    if packet.has_first_options() {
+        return ctx.store(packet.tcp, header, 0).is_ok();
+    }
+    header.first_chunk::<TCP_HEADER>().is_some_and(|header| ctx.store(packet.tcp, header, 0).is_ok())
+}
+
+#[inline(always)]
+fn write_ip(ctx: &TcContext, packet: &mut Packet) -> bool {
+    if packet.v6 { ctx.store(packet.ip, packet.headers.v6(), 0).is_ok() } else { store_hops(ctx, packet) }
+}
+
+/// Corrects the checksum of TCP by what changed in what it covers.
+#[inline(always)]
+pub(crate) fn correct(ctx: &TcContext, packet: &Packet) -> bool {
+    let sum = packet.tcp + 16;
+    packet.change.in_segment(ctx, sum)
+        && (!packet.readdressed || packet.moved.in_addresses(ctx, sum, packet.v6))
+}
+
+/// Changes time to live or hop limit; of IPv4 it writes all of [`crate::wire::Hops`].
+#[inline(never)]
+pub(crate) fn set_hops(ctx: &TcContext, packet: &mut Packet, left: u8) -> bool {
+    age_to(packet, left);
+    if packet.v6 { ctx.store(packet.ip + 7, &packet.ttl, 0).is_ok() } else { store_hops(ctx, packet) }
 }
 
 /// Sends a packet of IPv4 to the server it goes out to; if it `hides` where it comes from, as its client.
 #[inline(never)]
 pub(crate) fn readdress_v4(ctx: &TcContext, packet: &mut Packet, hides: bool) -> bool {
-    let hops = &mut packet.v4.hops;
+    let hops = &mut packet.headers.v4.hops;
     let [source, destination] = packet.out.v4();
     let mut change = Difference::NONE;
     change.add(hops.destination, destination);
@@ -143,7 +199,7 @@ pub(crate) fn readdress_v4(ctx: &TcContext, packet: &mut Packet, hides: bool) ->
 
 #[inline(always)]
 fn store_hops(ctx: &TcContext, packet: &Packet) -> bool {
-    ctx.store(packet.ip + 8, &packet.v4.hops, 0).is_ok()
+    ctx.store(packet.ip + HOPS, &packet.headers.v4.hops, 0).is_ok()
 }
 
 const ETHERNET_HEADER: u32 = 14;

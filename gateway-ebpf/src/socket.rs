@@ -126,7 +126,7 @@ impl Socket {
 
     #[inline(always)]
     fn check_cookie<const N: usize>(&self, mut ip: [u8; N], length: u32, packet: &Packet) -> bool {
-        let [mut tcp @ .., _, _, _, _, _, _, _, _, _, _, _, _] = packet.header;
+        let [mut tcp @ .., _, _, _, _, _, _, _, _, _, _, _, _] = packet.headers.tcp;
         let (ip, tcp) = (ip.as_mut_ptr().cast(), tcp.as_mut_ptr().cast());
         // SAFETY: both headers are copies on the stack, `length` and 20 octets long.
         0 == unsafe { bpf_tcp_check_syncookie(self.0.cast(), ip, length, tcp, 20) }

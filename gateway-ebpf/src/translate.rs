@@ -7,13 +7,14 @@ use aya_ebpf::programs::TcContext;
 use gateway_common::caught::Caught;
 use gateway_common::flow::FlowKey;
 use gateway_common::reason::Reason;
-use gateway_common::settings::Settings;
 use gateway_common::translation::{SEEN_DOUBT, SEEN_FIN, SEEN_RST, SEEN_TOLD, State};
 
+use crate::account::Fate;
 use crate::entry::Entry;
-use crate::packet::{Metadata, Packet, TCP_HEADER, USUAL_HEADER};
+use crate::packet::{Metadata, Packet};
 use crate::rewrite::{self, Difference};
 use crate::way::Way;
+use crate::wire::{TCP_HEADER, USUAL_HEADER};
 use crate::{account, map, way};
 
 const FIN: u8 = 1;
@@ -34,7 +35,7 @@ const TIMESTAMPS: u8 = 8;
 
 /// What becomes of a packet whose flow is handed off, or is to be; `None`: it is no such packet.
 #[inline(always)]
-pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -> Option<Reason> {
+pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     let entry = Entry::of(&packet.flow)?;
     let translation = entry.get();
     match translation.state() {
@@ -48,7 +49,7 @@ pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -
             if packet.opens() && give_way(entry, &packet.flow) {
                 return None;
             }
-            catch(ctx, packet, entry);
+            catch(packet, entry);
             Some(Reason::Condemned)
         }
         State::Forwarding => {
@@ -58,22 +59,30 @@ pub(crate) fn judge(ctx: &TcContext, settings: &Settings, packet: &mut Packet) -
             let reason = forward(ctx, packet, entry);
             if matches!(reason, Reason::Translated) {
                 // The programs of interfaces above this one must not renumber it again.
-                ctx.set_mark(settings.own(Metadata::of(ctx).mark()));
+                own(ctx);
             }
             Some(reason)
         }
     }
 }
 
+/// Marks a packet that the stack is to forward as one of the gateway's own.
+#[inline(always)]
+pub(crate) fn own(ctx: &TcContext) {
+    if let Some(settings) = map::settings() {
+        ctx.set_mark(settings.own(Metadata::of(ctx).mark()));
+    }
+}
+
 /// Tells user space of a packet of a condemned flow, unless it was told of one just before.
 #[inline(never)]
-fn catch(ctx: &TcContext, packet: &Packet, entry: Entry) {
+fn catch(packet: &Packet, entry: Entry) {
     entry.touch(map::lately());
     let translation = entry.get();
     if !translation.tells() {
         return;
     }
-    let octets = text(ctx, packet);
+    let octets = packet.text();
     let caught =
         Caught::new(packet.flow, packet.sequence(), packet.acknowledgement(), octets, packet.flags());
     // Without room in the buffer, the next packet is told of.
@@ -104,7 +113,6 @@ pub(crate) fn give_way(entry: Entry, key: &FlowKey) -> bool {
 #[inline(never)]
 fn forward(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> Reason {
     prepare(packet, entry);
-    packet.octets = packet.length(ctx);
     let way = way(ctx, packet);
     if matches!(way, Way::Nowhere) && !packet.is_answered_translated(entry.get().is_from_client()) {
         return Reason::TooLarge;
@@ -113,30 +121,35 @@ fn forward(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> Reason {
     if note(packet, entry) {
         return Reason::OverLimit;
     }
-    let written = renumber(ctx, packet, entry)
-        && packet.change.in_segment(ctx, packet.tcp + 16)
-        && (!packet.is_readdressed() || rewrite::readdress(ctx, packet));
+    renumber(ctx, packet, entry);
+    if packet.readdressed {
+        rewrite::readdress(packet);
+    }
+    if packet.straight {
+        rewrite::age(packet);
+    }
+    let written =
+        rewrite::write(ctx, packet) && more_options(ctx, packet, entry) && rewrite::correct(ctx, packet);
     if !written {
         return Reason::Unwritable;
     }
-    if packet.straight && rewrite::age(ctx, packet) && rewrite::redirect(ctx, packet) {
+    if packet.straight && rewrite::redirect(ctx, packet) {
         return Reason::Redirected;
     }
     Reason::Translated
 }
 
 /// As whose the packet goes out: in the direction from where the peer's packets come in.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn prepare(packet: &mut Packet, entry: Entry) {
     packet.out = packet.flow;
     entry.get().set_out(&mut packet.out);
+    packet.readdressed = false;
+    if !packet.flow.has_addresses_of(&packet.out) {
+        packet.readdressed = true;
+    }
     packet.change = Difference::NONE;
-}
-
-/// Octets of the packet behind its TCP header.
-#[inline(always)]
-pub(crate) fn text(ctx: &TcContext, packet: &Packet) -> u32 {
-    packet.text(packet.length(ctx))
+    packet.moved = Difference::NONE;
 }
 
 /// The way of a packet whose `octets` are known.
@@ -145,6 +158,7 @@ pub(crate) fn way(ctx: &TcContext, packet: &mut Packet) -> Way {
     if packet.ttl <= 1 {
         return Way::Nowhere;
     }
+    packet.now = map::lately();
     // Each segment of a packet that stands for many must fit, not the packet.
     packet.segments = Metadata::of(ctx).segments();
     let size = Metadata::of(ctx).segment_size();
@@ -152,7 +166,7 @@ pub(crate) fn way(ctx: &TcContext, packet: &mut Packet) -> Way {
     match way::find(ctx, packet) {
         // The stack knows which interface a tag belongs to, and the rules for that one. It takes no
         // packet, though, that claims to be from this machine.
-        Way::Neighbour if packet.tags != 0 && !packet.is_readdressed() => Way::Stack,
+        Way::Neighbour if packet.tags != 0 && !packet.readdressed => Way::Stack,
         Way::Nowhere if !packet.keeps_whole() => Way::Stack,
         way @ (Way::Neighbour | Way::Nowhere | Way::Stack) => way,
     }
@@ -162,18 +176,27 @@ pub(crate) fn way(ctx: &TcContext, packet: &mut Packet) -> Way {
 #[inline(never)]
 fn note(packet: &mut Packet, entry: Entry) -> bool {
     let translation = entry.get();
-    let text = packet.text(packet.octets);
     let from_client = translation.is_from_client();
-    if !from_client {
-        packet.turned.reverse_of(&packet.out);
+    if from_client {
+        packet.carried.flow = packet.flow;
+    } else {
+        packet.carried.flow.reverse_of(&packet.out);
     }
-    let flow = if from_client { &packet.flow } else { &packet.turned };
+    packet.carried.octets = packet.text();
     let (flags, held) = (packet.flags(), translation.is_held());
     // What ends a flow is what the limit is for. What has no text is asked about only where text was
     // stopped: it takes a look into the account.
-    let asked = (text != 0 || held) && flags & RST == 0;
-    if asked && account::carry(&packet.flow, flow, !from_client, text, held) {
-        return true;
+    let asked = (packet.carried.octets != 0 || held) && flags & RST == 0;
+    if asked {
+        match account::carry(&mut packet.carried, !from_client, held) {
+            Fate::Passes if held => hold(packet, entry, false),
+            Fate::Passes => {}
+            Fate::Known if !held => {
+                hold(packet, entry, true);
+                return true;
+            }
+            Fate::Known | Fate::Stopped => return true,
+        }
     }
     if flags & (FIN | RST) != 0 || translation.seen() & SEEN_DOUBT != 0 {
         note_end(packet, entry);
@@ -181,8 +204,17 @@ fn note(packet: &mut Packet, entry: Entry) -> bool {
     if flags & ACK != 0 {
         entry.acknowledge(packet.acknowledgement());
     }
-    entry.count(translation, packet.segments, u64::from(packet.text(packet.octets)), map::lately());
+    entry.count(translation, packet.segments, packet.carried.octets.into(), packet.now);
     false
+}
+
+/// Once text is stopped, what has no text is asked about too, in both directions.
+#[inline(never)]
+fn hold(packet: &Packet, entry: Entry, held: bool) {
+    entry.hold(held);
+    if let Some(peer) = entry.peer(&packet.flow) {
+        peer.hold(held);
+    }
 }
 
 /// Notes that the sender ends its direction or the flow, if it may be the sender who says so, or that
@@ -209,23 +241,25 @@ fn note_end(packet: &Packet, entry: Entry) {
     }
     entry.note(seen);
     if flags & RST != 0 || peer.get().has_fin() {
-        account::end(if translation.is_from_client() { &packet.flow } else { &packet.turned });
+        account::end(&packet.carried.flow);
     }
 }
 
-/// Ports, numbers, window and options.
+/// Ports, numbers and window, and the timestamps of nearly all packets.
 #[inline(always)]
-fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
-    let usual = packet.has_timestamps(ctx) && entry.get().has_timestamps();
+fn renumber(ctx: &TcContext, packet: &mut Packet, entry: Entry) {
+    packet.usual = packet.has_timestamps(ctx) && entry.get().has_timestamps();
     numbers(packet, entry);
-    if !usual {
-        let Some(header) = packet.header.first_chunk::<TCP_HEADER>() else { return false };
-        return ctx.store(packet.tcp, header, 0).is_ok()
-            && (packet.header_length() <= TCP_HEADER || options(ctx, packet, entry, TCP_HEADER));
+    if packet.usual {
+        usual_timestamps(packet, entry);
     }
-    usual_timestamps(packet, entry);
-    ctx.store(packet.tcp, &packet.header, 0).is_ok()
-        && (packet.header_length() <= USUAL_HEADER || options(ctx, packet, entry, USUAL_HEADER))
+}
+
+/// All options that have not been translated yet.
+#[inline(always)]
+fn more_options(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> bool {
+    let done = if packet.usual { USUAL_HEADER } else { TCP_HEADER };
+    packet.header_length() <= done || options(ctx, packet, entry, done)
 }
 
 /// Ports, sequence and acknowledgement number, and window.

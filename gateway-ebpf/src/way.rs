@@ -55,7 +55,7 @@ impl Known {
 /// The way of a packet whose segments are as long as it says.
 #[inline(never)]
 pub(crate) fn find(ctx: &TcContext, packet: &mut Packet) -> Way {
-    let now = map::lately();
+    let now = packet.now;
     let Some(known) = map::known(packet, packet.out.mixed()) else { return Way::Stack };
     if !known.holds(packet, Metadata::of(ctx).interface(), now) {
         let way = ask(ctx, packet, known);

@@ -69,6 +69,13 @@ impl Book {
         self
     }
 
+    /// Whether accounts are kept.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_kept(&self) -> bool {
+        self.period != 0
+    }
+
     /// Changes with every change of limits.
     #[must_use]
     #[inline(always)]

@@ -145,6 +145,9 @@ pub(super) fn key(flow: &FlowKey) -> *const Address {
     // Read before it is known which are needed: the verifier wants one way to each.
     let masks = Place((&raw const *book).cast_mut().cast()).at(Book::MASKS);
     let masks = [masks.get(), masks.at(8).get(), masks.at(16).get()];
+    if !book.is_kept() {
+        return ptr::null();
+    }
     // SAFETY: each processor has its own place, and runs the program for one packet at a time.
     let client = unsafe { &mut *client };
     client.0 = client::client(masks, &flow.client_addr());
@@ -154,19 +157,20 @@ pub(super) fn key(flow: &FlowKey) -> *const Address {
 /// A client's account with the current period begun; null: there is none to be had.
 #[inline(never)]
 fn open(flow: &FlowKey) -> *mut Account {
-    let Some(book) = map::only(&BOOK) else { return ptr::null_mut() };
-    let now = map::lately();
-    let Some(number) = book.number(now) else { return ptr::null_mut() };
     let account = find(key(flow));
     if account.is_null() {
         return account;
     }
     let place = Place(account.cast());
+    let now = map::lately();
     // SAFETY: the map keeps the account while the program runs, and any bytes are one.
     if now.wrapping_sub(unsafe { &*account }.last()) > SOON {
         place.at(Account::LAST).set(now);
     }
-    if place.at(Period::NUMBER).get::<u32>() != number {
+    let Some(book) = map::only(&BOOK) else { return account };
+    if let Some(number) = book.number(now)
+        && place.at(Period::NUMBER).get::<u32>() != number
+    {
         turn(account, number);
     }
     // The loader has changed something, or the account is new.

@@ -7,7 +7,7 @@ use gateway_common::name;
 
 /// Instructions that Linux 6.18 followed when they were last recorded here, asked by a process with the capabilities
 /// of the gateway.
-pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 76_298), (name::EGRESS_PROGRAM, 7_103)];
+pub const RECORDED: [(&str, u32); 2] = [(name::PROGRAM, 57_624), (name::EGRESS_PROGRAM, 7_296)];
 
 /// Instructions that the running kernel followed; absent where it does not say (before 5.16).
 pub type Verified = [(&'static str, Option<u32>); 2];
