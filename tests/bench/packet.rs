@@ -48,7 +48,7 @@ fn measure(lab: &Lab, rounds: u32) -> anyhow::Result<serde_json::Value> {
     })??;
     kernel.set_ports(&[25])?;
     let interface = kernel.attach(LAN, Role { client: true, bridge_mac: None })?.index();
-    kernel.attach(WAN, Role::default())?;
+    let other_side = kernel.attach(WAN, Role::default())?.index();
     // As every gateway does, limits or none: what clients carry is counted.
     let (mut accounts, _) = kernel.accounts().context("the accounts are taken")?;
     accounts.configure(&Clients::default())?;
@@ -64,6 +64,8 @@ fn measure(lab: &Lab, rounds: u32) -> anyhow::Result<serde_json::Value> {
         sockets.push(kept);
         rows.push((format!("established_{version}"), packet(from, to), "socket_vanished"));
         hand_off(&mut table, client(3), family.smtp())?;
+        // A direction learns from the first packet of the other one.
+        kernel.time(&packet(family.smtp(), client(3)), other_side, 1)?;
         rows.push((format!("handed_off_{version}"), packet(client(3), family.smtp()), "redirected"));
     }
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
