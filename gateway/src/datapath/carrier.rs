@@ -30,8 +30,8 @@ use crate::ipc::flow::{CarriedFlow, FlowEnd, FlowReport};
 
 /// Handoffs that share one wait.
 const BATCH: usize = 64;
-/// Least time between two sweeps.
-const SWEEP: Duration = Duration::from_millis(250);
+/// Least time between two sweeps: each walks through all of a large table, however few flows there are.
+const SWEEP: Duration = Duration::from_secs(1);
 /// A sweep takes at most one part in so many of a processor.
 const SWEEP_SHARE: u32 = 20;
 /// Reports in one message.
