@@ -33,6 +33,7 @@ pub(super) enum Kind {
         /// Without quotes, so that it may be a number.
         plain: bool,
     },
+    /// Those that are dropped come last.
     List(Vec<Node>),
     Section(Vec<Entry>),
 }
@@ -60,7 +61,7 @@ pub(super) enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Key(String),
-    /// Counts the elements that are not dropped.
+    /// Counts from 0, without the elements that are dropped.
     Index(usize),
 }
 
@@ -104,11 +105,9 @@ impl Node {
                 (Step::Key(key), Kind::Section(_)) => {
                     node.entry(key).map(|entry| (&entry.value, Some(entry)))
                 }
-                (Step::Index(index), Kind::List(items)) => items
-                    .iter()
-                    .filter(|item| item.state != State::Dropped)
-                    .nth(*index)
-                    .map(|item| (item, None)),
+                (Step::Index(index), Kind::List(items)) => {
+                    items.get(*index).filter(|item| item.state != State::Dropped).map(|item| (item, None))
+                }
                 (Step::Key(_) | Step::Index(_), _) => None,
             };
             let Some((found, entry)) = next else { return (node, under, gone) };
@@ -124,11 +123,31 @@ impl Node {
                 entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.value)
             }
             (Step::Index(index), Kind::List(items)) => {
-                items.iter_mut().filter(|item| item.state != State::Dropped).nth(*index)
+                items.get_mut(*index).filter(|item| item.state != State::Dropped)
             }
             (Step::Key(_) | Step::Index(_), _) => None,
         })
     }
+
+    /// Drops the node at the end of `steps`; false when there is none.
+    pub(super) fn drop_at(&mut self, steps: &[Step]) -> bool {
+        let Some((last, before)) = steps.split_last() else {
+            self.state = State::Dropped;
+            return true;
+        };
+        let Some(around) = self.follow_mut(before) else { return false };
+        let Some(node) = around.follow_mut(std::slice::from_ref(last)) else { return false };
+        node.state = State::Dropped;
+        if let Kind::List(items) = &mut around.kind {
+            dropped_last(items);
+        }
+        true
+    }
+}
+
+/// Puts elements that were dropped behind the others, so that a place in a list of thousands is found at once.
+fn dropped_last(items: &mut [Node]) {
+    items.sort_by_key(|item| item.state == State::Dropped);
 }
 
 /// Reads `text`; problems go into `problems`. `None` when it is no YAML that could be typed.
@@ -204,7 +223,8 @@ impl Reader<'_> {
                 self.begin(place, anchor, tag.is_some(), section)?;
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::List { place: start, items }) => {
+                Some(Open::List { place: start, mut items }) => {
+                    dropped_last(&mut items);
                     self.close(Node::new(up_to(start, place), Kind::List(items)))?;
                 }
                 Some(Open::Section { place: start, entries, .. }) => {

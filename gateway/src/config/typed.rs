@@ -79,9 +79,8 @@ fn settle(root: &mut Node, steps: &[Step], complaint: &Complaint, text: &str, pr
             problems.error(text, place, &explain::wrong_value(complaint, node, at));
         }
     }
-    match root.follow_mut(at) {
-        Some(node) => node.state = State::Dropped,
-        None => problems.more = true,
+    if !root.drop_at(at) {
+        problems.more = true;
     }
 }
 
