@@ -3,6 +3,7 @@
 //! Owns the loop of the datapath process from the first start of the proxy to the last packet.
 //! Every decision is made where it belongs; here they meet.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub(super) struct Datapath {
     carried: Carried,
     /// Flows that are over, until the proxy has their records.
     unsettled: Unsettled,
+    /// Answers for which the proxy had no room.
+    late: VecDeque<ToProxy>,
     /// An operator has asked for the state file.
     state_wanted: bool,
     /// An operator has asked for the end.
@@ -117,6 +120,7 @@ impl Datapath {
             pid_file: None,
             carried: Carried::Keep,
             unsettled: Unsettled::default(),
+            late: VecDeque::new(),
             state_wanted: false,
             stopping: false,
         }
@@ -191,6 +195,7 @@ impl Datapath {
                     if let Some(steering) = &mut self.steering {
                         steering.tell(clock::now());
                     }
+                    self.tell_late();
                     self.give_up_reload();
                     if watchdog.is_some_and(|limit| clock::now().saturating_duration_since(fed) >= limit / 3) {
                         fed = clock::now();
@@ -214,6 +219,7 @@ impl Datapath {
             Event::Dead(reason) => {
                 // Flows first: nobody may wait for a dead process.
                 self.close();
+                self.late.clear();
                 if !self.serving {
                     return Err(Error::NotReady(reason));
                 }
@@ -302,29 +308,46 @@ impl Datapath {
         };
         if let Err(error) = self.proxy.tell(&message, &[]).await {
             debug!(error = chain(&error), "flows without a proxy");
+            // A session waits for it, and its place with it.
+            if matches!(message, ToProxy::HandOff { .. }) && self.proxy.is_ready() {
+                self.late.push_back(message);
+            }
         }
     }
 
     /// Tells the proxy of flows that are over; without one that serves, the next proxy.
     async fn tell_ended(&mut self, flows: Vec<FlowReport>) {
-        let (ticket, lost) = self.unsettled.keep(flows.clone());
+        let lost = self.unsettled.keep(flows);
         if lost > 0 {
             error!(lost, "flows are over, and no proxy process writes their records");
         }
-        if self.proxy.is_ready()
-            && let Err(error) = self.proxy.tell(&ToProxy::FlowsEnded { ticket, flows }, &[]).await
-        {
-            debug!(error = chain(&error), "flows that are over are told to the next proxy");
+        if self.proxy.is_ready() {
+            self.tell_unsettled().await;
         }
     }
 
-    /// Tells a new proxy what none before it has written down.
-    async fn tell_unsettled(&self) {
-        for (ticket, flows) in self.unsettled.messages() {
-            let message = ToProxy::FlowsEnded { ticket: *ticket, flows: flows.clone() };
-            if let Err(error) = self.proxy.tell(&message, &[]).await {
-                return debug!(error = chain(&error), "flows that are over are told to the next proxy");
+    /// Tells the proxy what it was not told yet of flows that are over, as far as it has room.
+    async fn tell_unsettled(&mut self) {
+        while let Some((ticket, flows)) = self.unsettled.next() {
+            if let Err(error) = self.proxy.tell(&ToProxy::FlowsEnded { ticket, flows }, &[]).await {
+                return debug!(error = chain(&error), "flows that are over are told later");
             }
+            self.unsettled.tell(ticket);
+        }
+    }
+
+    /// Tells a proxy that was behind what it must hear, as far as it has room by now.
+    fn tell_late(&mut self) {
+        while let Some(answer) = self.late.pop_front() {
+            if !self.proxy.mention(&answer) {
+                return self.late.push_front(answer);
+            }
+        }
+        while let Some((ticket, flows)) = self.unsettled.next().filter(|_| self.proxy.is_ready()) {
+            if !self.proxy.mention(&ToProxy::FlowsEnded { ticket, flows }) {
+                return;
+            }
+            self.unsettled.tell(ticket);
         }
     }
 
@@ -344,6 +367,7 @@ impl Datapath {
 
     /// A proxy serves the listeners: flows may come. Interfaces come last of all.
     async fn ready(&mut self) -> Result<(), Error> {
+        self.unsettled.begin();
         self.tell_unsettled().await;
         if let Some(steering) = &mut self.steering {
             steering.open(&self.listeners)?;

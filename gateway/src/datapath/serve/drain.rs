@@ -60,7 +60,7 @@ impl Datapath {
             }
             while let Some(steering) = &mut self.steering {
                 match steering.event().await {
-                    Some(Word::Settled(_)) => return,
+                    Some(Word::Settled(_)) => return self.tell_unsettled().await,
                     Some(word) => self.pass_on(word).await,
                     // Interfaces concern nobody any more.
                     None => {}
