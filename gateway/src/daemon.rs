@@ -39,6 +39,7 @@ mod mend;
 mod reach;
 mod remembered;
 mod settings;
+mod threads;
 mod view;
 mod walls;
 
@@ -46,6 +47,7 @@ use deliveries::Deliveries;
 use inheritance::Inheritance;
 use link::{FlowNews, KernelRequests, Parted};
 use remembered::Remembered;
+use threads::{Places, Threads};
 use walls::Walls;
 
 /// Questions to the datapath process that may wait.
@@ -73,18 +75,24 @@ pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
     let process = &inheritance.config.process;
     privilege::resources::limit(process)?;
     // In files that the sandbox keeps from it stands how many processors there are for it.
-    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let reach = reach::of(&inheritance.config);
     let enforced = sandbox::enter(&reach, process.sandbox)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
+        .worker_threads(processors.get())
         .enable_all()
         .thread_name("proxy")
         .build()?;
-    runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }))
+    let threads = Threads::start(processors)?;
+    runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }, threads.places()))
 }
 
-async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyhow::Result<()> {
+async fn proxy(
+    channel: OwnedFd,
+    inheritance: Inheritance,
+    walls: Walls,
+    threads: Places,
+) -> anyhow::Result<()> {
     let Inheritance { config_path, config, listeners, control, heir } = inheritance;
     let channel = Channel::new(channel)?;
     let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
@@ -127,10 +135,11 @@ async fn proxy(channel: OwnedFd, inheritance: Inheritance, walls: Walls) -> anyh
 
     let mut accepting = JoinSet::new();
     let (place, under_way, mut sessions_over) = places();
-    for listener in listeners {
-        let listener = accept::listener(listener)?;
+    for (listener, thread) in listeners.into_iter().zip(threads.in_turn()) {
         let address = listener.local_addr()?;
-        accepting.spawn(accept::run(listener, address, Arc::clone(&context), place.clone()));
+        let listener = accept::listener(listener, thread)?;
+        let run = accept::run(listener, address, Arc::clone(&context), threads.clone(), place.clone());
+        accepting.spawn_on(run, thread);
     }
     drop(place);
     let kernel = KernelRequests {
