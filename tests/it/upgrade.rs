@@ -102,18 +102,18 @@ fn open_sessions_go_on(settings: &Settings, target: SocketAddr) -> anyhow::Resul
     )?;
     let mut gateway = Gateway::start(&lab, settings)?;
     let mut sessions = Vec::new();
-    for _ in 0..2 {
+    for draining in ["draining   1 process, 1 session", "draining   2 processes, 2 sessions"] {
         let mut client = Client::up_to_data(lab.client(), target)?;
         client.send(HALF)?;
         sessions.push(client);
         gateway.upgrade(&[])?;
+        // An old process takes what knocks until it has heard that it is to drain; then it counts.
+        wait::until(PATIENCE, "count of what drains", || {
+            Ok(status(&gateway)?.contains(draining).then_some(()))
+        })
+        .with_context(|| format!("{:?}\n{}", status(&gateway), gateway.daemon().log_tail()))?;
     }
     assert_eq!(gateway.alive().len(), 3);
-    // An old process takes what knocks until it has heard that it is to drain; then it counts.
-    wait::until(PATIENCE, "count of what drains", || {
-        Ok(status(&gateway)?.contains("draining   2 processes, 2 sessions").then_some(()))
-    })
-    .with_context(|| format!("{:?}\n{}", status(&gateway), gateway.daemon().log_tail()))?;
     let mut third = Client::up_to_data(lab.client(), target)?;
     // The older they are the later they end.
     for left in [2, 1] {
