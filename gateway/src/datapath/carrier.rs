@@ -243,7 +243,7 @@ impl Worker {
 
     fn turn(&mut self, sweep: &mut Instant) -> Result<(), Deaf> {
         self.wait(self.resets.due().map_or(*sweep, |due| due.min(*sweep)));
-        self.carry_out()?;
+        self.carry_out(sweep)?;
         self.reset()?;
         if *sweep <= clock::now() { self.sweep(sweep) } else { Ok(()) }
     }
@@ -278,8 +278,8 @@ impl Worker {
         self.words.blocking_send(word).map_err(|_| Deaf)
     }
 
-    /// Carries out what was ordered.
-    fn carry_out(&mut self) -> Result<(), Deaf> {
+    /// Carries out what was ordered. It may be what the next `sweep` is for.
+    fn carry_out(&mut self, sweep: &mut Instant) -> Result<(), Deaf> {
         let (mut batch, mut cuts, mut settle) = (Vec::new(), Cuts::default(), None);
         while batch.len() < BATCH {
             let order = match self.orders.try_recv() {
@@ -319,6 +319,8 @@ impl Worker {
                     self.idle = idle;
                     self.resets.mark(own_mark);
                     (self.ports, self.number, self.told) = (ports, number, None);
+                    // Ports that are given up wait to hear that no flow needs them.
+                    *sweep = clock::now();
                 }
             }
         }
