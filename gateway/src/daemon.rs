@@ -47,7 +47,7 @@ use deliveries::Deliveries;
 use inheritance::Inheritance;
 use link::{FlowNews, KernelRequests, Parted};
 use remembered::Remembered;
-use threads::{Places, Threads};
+use threads::{Places, Pulse, Threads};
 use walls::Walls;
 
 /// Questions to the datapath process that may wait.
@@ -222,7 +222,7 @@ async fn proxy(
         bequeathed.settled().await;
     };
     let parted = tokio::select! {
-        parted = link.serve(&config_path, reload, state) => Some(parted),
+        parted = link.serve(&config_path, reload, state, Pulse::of(&threads)) => Some(parted),
         () = retirement => None,
     };
     if let Some(parted) = parted {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::threads::Pulse;
 use crate::config::Config;
 use crate::handoff::kernel;
 use crate::hooks::Hooks;
@@ -142,12 +143,14 @@ pub(super) fn make(
 
 impl Link {
     /// Speaks with the datapath process until it lets go; `reload` puts a configuration in force,
-    /// or hears why there is none; `state` is the text of the state file.
+    /// or hears why there is none; `state` is the text of the state file. It gives signs of life while the
+    /// `pulse` beats.
     pub(super) async fn serve(
         mut self,
         config_path: &str,
         reload: impl Fn(Result<Config, String>) -> Result<(), String>,
         state: impl Fn() -> String,
+        mut pulse: Pulse,
     ) -> Parted {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,7 +184,7 @@ impl Link {
                 _ = count.tick() => self.count().await,
                 _ = beat.tick() => {
                     self.tell_noted();
-                    self.send(&self.sign_of_life()).await
+                    if pulse.beats() { self.send(&self.sign_of_life()).await } else { true }
                 }
             };
         }

@@ -76,9 +76,42 @@ impl Places {
     }
 }
 
+/// Whether all threads still do what they are asked. One that does not stops its sessions, and perhaps a
+/// listener, while the others seem well.
+#[derive(Debug)]
+pub(super) struct Pulse(Vec<(Handle, Asked)>);
+
+/// The answer that one owes.
+type Asked = tokio::task::JoinHandle<()>;
+
+impl Pulse {
+    /// Asks each of them.
+    pub(super) fn of(places: &Places) -> Self {
+        Self(places.0.iter().map(|thread| (thread.clone(), ask(thread))).collect())
+    }
+
+    /// Whether all have answered since they were asked; asks those again that have.
+    pub(super) fn beats(&mut self) -> bool {
+        let mut all = true;
+        for (thread, asked) in &mut self.0 {
+            if asked.is_finished() {
+                *asked = ask(thread);
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+}
+
+fn ask(thread: &Handle) -> Asked {
+    thread.spawn(async {})
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::time::Duration;
 
     use super::*;
 
@@ -100,6 +133,26 @@ mod tests {
             taken
         });
         assert_eq!(taken, [0, 1, 0, 1, 0, 1], "in turn, and the caller's own thread first");
+    }
+
+    #[test]
+    fn the_pulse_stops_while_one_thread_does_nothing_it_is_asked() {
+        let threads = Threads::start(TWO).unwrap();
+        let mut pulse = Pulse::of(&threads.places());
+        let mut beats_within_a_second = || {
+            (0..100).any(|_| {
+                thread::sleep(Duration::from_millis(10));
+                pulse.beats()
+            })
+        };
+        assert!(beats_within_a_second());
+        let (go_on, told) = std::sync::mpsc::channel::<()>();
+        threads.places().0[1].spawn(async move { told.recv().is_ok() });
+        // The last question may have been answered before.
+        beats_within_a_second();
+        assert!(!beats_within_a_second());
+        go_on.send(()).unwrap();
+        assert!(beats_within_a_second());
     }
 
     #[test]
