@@ -96,6 +96,8 @@ impl Toolchain {
         }
         // `aya-ebpf` asks for an unstable feature, and `build-std` is one.
         command.env("RUSTC_BOOTSTRAP", "1");
+        // How the gateway is linked is nothing to the program, which bpf-linker makes of all its parts.
+        command.envs([("CARGO_PROFILE_RELEASE_LTO", "thin"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
         command
     }
 }
