@@ -262,9 +262,14 @@ fn the_earlier_rule_of_client_and_server_prefix_decides() -> anyhow::Result<()> 
         bench.expect(&v4().tcp(Tcp::to(25, ACK)), Pass, "no_socket")?;
         bench.kernel.set_client_lanes(&[("::/0".parse()?, verdict(0, bypass))])?;
         bench.kernel.set_server_lanes(&[("0.0.0.0/0".parse()?, verdict(0, user))])?;
-        // `::/0` holds for IPv4 too, as long as no rule says less than that.
-        bench.expect(&v4(), Pass, "bypassed")?;
+        // What holds for all of IPv6 holds for nothing else.
+        bench.expect(&v4(), Drop, "down_dropped")?;
         bench.expect(&v6(), Pass, "bypassed")?;
+        bench.kernel.set_client_lanes(&[("0.0.0.0/0".parse()?, verdict(0, bypass))])?;
+        bench.kernel.set_server_lanes(&[("::/0".parse()?, verdict(0, block))])?;
+        bench.expect(&v4(), Pass, "bypassed")?;
+        bench.expect(&v6(), Drop, "blocked")?;
+        bench.kernel.set_server_lanes(&[])?;
         bench.kernel.set_client_lanes(&[])?;
         bench.expect(&v4(), Drop, "down_dropped")?;
         Ok(())
