@@ -146,7 +146,7 @@ pub(crate) struct Packet {
     pub(crate) now: u64,
     /// The same for look-ups of sockets; filled when there is one.
     pub(crate) tuple: Tuple,
-    /// Where it came from.
+    /// Where it came from; filled for packets that open a flow.
     pub(crate) link: Link,
     /// How many VLAN tags it has, priority tags among them.
     pub(crate) tags: u32,
@@ -173,7 +173,7 @@ pub(crate) struct Packet {
     pub(crate) rejected: bool,
     /// The stack remembers a connection with its addresses and ports that is over.
     pub(crate) remembered: bool,
-    /// What it offers; filled by [`Packet::read_options`].
+    /// What it offers; filled by [`Packet::read_options`] for packets that open a flow.
     pub(crate) options: SynOptions,
     /// What user space is to know of its flow; filled when that is noted.
     pub(crate) note: FlowNote,

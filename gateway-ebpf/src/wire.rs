@@ -10,7 +10,7 @@ pub(crate) const USUAL_HEADER: usize = TCP_HEADER + TIMESTAMPS;
 /// The option, with its padding.
 pub(crate) const TIMESTAMPS: usize = 12;
 
-/// Before what an IPv4 header says that a router changes.
+/// Octets of an IPv4 header before its second half, in which is all that a router changes.
 pub(crate) const HOPS: usize = IPV4_HEADER - size_of::<Hops>();
 
 /// An IPv4 header without options (RFC 791 section 3.1).
