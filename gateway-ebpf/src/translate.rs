@@ -127,6 +127,7 @@ fn forward(ctx: &TcContext, packet: &mut Packet, entry: Entry) -> Reason {
     }
     if packet.straight {
         rewrite::age(packet);
+        rewrite::unshare(ctx);
     }
     let written =
         rewrite::write(ctx, packet) && more_options(ctx, packet, entry) && rewrite::correct(ctx, packet);
