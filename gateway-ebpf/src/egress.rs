@@ -2,6 +2,10 @@
 //!
 //! A flow that is handed off, or just being, belongs to no socket: whatever the stack still says
 //! about it, a reset most of all, would break it.
+//!
+//! What a socket of the gateway says in the middle of its flow is not looked up, for that is nearly all that goes
+//! out here, and the table is too large for a processor's cache. A flow is handed off when its two sockets have
+//! nothing left to say but an acknowledgement, which at that moment is true on either side of the handoff.
 
 use aya_ebpf::programs::TcContext;
 use gateway_common::reason::Reason;
@@ -33,7 +37,9 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     }
     packet.check(ctx).ok()?;
     turn(packet);
-    if let Some(entry) = Entry::of(&packet.out) {
+    let own = map::settings()?.is_own(metadata.mark());
+    let is_between = own && !packet.is_of_handshake() && !packet.ends();
+    if !is_between && let Some(entry) = Entry::of(&packet.out) {
         match entry.get().state() {
             State::Forwarding if packet.opens() && translate::give_way(entry, &packet.out) => return None,
             State::Frozen | State::Forwarding => return Some(Reason::Stray),
@@ -47,7 +53,7 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
             State::Watched | State::Over => {}
         }
     }
-    if to_client && map::settings()?.is_own(metadata.mark()) && is_over(packet) {
+    if to_client && own && is_over(packet) {
         return Some(Reason::OverLimit);
     }
     None
