@@ -150,6 +150,9 @@ pub enum ToDatapath {
         ticket: u64,
         /// The client and the original destination of each.
         flows: Vec<(ClientAddr, OriginalDst)>,
+        /// Nobody wants to know what is counted of their clients.
+        #[serde(default)]
+        without_clients: bool,
     },
     /// Carry this session in the kernel. Descriptors: the connection with the client, and the one
     /// with the server; the proxy touches neither before it has the answer.

@@ -217,7 +217,7 @@ impl Link {
         self.ticket = self.ticket.wrapping_add(1);
         let ticket = self.ticket;
         let message = match question {
-            Question::Flows(asked) => {
+            Question::Flows { asked, with_clients } => {
                 if self.unanswered.len() >= UNANSWERED {
                     // Answers may be lost where one process is far behind.
                     self.unanswered.retain(|_, asked| asked.iter().any(Asked::is_wanted));
@@ -227,7 +227,7 @@ impl Link {
                 }
                 let flows = asked.iter().map(Asked::flow).collect();
                 self.unanswered.insert(ticket, asked);
-                ToDatapath::LookUp { ticket, flows }
+                ToDatapath::LookUp { ticket, flows, without_clients: !with_clients }
             }
             Question::Unread { client, destination } => ToDatapath::Unread { client, destination },
             Question::Clients { sort, most, answer } => {

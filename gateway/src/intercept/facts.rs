@@ -83,8 +83,13 @@ impl Drop for Asked {
 /// Questions, or one thing to be told.
 #[derive(Debug)]
 pub enum Question {
-    /// What does the kernel know of these flows? At most [`LOOK_UPS`].
-    Flows(Vec<Asked>),
+    /// What does the kernel know of these flows?
+    Flows {
+        /// At most [`LOOK_UPS`].
+        asked: Vec<Asked>,
+        /// And what has it counted of their clients? That takes two look-ups more for each.
+        with_clients: bool,
+    },
     /// The octets of a flow pass unread from here on.
     Unread {
         /// The flow's client.
@@ -123,7 +128,7 @@ impl Facts {
         Self { ways: Some(Ways { at_once: questions, together }) }
     }
 
-    /// Has `noted` learn what the kernel noted of the flow's first packet, in a moment.
+    /// Has `noted` learn what the kernel noted of the flow's first packet, in a moment, and nothing of its client.
     pub fn ask(&self, client: ClientAddr, destination: OriginalDst, noted: &Arc<Noted>) {
         let asked = Asked { client, destination, noted: Arc::clone(noted) };
         if let Some(ways) = &self.ways {
@@ -136,7 +141,11 @@ impl Facts {
     pub async fn of(&self, client: ClientAddr, destination: OriginalDst) -> Option<FlowFacts> {
         let noted = Arc::new(Noted::default());
         let asked = Asked { client, destination, noted: Arc::clone(&noted) };
-        self.ways.as_ref()?.at_once.try_send(Question::Flows(vec![asked])).ok()?;
+        self.ways
+            .as_ref()?
+            .at_once
+            .try_send(Question::Flows { asked: vec![asked], with_clients: true })
+            .ok()?;
         noted.wait().await
     }
 
@@ -171,11 +180,11 @@ pub async fn gather(mut together: mpsc::Receiver<Asked>, questions: mpsc::Sender
             if batch.len() == LOOK_UPS {
                 let full = std::mem::replace(&mut batch, Vec::with_capacity(LOOK_UPS));
                 // Dropped, it is answered too.
-                questions.send(Question::Flows(full)).await.ok();
+                questions.send(Question::Flows { asked: full, with_clients: false }).await.ok();
             }
             batch.push(next);
         }
-        questions.send(Question::Flows(batch)).await.ok();
+        questions.send(Question::Flows { asked: batch, with_clients: false }).await.ok();
     }
 }
 
@@ -202,7 +211,7 @@ mod tests {
 
     fn flows(question: Option<Question>) -> Vec<Asked> {
         match question {
-            Some(Question::Flows(flows)) => flows,
+            Some(Question::Flows { asked, .. }) => asked,
             other => panic!("{other:?}"),
         }
     }

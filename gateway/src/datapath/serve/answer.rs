@@ -16,8 +16,10 @@ impl Datapath {
     /// What the proxy asks of the kernel side for the sake of its sessions.
     pub(super) fn answer(&mut self, message: ToDatapath, descriptors: Vec<OwnedFd>) {
         match message {
-            ToDatapath::LookUp { ticket, flows } => {
-                let of = |(client, destination)| self.steering.as_ref()?.facts(client, destination);
+            ToDatapath::LookUp { ticket, flows, without_clients } => {
+                let of = |(client, destination)| {
+                    self.steering.as_ref()?.facts(client, destination, !without_clients)
+                };
                 let facts = flows.into_iter().take(LOOK_UPS).map(of).collect();
                 self.proxy.mention(&ToProxy::Facts { ticket, facts });
             }

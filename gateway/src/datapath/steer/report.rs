@@ -20,11 +20,16 @@ const EVENTS: usize = 1_000;
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Steering {
-    /// What the kernel noted of a flow.
+    /// What the kernel noted of a flow, and what it has counted of its client if `with_client`.
     #[must_use]
-    pub fn facts(&self, client: ClientAddr, destination: OriginalDst) -> Option<FlowFacts> {
+    pub fn facts(
+        &self,
+        client: ClientAddr,
+        destination: OriginalDst,
+        with_client: bool,
+    ) -> Option<FlowFacts> {
         let note = self.kernel.facts(client.socket(), destination.socket())?;
-        let book = self.book.as_ref();
+        let book = self.book.as_ref().filter(|_| with_client);
         Some(FlowFacts {
             interface: self.names.get(&note.interface()).cloned().unwrap_or_default(),
             mac: note.mac(),
