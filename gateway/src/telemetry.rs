@@ -32,6 +32,7 @@ pub mod recent;
 pub mod redact;
 mod scans;
 pub mod scrape;
+mod spread;
 mod stderr;
 mod syslog;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counter::{Counter, Limit, ReplyClass};
 use super::scans::{Histogram, Scans};
+use super::spread::Spread;
 use super::trouble::Trouble;
 use crate::config::file::LockCause;
 use crate::delivery::dkim::Signature;
@@ -86,9 +87,9 @@ pub fn millis(span: Duration) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     accepted: AtomicU64,
-    client_octets: AtomicU64,
-    server_octets: AtomicU64,
-    server_replies: [AtomicU64; ReplyClass::ALL.len()],
+    client_octets: Spread,
+    server_octets: Spread,
+    server_replies: [Spread; ReplyClass::ALL.len()],
     gateway_replies: [AtomicU64; ReplyClass::ALL.len()],
     injected_octets: AtomicU64,
     early_talkers: AtomicU64,
@@ -148,9 +149,9 @@ impl Metrics {
     fn cell(&self, counter: Counter) -> &AtomicU64 {
         match counter {
             Counter::SessionAccepted => &self.accepted,
-            Counter::ClientOctets => &self.client_octets,
-            Counter::ServerOctets => &self.server_octets,
-            Counter::ServerReply(class) => &self.server_replies[class as usize],
+            Counter::ClientOctets => self.client_octets.cell(),
+            Counter::ServerOctets => self.server_octets.cell(),
+            Counter::ServerReply(class) => self.server_replies[class as usize].cell(),
             Counter::GatewayReply(class) => &self.gateway_replies[class as usize],
             Counter::InjectedOctets => &self.injected_octets,
             Counter::EarlyTalker => &self.early_talkers,
@@ -219,8 +220,8 @@ impl Metrics {
             sessions: read(&self.accepted),
             messages: (0..ACTIONS.len()).map(by_action).sum(),
             refused: by_action(MessageAction::Refused as usize),
-            from_client: read(&self.client_octets),
-            from_server: read(&self.server_octets),
+            from_client: self.client_octets.sum(),
+            from_server: self.server_octets.sum(),
         }
     }
 
@@ -272,8 +273,9 @@ impl Metrics {
                 .collect::<Vec<_>>()
         };
         let name = "gateway_bytes_total";
-        let cells = vec![("client", &self.client_octets), ("server", &self.server_octets)];
-        visit(Family::new(name, "Octets read, by who sent them.", labelled(name, "from", cells)));
+        let octets = [("client", self.client_octets.sum()), ("server", self.server_octets.sum())];
+        let samples = octets.map(|(from, octets)| Sample::new(name, &[("from", from)], octets));
+        visit(Family::new(name, "Octets read, by who sent them.", samples.into()));
         let name = "gateway_dns_lookups_total";
         let cells = dns::Outcome::ALL
             .iter()
@@ -387,12 +389,14 @@ impl Metrics {
         ));
 
         let name = "gateway_replies_total";
-        let mut samples = Vec::new();
-        for (from, cells) in [("server", &self.server_replies), ("gateway", &self.gateway_replies)] {
-            for (class, cell) in ReplyClass::ALL.iter().zip(cells) {
-                samples.push(Sample::new(name, &[("from", from), ("class", class.name())], read(cell)));
-            }
-        }
+        let sample = |from, class: &ReplyClass, count| {
+            Sample::new(name, &[("from", from), ("class", class.name())], count)
+        };
+        let server = ReplyClass::ALL.iter().zip(&self.server_replies);
+        let gateway = ReplyClass::ALL.iter().zip(&self.gateway_replies);
+        let server = server.map(|(class, cell)| sample("server", class, cell.sum()));
+        let samples =
+            server.chain(gateway.map(|(class, cell)| sample("gateway", class, read(cell)))).collect();
         visit(Family::new(name, "Replies sent to clients, by who made them and class.", samples));
 
         let name = "gateway_sessions_total";

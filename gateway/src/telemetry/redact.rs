@@ -150,7 +150,13 @@ impl Redaction {
 /// A hardware address with colons.
 #[must_use]
 pub fn mac(mac: [u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
+    let mut text = String::with_capacity(17);
+    for octet in mac {
+        let colon = if text.is_empty() { "" } else { ":" };
+        // Writing to a `String` cannot fail.
+        write!(text, "{colon}{octet:02x}").unwrap_or_default();
+    }
+    text
 }
 
 /// The domain, and the first letter of the local part.
