@@ -28,7 +28,7 @@ use crate::telemetry::Trouble;
 mod sockets;
 mod told;
 
-use sockets::{READ, receive, writable};
+use sockets::{READ, READ_TEXT, receive, writable};
 
 /// Runs one session of the inspect lane, and its splice lane if it gets there.
 pub(super) async fn run(
@@ -54,6 +54,7 @@ pub(super) async fn run(
         message: None,
         splice: None,
         taken_over: false,
+        text_room: READ_TEXT,
         live,
         settings,
         context,
@@ -92,6 +93,8 @@ struct Driver<'a> {
     /// The exchange is over and the octets go on.
     splice: Option<Unread>,
     taken_over: bool,
+    /// Octets of a message read at once.
+    text_room: usize,
     live: &'a OpenSession,
     settings: &'a Settings,
     context: &'a Context,

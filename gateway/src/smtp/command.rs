@@ -3,8 +3,6 @@
 //! Owns the syntax. What is relayed is printed from what was understood, so that a server with
 //! other ideas about white space or brackets cannot understand something else.
 
-use std::fmt::Write as _;
-
 use super::address::{Path, PathError};
 use super::verb::{self, Kind};
 
@@ -261,12 +259,18 @@ fn utf8(argument: &[u8]) -> Result<&str, CommandError> {
 }
 
 fn with_parameters(verb: &str, path: &Path, parameters: &Parameters) -> String {
-    let mut line = format!("{verb}:<{}>", path.as_str());
+    let behind =
+        parameters.0.iter().fold(0, |sum: usize, one| sum.saturating_add(one.len()).saturating_add(1));
+    let path = path.as_str();
+    // Around the path: a colon and two brackets.
+    let length = verb.len().saturating_add(path.len()).saturating_add(behind).saturating_add(3);
+    let mut line = String::with_capacity(length);
+    for piece in [verb, ":<", path, ">"] {
+        line.push_str(piece);
+    }
     for parameter in &parameters.0 {
-        // Writing to a string cannot fail.
-        if write!(line, " {parameter}").is_err() {
-            break;
-        }
+        line.push(' ');
+        line.push_str(parameter);
     }
     line
 }

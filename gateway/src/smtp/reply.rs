@@ -114,9 +114,10 @@ impl ReplyDecoder {
     /// [`ReplyError`]: the server cannot be understood from here on.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
         while let Some(end) = memchr::memchr(b'\n', input) {
-            let line = input.split_to(end);
-            input.advance(1);
-            if let Some(reply) = self.line(line.strip_suffix(b"\r").unwrap_or(&line))? {
+            let line = input.get(..end).unwrap_or_default();
+            let reply = self.line(line.strip_suffix(b"\r").unwrap_or(line));
+            input.advance(end.saturating_add(1));
+            if let Some(reply) = reply? {
                 return Ok(Some(reply));
             }
         }

@@ -17,13 +17,16 @@ use crate::telemetry::Counter;
 /// Octets read at once: commands and replies are short, and most sessions have no more. What is no longer
 /// than this, the allocator of the C library keeps for each thread (`glibc.malloc.tcache_max`).
 pub(super) const READ: usize = 1024;
-/// Octets read at once from a client that sends a message.
-const READ_TEXT: usize = 32 * 1024;
+/// Octets read at once from a client that sends a message: most are not longer, and the allocator puts what is
+/// much longer together with its neighbours each time that it is given back.
+pub(super) const READ_TEXT: usize = 8 * 1024;
+/// The same once that many have come at once.
+const READ_LONG_TEXT: usize = 32 * 1024;
 
 impl Driver<'_> {
     /// Octets that may be read from the client at once.
     pub(super) fn room(&self) -> usize {
-        if self.exchange.stage() == Stage::Data { READ_TEXT } else { READ }
+        if self.exchange.stage() == Stage::Data { self.text_room } else { READ }
     }
 
     pub(super) fn client_read(&mut self, read: io::Result<usize>, now: Instant) {
@@ -32,6 +35,9 @@ impl Driver<'_> {
             Ok(octets) => {
                 self.live.add_from_client(count(octets));
                 self.context.telemetry.add(Counter::ClientOctets, count(octets));
+                if octets >= READ_TEXT {
+                    self.text_room = READ_LONG_TEXT;
+                }
                 self.exchange.client_received(now);
             }
             Err(_) => self.exchange.client_lost(now),
