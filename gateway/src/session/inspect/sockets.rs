@@ -7,7 +7,10 @@ use std::task::ready;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt as _;
+use nix::libc::MSG_MORE;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Driver;
@@ -59,7 +62,13 @@ impl Driver<'_> {
         if self.exchange.to_client().is_empty() {
             return false;
         }
-        match self.client.try_write(self.exchange.to_client()) {
+        let octets = self.exchange.to_client();
+        let written = if self.exchange.is_closing() {
+            write_last(&self.client, octets)
+        } else {
+            self.client.try_write(octets)
+        };
+        match written {
             Ok(octets) => self.exchange.client_sent(octets, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(_) => self.exchange.client_lost(now),
@@ -87,6 +96,11 @@ impl Driver<'_> {
         }
         true
     }
+}
+
+/// Writes octets behind which the stream ends: the segment waits for that, and says both (`MSG_MORE`, send(2)).
+fn write_last(stream: &TcpStream, octets: &[u8]) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || SockRef::from(stream).send_with_flags(octets, MSG_MORE))
 }
 
 fn count(octets: usize) -> u64 {
@@ -118,5 +132,46 @@ pub(super) async fn writable(stream: Option<WriteHalf<'_>>, wanted: bool) -> io:
     match stream.filter(|_| wanted) {
         Some(stream) => stream.writable().await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+    use nix::{getsockopt_impl, libc, sockopt_impl};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_reply_and_the_end_of_the_stream_are_one_segment() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, (mut stream, _)) = (client.unwrap(), accepted.unwrap());
+        stream.set_nodelay(true).unwrap();
+        let before = segments(&client);
+        stream.writable().await.unwrap();
+        assert_eq!(write_last(&stream, b"221 2.0.0 Bye\r\n").unwrap(), 15);
+        stream.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"221 2.0.0 Bye\r\n");
+        assert_eq!(segments(&client) - before, 1);
+    }
+
+    sockopt_impl!(
+        /// Beginning of `struct tcp_info` (linux/tcp.h).
+        Info,
+        GetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_INFO,
+        [u32; 38]
+    );
+
+    /// Segments that came in (`tcpi_segs_in`).
+    fn segments(stream: &TcpStream) -> u32 {
+        getsockopt(stream, Info).unwrap()[35]
     }
 }

@@ -37,6 +37,12 @@ impl Exchange {
         (self.to_client.is_empty() || self.clocks.close_passed(now)).then_some(end)
     }
 
+    /// Whether what waits for the client is the last that it hears.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
     /// Closes the connection to the server; what it still has to say is of no interest.
     pub(super) fn drop_server(&mut self) {
         if self.server_up {
@@ -49,7 +55,7 @@ impl Exchange {
 
     /// Ends the session as soon as the client has read what waits for it.
     pub(super) fn finish(&mut self, end: SessionEnd, now: Instant) {
-        if !matches!(self.phase, Phase::Closing(_)) {
+        if !self.is_closing() {
             self.envelope_done();
             self.drop_server();
             self.phase = Phase::Closing(end);
