@@ -37,8 +37,7 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
     }
     packet.check(ctx).ok()?;
     turn(packet);
-    let own = map::settings()?.is_own(metadata.mark());
-    let is_between = own && !packet.is_of_handshake() && !packet.ends();
+    let is_between = is_own(metadata) && !packet.is_of_handshake() && !packet.ends();
     if !is_between && let Some(entry) = Entry::of(&packet.out) {
         match entry.get().state() {
             State::Forwarding if packet.opens() && translate::give_way(entry, &packet.out) => return None,
@@ -53,10 +52,16 @@ pub(crate) fn judge(ctx: &TcContext, packet: &mut Packet) -> Option<Reason> {
             State::Watched | State::Over => {}
         }
     }
-    if to_client && own && is_over(packet) {
+    if to_client && is_own(metadata) && is_over(packet) {
         return Some(Reason::OverLimit);
     }
     None
+}
+
+/// Whether a socket of the gateway sends it. Asked twice: what is kept meanwhile would lie on the stack.
+#[inline(always)]
+fn is_own(metadata: Metadata) -> bool {
+    map::settings().is_some_and(|settings| settings.is_own(metadata.mark()))
 }
 
 /// The flow as its other end sees it. A function of its own, for the copies lie on the stack.
