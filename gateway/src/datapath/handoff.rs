@@ -211,7 +211,7 @@ impl Both {
             }
         };
         // From here on there is no way back. A socket that cannot be forgotten is so with its
-        // last descriptor, and until then the program drops what it says.
+        // last descriptor; until then it is in repair mode and silent, and the program drops its end.
         for forgotten in [self.client.forget(), self.server.forget()] {
             if let Err(error) = forgotten {
                 tracing::debug!(%error, "a socket that was handed off");

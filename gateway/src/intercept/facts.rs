@@ -209,9 +209,9 @@ mod tests {
         (Facts::new(questions, together), asked)
     }
 
-    fn flows(question: Option<Question>) -> Vec<Asked> {
+    fn flows(question: Option<Question>, clients: bool) -> Vec<Asked> {
         match question {
-            Some(Question::Flows { asked, .. }) => asked,
+            Some(Question::Flows { asked, with_clients }) if with_clients == clients => asked,
             other => panic!("{other:?}"),
         }
     }
@@ -230,7 +230,7 @@ mod tests {
         }
         let mut batches = Vec::new();
         for _ in 0..2 {
-            let batch = flows(asked.recv().await);
+            let batch = flows(asked.recv().await, false);
             batches.push(batch.len());
             for one in batch {
                 let ttl = u8::try_from(one.flow().0.socket().port()).unwrap();
@@ -249,7 +249,7 @@ mod tests {
         let began = Instant::now();
         let (client, destination) = ends(1);
         let answering = async {
-            let mut batch = flows(asked.recv().await);
+            let mut batch = flows(asked.recv().await, true);
             assert_eq!(batch.len(), 1);
             batch.remove(0).answer(Some(facts(7)));
         };
@@ -282,7 +282,7 @@ mod tests {
         let noted = Arc::new(Noted::default());
         let (client, destination) = ends(1);
         way.ask(client, destination, &noted);
-        let held = flows(asked.recv().await);
+        let held = flows(asked.recv().await, false);
         assert!(held.iter().all(Asked::is_wanted));
         assert_eq!(noted.wait().await, None);
         drop(noted);
