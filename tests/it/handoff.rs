@@ -8,6 +8,7 @@ mod options;
 mod packets;
 mod path_mtu;
 mod refusals;
+mod sent;
 mod streams;
 mod ways;
 

@@ -50,14 +50,33 @@ impl Bench {
         mark: u32,
     ) -> anyhow::Result<(Verdict, &'static str)> {
         let verdict = self.kernel.judge(packet, interface, mark)?;
+        match self.counted()?[..] {
+            [(reason, 1)] => Ok((verdict, reason)),
+            ref more => anyhow::bail!("{verdict:?}, counted {more:?}"),
+        }
+    }
+
+    /// What the program for packets that go out says of one of this machine's, and the one reason it counted, if any.
+    pub(crate) fn judge_sent(
+        &mut self,
+        packet: &[u8],
+        mark: u32,
+    ) -> anyhow::Result<(Verdict, Option<&'static str>)> {
+        let verdict = self.kernel.judge_sent(packet, LOOPBACK, mark)?;
+        match self.counted()?[..] {
+            [] => Ok((verdict, None)),
+            [(reason, 1)] => Ok((verdict, Some(reason))),
+            ref more => anyhow::bail!("{verdict:?}, counted {more:?}"),
+        }
+    }
+
+    /// What was counted since the last call.
+    fn counted(&mut self) -> anyhow::Result<Vec<(&'static str, u64)>> {
         let now: BTreeMap<_, _> = self.kernel.counters()?.into_iter().collect();
         let more = now.iter().filter(|(reason, count)| self.counted.get(*reason) != Some(*count));
-        let more: Vec<_> = more.map(|(reason, count)| (*reason, count - self.counted[reason])).collect();
+        let more = more.map(|(reason, count)| (*reason, count - self.counted[reason])).collect();
         self.counted = now;
-        match more[..] {
-            [(reason, 1)] => Ok((verdict, reason)),
-            _ => anyhow::bail!("{verdict:?}, counted {more:?}"),
-        }
+        Ok(more)
     }
 
     pub(crate) fn judge(&mut self, packet: &[u8]) -> anyhow::Result<(Verdict, &'static str)> {

@@ -309,6 +309,16 @@ impl Kernel {
         selftest::judge(program(&mut self.ebpf)?, packet, interface, mark)
     }
 
+    /// What the program for packets that go out says of one that this machine sends through the interface with this
+    /// number, with this mark.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::judge`].
+    pub fn judge_sent(&mut self, packet: &[u8], interface: u32, mark: u32) -> Result<Verdict, Error> {
+        selftest::judge(egress_program(&mut self.ebpf)?, packet, interface, mark)
+    }
+
     /// What the program says of one packet that came in on the interface with this number, and what
     /// it has made of it.
     ///

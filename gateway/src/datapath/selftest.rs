@@ -141,7 +141,7 @@ fn check(program: &SchedClassifier, maps: &Maps, own_mark: u32, case: &Case) -> 
     Err(Error::SelfTest { packet: case.name, expected: names.join(" or "), found: format!("{said:?}") })
 }
 
-/// Runs one packet through the program, as if it came in on the interface with this number.
+/// Runs one packet through the program, as if it came in on the interface with this number, or goes out there.
 pub(super) fn judge(
     program: &SchedClassifier,
     packet: &[u8],
