@@ -76,6 +76,7 @@ pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
     privilege::resources::limit(process)?;
     // In files that the sandbox keeps from it stands how many processors there are for it.
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let scheduled = privilege::resources::batch();
     let reach = reach::of(&inheritance.config);
     let enforced = sandbox::enter(&reach, process.sandbox)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,13 +85,14 @@ pub fn run(channel: OwnedFd) -> anyhow::Result<()> {
         .thread_name("proxy")
         .build()?;
     let threads = Threads::start(processors)?;
-    runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }, threads.places()))
+    runtime.block_on(proxy(channel, inheritance, Walls { reach, enforced }, scheduled, threads.places()))
 }
 
 async fn proxy(
     channel: OwnedFd,
     inheritance: Inheritance,
     walls: Walls,
+    scheduled: Result<(), privilege::Error>,
     threads: Places,
 ) -> anyhow::Result<()> {
     let Inheritance { config_path, config, listeners, control, heir } = inheritance;
@@ -98,6 +100,9 @@ async fn proxy(
     let telemetry = Arc::new(Telemetry::new(&config.log, clock::now(), clock::wall()));
     let logging = telemetry::log::start(&config.log, Some(Arc::clone(&telemetry)))?;
     walls.tell();
+    if let Err(error) = scheduled {
+        warn!(%error, "sessions interrupt each other, which costs time under load");
+    }
     let (stop, stopped) = watch::channel(false);
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (sessions, handed_off) = mpsc::channel(QUESTIONS);

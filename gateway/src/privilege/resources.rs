@@ -1,4 +1,4 @@
-//! Limits on what a process may take of the machine (setrlimit(2), nice(2)).
+//! Limits on what a process may take of the machine (setrlimit(2), nice(2), sched(7)).
 
 use std::fs;
 use std::io;
@@ -6,6 +6,10 @@ use std::os::fd::RawFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::process::DumpableBehavior;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id, thread_schedule_policy,
+};
 
 use super::{Error, step};
 use crate::config::file::Process;
@@ -21,6 +25,47 @@ pub fn set_priority(process: &Process) -> Result<(), Error> {
         return Ok(());
     }
     step("set `process.priority`", rustix::process::setpriority_process(None, process.priority.into()))
+}
+
+/// Lets this thread, and those that it starts, finish what they are at (`SCHED_BATCH`, sched(7)).
+///
+/// One that wakes waits for a processor until the one that runs there sleeps or has had its turn. Otherwise sessions
+/// interrupt each other at every segment, and where short messages fill all processors a sixth of them goes by in that.
+/// Nobody is given less time for it, and where a processor has nothing to do, who wakes runs at once.
+///
+/// Who starts the gateway under another policy than the usual one keeps that.
+///
+/// # Errors
+///
+/// When the system refuses; all goes on as before.
+pub fn batch() -> Result<(), Error> {
+    let name = "set the scheduling policy to SCHED_BATCH";
+    let usual = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+    if step(name, thread_schedule_policy().map_err(of_scheduler))? != usual {
+        return Ok(());
+    }
+    // The library sets the niceness, too: to what it is.
+    let niceness = step(name, rustix::process::getpriority_process(None))?;
+    let set = as_counted(niceness).map_or_else(
+        || Err(io::Error::other(format!("unknown niceness {niceness}"))),
+        |same| set_thread_priority_and_policy(thread_native_id(), same, BATCH).map_err(of_scheduler),
+    );
+    step(name, set)
+}
+
+const BATCH: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+
+/// A niceness as the library counts it.
+fn as_counted(niceness: i32) -> Option<ThreadPriority> {
+    let all = (u8::MIN..=u8::MAX).map_while(|value| ThreadPriorityValue::try_from(value).ok());
+    all.map(ThreadPriority::Crossplatform).find(|priority| priority.to_posix(BATCH) == Ok(niceness))
+}
+
+fn of_scheduler(error: thread_priority::Error) -> io::Error {
+    if let thread_priority::Error::OS(number) = error {
+        return io::Error::from_raw_os_error(number);
+    }
+    io::Error::other(format!("{error:?}"))
 }
 
 /// Sets the limits of `process` on this process. Called after [`super::give_up`], which forbids
@@ -81,4 +126,42 @@ fn lower(name: &'static str, resource: Resource, size: ByteCount) -> Result<(), 
     }
     let (_, hard) = step(name, getrlimit(resource).map_err(io::Error::from))?;
     step(name, setrlimit(resource, size.bytes(), hard).map_err(io::Error::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn threads_started_later_run_in_turn_as_nice_as_they_were() {
+        // On a thread of its own, because what it does to itself is not to be taken back.
+        let of_thread = || (thread_schedule_policy(), rustix::process::getpriority_process(None));
+        let found = thread::spawn(move || {
+            rustix::process::setpriority_process(None, 7).unwrap();
+            batch().unwrap();
+            [of_thread(), thread::spawn(of_thread).join().unwrap()]
+        });
+        assert_eq!(found.join().unwrap(), [(Ok(BATCH), Ok(7)), (Ok(BATCH), Ok(7))]);
+        assert_ne!(thread_schedule_policy(), Ok(BATCH), "other threads go on as they were");
+    }
+
+    #[test]
+    fn a_policy_that_was_chosen_is_kept() {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let found = thread::spawn(move || {
+            let same = as_counted(0).unwrap();
+            set_thread_priority_and_policy(thread_native_id(), same, idle).unwrap();
+            batch().unwrap();
+            thread_schedule_policy()
+        });
+        assert_eq!(found.join().unwrap(), Ok(idle));
+    }
+
+    #[test]
+    fn the_library_knows_each_niceness() {
+        assert!((-20..=19).all(|niceness| as_counted(niceness).is_some()));
+        assert_eq!([as_counted(-21), as_counted(20)], [None, None]);
+    }
 }
