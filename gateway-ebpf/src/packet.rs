@@ -171,6 +171,8 @@ pub(crate) struct Packet {
     /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
     /// that the verifier does not follow both cases to the end.
     pub(crate) rejected: bool,
+    /// Its socket is being looked for, by the program itself: see [`crate::remembered`].
+    pub(crate) asking: bool,
     /// The stack remembers a connection with its addresses and ports that is over.
     pub(crate) remembered: bool,
     /// What it offers; filled by [`Packet::read_options`] for packets that open a flow.

@@ -4,6 +4,9 @@
 //! begins another connection (RFC 9293 section 3.10.7.4). If it does, the stack looks for a listener where the client
 //! meant to go, and this program names the gateway's. Without it the client hears of numbers that it does not know, and
 //! sends its SYN again after a second.
+//!
+//! When the TC program looks for a packet's socket, the kernel asks for listeners, too. Whichever is named, it is none to
+//! that program, and so it is spared the search for a note that most such packets do not have.
 
 use core::ptr;
 
@@ -21,6 +24,9 @@ const JUST_NOW: u64 = 1_000_000_000;
 /// Names the gateway's listener, if the TC program has just taken a SYN of this flow.
 #[inline(always)]
 pub(crate) fn find_listener(ctx: &SkLookupContext) {
+    if map::packet().is_some_and(|packet| packet.asking) {
+        return;
+    }
     let Some((flow, v6)) = flow(ctx) else { return };
     // SAFETY: any octets are a note, should it be overwritten in this moment.
     let Some(note) = (unsafe { map::FLOWS.get(flow) }) else { return };
