@@ -146,8 +146,11 @@ impl Family {
     ) -> anyhow::Result<Vec<Report>> {
         Ok(match self {
             Self::Inspect => {
-                let mut reports = vec![inspect::run(binary, quick, only, interrupt)?];
-                if only.is_none() {
+                let mut reports = Vec::new();
+                if only != Some(latency::NAME) {
+                    reports.push(inspect::run(binary, quick, only, interrupt)?);
+                }
+                if only.is_none_or(|only| only == latency::NAME) {
                     reports.extend(latency::run(binary, quick, interrupt)?);
                 }
                 reports

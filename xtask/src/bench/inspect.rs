@@ -11,6 +11,7 @@ use gateway_tests::lab::{Family, Lab};
 use gateway_tests::wait;
 
 use super::instant::Instant;
+use super::latency;
 use super::peer::{self, Drain, Means, Peer};
 use super::report::{Fact, Report, Row};
 use super::splice::number;
@@ -143,7 +144,7 @@ pub(super) fn run(
         None => !quick || QUICK.contains(&load.group().as_str()),
     };
     let wanted: Vec<_> = loads().into_iter().filter(is_wanted).collect();
-    ensure!(!wanted.is_empty(), "no such load; there are {}", names());
+    ensure!(!wanted.is_empty(), "no such load; there are {} and {}", names(), latency::NAME);
     let mut rows = Vec::new();
     for load in wanted {
         // A process for each session and another for each message: it takes longer than all others together.

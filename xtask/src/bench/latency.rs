@@ -23,6 +23,8 @@ use super::report::{Fact, Report, Row, median};
 use crate::interrupt::Interrupt;
 use crate::say;
 
+/// What the report is called, and what `--only` takes for it.
+pub(super) const NAME: &str = "delay";
 /// One in a hundred takes longer.
 const P99: Fact = Fact { heading: "p99", key: "p99" };
 const PEERS: [Peer; 3] = [Peer::Forwarding, Peer::Gateway, Peer::Haproxy];
@@ -65,7 +67,7 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
         let clamd = Clamd::start(&lab)?;
         scan(&mut scanned, "dot-clamd", &lab, binary, clamd.address(), messages)?;
     }
-    let report = |yardstick, rows| Report { family: "delay", unit: "microseconds", yardstick, rows };
+    let report = |yardstick, rows| Report { family: NAME, unit: "microseconds", yardstick, rows };
     Ok(vec![report(Peer::Forwarding.name(), rows), report(SCANNER, scanned)])
 }
 
