@@ -75,7 +75,11 @@ pub(super) async fn run(
         }
         (end, server) => {
             drop(server);
-            Box::pin(linger::close(client)).await;
+            if end == Some(SessionEnd::Quit) {
+                linger::close_after_quit(client).await;
+            } else {
+                Box::pin(linger::close(client)).await;
+            }
             Ending { conduct, ..Ending::of(lane, end.unwrap_or(SessionEnd::Error)) }
         }
     }
