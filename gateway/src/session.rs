@@ -32,6 +32,7 @@ use crate::smtp::exchange::Rules;
 use crate::smtp::refusal::Refusal;
 use crate::spool::Spooler;
 use crate::telemetry::{Counter, Limit, Telemetry};
+use crate::under_way::Place;
 
 mod admission;
 mod arrival;
@@ -140,8 +141,15 @@ impl Ending {
     }
 }
 
-/// Serves one accepted connection until it is closed; `listener` accepted it.
-pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, context: Arc<Context>) {
+/// Serves one accepted connection until it is closed; `listener` accepted it. The session has its `place` until its
+/// record is written.
+pub async fn serve(
+    stream: TcpStream,
+    client: SocketAddr,
+    listener: SocketAddr,
+    context: Arc<Context>,
+    place: Place,
+) {
     let settings = context.settings.load_full();
     let config = &settings.config;
     context.telemetry.count(Counter::SessionAccepted);
@@ -171,8 +179,10 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, 
     let noted = Arc::clone(live.noted());
     // The client may open the next one before this one is written down.
     drop(live);
-    let facts = noted.wait().await;
-    context.telemetry.session(&SessionRecord { facts, ..record });
+    noted.then(move |facts| {
+        context.telemetry.session(&SessionRecord { facts, ..record });
+        drop(place);
+    });
 }
 
 /// A client was not let in by the kernel, for it would have gone beyond its limit of destinations: it

@@ -125,6 +125,35 @@ fn a_machine_that_stood_still_costs_no_proxy_and_no_session() -> anyhow::Result<
     gateway.stop()
 }
 
+#[test]
+fn a_session_that_ends_while_the_datapath_process_hangs_leaves_its_record_all_the_same() -> anyhow::Result<()>
+{
+    let lab = Lab::new()?;
+    let server = Recorder::start(lab.server(), Family::V4.smtp(), Manners::default())?;
+    let gateway = Gateway::start(&lab, &visible())?;
+    let (datapath, proxy) = (gateway.serving(), gateway.proxy()?);
+    let records = || gateway.log().lines().filter(|line| line.contains("msg=session ")).count();
+    // What the kernel noted of a flow, only the datapath process can tell.
+    kill(datapath, Signal::SIGSTOP)?;
+    for sessions in [1, 2] {
+        let mut client = Client::up_to_data(lab.client(), Family::V4.smtp())?;
+        client.send(message::END)?;
+        client.expect(250)?;
+        client.send(b"QUIT\r\n")?;
+        client.expect(221)?;
+        let found =
+            wait::until(Duration::from_secs(3), "the record", || Ok((records() == sessions).then_some(())));
+        if found.is_err() {
+            kill(datapath, Signal::SIGCONT)?;
+        }
+        found?;
+    }
+    kill(datapath, Signal::SIGCONT)?;
+    assert_eq!(carrier(&lab, &server, Family::V4)?, Some(Family::V4.router()));
+    assert_eq!(gateway.proxy()?, proxy);
+    Ok(())
+}
+
 /// Lets everything out.
 const OPERATORS_FILTER: &str = "filter add dev lan0 egress protocol all u32 match u32 0 0 flowid 1:1";
 

@@ -72,10 +72,9 @@ async fn serve(
     place: Place,
 ) {
     match stream {
-        Ok(stream) => session::serve(stream, client, listener, context).await,
+        Ok(stream) => session::serve(stream, client, listener, context, place).await,
         Err(error) => context.telemetry.trouble(Trouble::Internal, || format!("accept: {error}")),
     }
-    drop(place);
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ pub(super) struct Link {
     direct: Box<dyn Fn(FlowNews) + Send>,
     table: Arc<SessionTable>,
     ticket: u64,
+    /// The last one before the last sign of life.
+    overdue: u64,
     /// The last ticket of flows whose records are written, of which the datapath process is not told yet.
     noted: Option<u64>,
 }
@@ -136,6 +138,7 @@ pub(super) fn make(
         counting: HashMap::new(),
         direct,
         ticket: 0,
+        overdue: 0,
         noted: None,
     };
     (link, seen, Operator { wishes })
@@ -183,6 +186,7 @@ impl Link {
                 Some(wish) = self.wishes.recv() => self.wish(wish).await,
                 _ = count.tick() => self.count().await,
                 _ = beat.tick() => {
+                    self.give_up();
                     self.tell_noted();
                     if pulse.beats() { self.send(&self.sign_of_life()).await } else { true }
                 }
@@ -219,10 +223,6 @@ impl Link {
         let message = match question {
             Question::Flows { asked, with_clients } => {
                 if self.unanswered.len() >= UNANSWERED {
-                    // Answers may be lost where one process is far behind.
-                    self.unanswered.retain(|_, asked| asked.iter().any(Asked::is_wanted));
-                }
-                if self.unanswered.len() >= UNANSWERED {
                     return true;
                 }
                 let flows = asked.iter().map(Asked::flow).collect();
@@ -237,6 +237,13 @@ impl Link {
             }
         };
         self.send(&message).await
+    }
+
+    /// Answers what the datapath process has not answered for one to two beats: records wait for it, and where one
+    /// process is far behind answers may be lost.
+    fn give_up(&mut self) {
+        let overdue = std::mem::replace(&mut self.overdue, self.ticket);
+        self.unanswered.retain(|ticket, _| *ticket > overdue);
     }
 
     /// Tells what this process alone knows of clients.

@@ -3,7 +3,8 @@
 //! Owns who is asked at once and who with others: a question is a message to another process, which has to
 //! wake up for it, and most flows are asked about for their record alone.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{SetOnce, mpsc};
@@ -25,25 +26,54 @@ const GATHER: Duration = Duration::from_millis(10);
 const LISTING: Duration = Duration::from_secs(5);
 
 /// What the kernel noted of a flow, once somebody has answered.
-#[derive(Debug, Default)]
-pub struct Noted(SetOnce<Option<FlowFacts>>);
+#[derive(Default)]
+pub struct Noted {
+    facts: SetOnce<Option<FlowFacts>>,
+    then: Mutex<Option<Then>>,
+}
+
+/// What is to be done with it.
+type Then = Box<dyn FnOnce(Option<FlowFacts>) + Send>;
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Noted").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
 
 impl Noted {
-    /// Notes the answer, unless there is one.
+    /// Notes the answer, unless there is one, and does what waits for it.
     pub fn set(&self, facts: Option<FlowFacts>) {
         // The one before was of the same flow.
-        self.0.set(facts).ok();
+        self.facts.set(facts).ok();
+        let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(then) = then {
+            then(self.now());
+        }
     }
 
     /// As far as it is known.
     #[must_use]
     pub fn now(&self) -> Option<FlowFacts> {
-        self.0.get()?.clone()
+        self.facts.get()?.clone()
+    }
+
+    /// Does something with the answer, where and when it comes: at once if it is here. No task waits for it, for that
+    /// would have to be woken, on another processor mostly. The last that is to be done is done.
+    pub fn then(&self, then: impl FnOnce(Option<FlowFacts>) + Send + 'static) {
+        let mut waiting = self.then.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who answers notes that first, and looks here after it.
+        if self.facts.get().is_none() {
+            *waiting = Some(Box::new(then));
+            return;
+        }
+        drop(waiting);
+        then(self.now());
     }
 
     /// Waits for the answer; `None` when there is nothing, or it is not known in time.
-    pub async fn wait(&self) -> Option<FlowFacts> {
-        timeout(PATIENCE, self.0.wait()).await.ok()?.clone()
+    async fn wait(&self) -> Option<FlowFacts> {
+        timeout(PATIENCE, self.facts.wait()).await.ok()?.clone()
     }
 }
 
@@ -60,12 +90,6 @@ impl Asked {
     #[must_use]
     pub const fn flow(&self) -> (ClientAddr, OriginalDst) {
         (self.client, self.destination)
-    }
-
-    /// Whether anybody still wants to know.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        Arc::strong_count(&self.noted) > 1
     }
 
     /// Answers it.
@@ -279,13 +303,42 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let (way, mut asked) = ways();
-        let noted = Arc::new(Noted::default());
         let (client, destination) = ends(1);
-        way.ask(client, destination, &noted);
-        let held = flows(asked.recv().await, false);
-        assert!(held.iter().all(Asked::is_wanted));
-        assert_eq!(noted.wait().await, None);
+        let holding = async {
+            let held = flows(asked.recv().await, true);
+            sleep(PATIENCE * 2).await;
+            held.len()
+        };
+        let began = Instant::now();
+        let waiting = async { (way.of(client, destination).await, began.elapsed()) };
+        let ((known, after), held) = tokio::join!(waiting, holding);
+        assert_eq!((known, held), (None, 1));
+        assert!(after < PATIENCE * 2, "{after:?}");
+    }
+
+    #[test]
+    fn what_waits_for_the_answer_is_done_with_it_once_whoever_comes_first() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let then = |noted: &Noted| {
+            let tell = tell.clone();
+            noted.then(move |facts| tell.send(facts.map(|facts| facts.ttl)).unwrap());
+        };
+        let asked = || {
+            let (noted, (client, destination)) = (Arc::new(Noted::default()), ends(1));
+            (Arc::clone(&noted), Asked { client, destination, noted })
+        };
+        let (noted, question) = asked();
+        then(&noted);
+        assert!(told.try_recv().is_err(), "too early");
+        // Whoever waited is gone by then.
         drop(noted);
-        assert!(!held.iter().any(Asked::is_wanted));
+        question.answer(Some(facts(7)));
+        let (noted, question) = asked();
+        question.answer(Some(facts(8)));
+        then(&noted);
+        let (noted, question) = asked();
+        then(&noted);
+        drop(question);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Some(7), Some(8), None]);
     }
 }
