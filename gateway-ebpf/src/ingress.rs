@@ -40,7 +40,9 @@ fn examine(ctx: &TcContext, packet: &mut Packet) -> Result<Reason, Reason> {
     if let Some(reason) = translate::judge(ctx, packet) {
         return Ok(reason);
     }
+    packet.ask(true);
     let reason = route(ctx, packet);
+    packet.ask(false);
     log(ctx, packet, reason as u32);
     Ok(reason)
 }

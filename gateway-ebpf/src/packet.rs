@@ -1,5 +1,7 @@
 //! A packet under examination, and what the kernel knows of it.
 
+use core::ptr;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_redir_neigh};
 use aya_ebpf::programs::TcContext;
 use gateway_common::flow::{FlowKey, FlowNote, Link, SynOptions};
@@ -171,7 +173,7 @@ pub(crate) struct Packet {
     /// Whether its client is locked, and told so by the proxy. It is here, and not on the stack, so
     /// that the verifier does not follow both cases to the end.
     pub(crate) rejected: bool,
-    /// Its socket is being looked for, by the program itself: see [`crate::remembered`].
+    /// Its socket is being looked for, by the program itself: see [`Packet::ask`].
     pub(crate) asking: bool,
     /// The stack remembers a connection with its addresses and ports that is over.
     pub(crate) remembered: bool,
@@ -186,6 +188,14 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
+    /// Notes that the program itself looks for sockets from here on, or no more: see [`crate::remembered`].
+    #[inline(always)]
+    pub(crate) fn ask(&mut self, asking: bool) {
+        // The program that reads it is called by look-ups, of which the compiler does not know.
+        // SAFETY: it is a field of the packet.
+        unsafe { ptr::write_volatile(&raw mut self.asking, asking) };
+    }
+
     /// Four octets of its TCP header.
     #[inline(always)]
     pub(crate) const fn word<const AT: usize>(&self) -> [u8; 4] {

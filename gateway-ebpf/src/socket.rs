@@ -4,7 +4,6 @@
 //! accepted ones because they inherit it from the listener.
 
 use core::ffi::c_void;
-use core::ptr;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
@@ -163,10 +162,7 @@ impl Owner {
     #[inline(always)]
     pub(crate) fn of(ctx: &TcContext, packet: &mut Packet, settings: &Settings) -> Self {
         packet.remembered = false;
-        ask(packet, true);
-        let found = Socket::look_up(ctx, &packet.tuple);
-        ask(packet, false);
-        let Some(socket) = found else { return Self::Nobody };
+        let Some(socket) = Socket::look_up(ctx, &packet.tuple) else { return Self::Nobody };
         let mut opening = false;
         let own = match socket.state() {
             BPF_TCP_LISTEN => return Self::Nobody,
@@ -185,14 +181,6 @@ impl Owner {
         };
         if own { Self::Gateway(socket, opening) } else { Self::Foreign }
     }
-}
-
-/// Notes that the program itself looks for a socket, or that it has.
-#[inline(always)]
-fn ask(packet: &mut Packet, asking: bool) {
-    // The program that reads it is called by the look-up, of which the compiler does not know.
-    // SAFETY: it is a field of the packet.
-    unsafe { ptr::write_volatile(&raw mut packet.asking, asking) };
 }
 
 /// Whether packets with these addresses and ports are for a connection of the gateway's.
@@ -242,10 +230,7 @@ impl Tuple {
 pub(crate) fn sent(ctx: &TcContext, packet: &mut Packet, settings: &Settings) -> bool {
     packet.out.reverse_of(&packet.flow);
     packet.answer.fill(&packet.out, packet.v6);
-    ask(packet, true);
-    let found = Socket::look_up(ctx, &packet.answer);
-    ask(packet, false);
-    let Some(socket) = found else { return false };
+    let Some(socket) = Socket::look_up(ctx, &packet.answer) else { return false };
     socket.state() == BPF_TCP_SYN_SENT
         && socket.is_own(settings)
         && socket.first_unacknowledged() == Some(packet.sequence())
