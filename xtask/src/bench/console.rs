@@ -48,7 +48,7 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
 
 fn measure(binary: &Path, sessions: usize, span: Duration, rows: &mut [Row]) -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let (gateway, _sessions) = crowd::gather(&lab, binary, sessions)?;
+    let (gateway, _server, _sessions) = crowd::gather(&lab, binary, sessions)?;
     let processes = [gateway.daemon().pid(), gateway.proxy()?];
     let spent = |processes: &[_]| {
         let before = usage::processes(processes)?;

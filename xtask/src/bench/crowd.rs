@@ -1,16 +1,16 @@
 //! Sessions of the inspect lane that have greeted and fall silent: what each takes in user space.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gateway_tests::gateway::{Gateway, Settings};
 use gateway_tests::lab::{Family, Lab};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::peer::{self, Means, Peer};
 use super::report::{Report, Row};
@@ -56,13 +56,17 @@ pub(super) fn run(binary: &Path, quick: bool, interrupt: &Interrupt) -> anyhow::
     Ok(Report { family: "idle", unit, yardstick: Peer::Haproxy.name(), rows })
 }
 
-/// A gateway in which so many sessions are silent, and their clients' ends.
-pub(super) fn gather(lab: &Lab, binary: &Path, sessions: usize) -> anyhow::Result<(Gateway, Vec<TcpStream>)> {
+/// A gateway in which so many sessions are silent, and their ends.
+pub(super) fn gather(
+    lab: &Lab,
+    binary: &Path,
+    sessions: usize,
+) -> anyhow::Result<(Gateway, Server, Vec<TcpStream>)> {
     ensure!(sessions <= room()?, "this system lets a process open too few files");
-    serve(lab)?;
+    let server = Server::start(lab)?;
     let gateway = Gateway::start_binary(binary, lab, &settings(), &[])?;
     let opened = open(lab, 0, sessions)?;
-    Ok((gateway, opened))
+    Ok((gateway, server, opened))
 }
 
 fn settings() -> Settings {
@@ -76,7 +80,7 @@ fn measure(peer: Peer, binary: &Path, sessions: usize) -> anyhow::Result<f64> {
     for number in 1..=sessions / OF_AN_ADDRESS {
         lab.client().ip(&format!("address add {}/24 dev eth0", client(number)?))?;
     }
-    serve(&lab)?;
+    let _server = Server::start(&lab)?;
     let settings = settings();
     let means = Means { binary, settings: &settings, clamd_conf: None };
     let _running = peer.start(&lab, &means)?;
@@ -117,24 +121,44 @@ fn silent(address: usize) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A server for silent sessions: it answers the one command that each has, and keeps them all.
-fn serve(lab: &Lab) -> anyhow::Result<()> {
-    let listener = lab.server().enter(|| TcpListener::bind(Family::V4.smtp()))?.context("cannot listen")?;
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        for mut stream in listener.incoming().flatten() {
-            let mut greet = || {
-                stream.write_all(b"220 server.example ESMTP\r\n")?;
-                BufReader::with_capacity(128, stream.try_clone()?).read_line(&mut String::new())?;
-                stream.write_all(b"250 server.example\r\n")
-            };
-            // A session that breaks is noticed by its client.
-            if greet().is_ok() {
-                kept.push(stream);
+/// A server for silent sessions: it answers the one command that each has, and keeps them all until it is dropped.
+pub(super) struct Server {
+    listener: TcpListener,
+    kept: Option<JoinHandle<Vec<TcpStream>>>,
+}
+
+impl Server {
+    fn start(lab: &Lab) -> anyhow::Result<Self> {
+        let listener =
+            lab.server().enter(|| TcpListener::bind(Family::V4.smtp()))?.context("cannot listen")?;
+        let theirs = listener.try_clone()?;
+        let keep = move || {
+            let mut kept = Vec::new();
+            while let Ok((mut stream, _)) = theirs.accept() {
+                let mut greet = || {
+                    stream.write_all(b"220 server.example ESMTP\r\n")?;
+                    BufReader::with_capacity(128, stream.try_clone()?).read_line(&mut String::new())?;
+                    stream.write_all(b"250 server.example\r\n")
+                };
+                // A session that breaks is noticed by its client.
+                if greet().is_ok() {
+                    kept.push(stream);
+                }
             }
+            kept
+        };
+        Ok(Self { listener, kept: Some(thread::spawn(keep)) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Whoever waits for the next connection is told that there is none.
+        SockRef::from(&self.listener).shutdown(Shutdown::Both).ok();
+        if let Some(kept) = self.kept.take() {
+            kept.join().ok();
         }
-    });
-    Ok(())
+    }
 }
 
 /// Lets this process open as many files as it may, and returns for how many sessions that is enough:

@@ -170,8 +170,9 @@ fn started(lab: &Lab, name: &str, port: u16, arguments: &[&str]) -> anyhow::Resu
 
 fn haproxy(lab: &Lab, option: &str) -> anyhow::Result<Daemon> {
     let mut config = String::new();
-    writeln!(config, "global\n    maxconn {SESSIONS}\ndefaults\n    mode tcp\n    {option}")?;
-    writeln!(config, "    timeout connect 5s\n    timeout client 60s\n    timeout server 60s")?;
+    // As many sessions as it may have files for, which it counts itself; some are to be silent for long.
+    writeln!(config, "defaults\n    mode tcp\n    {option}")?;
+    writeln!(config, "    timeout connect 5s\n    timeout client 1h\n    timeout server 1h")?;
     writeln!(config, "listen smtp\n    bind :{PORT}\n    server smtp {}", Family::V4.smtp())?;
     let path = lab.directory().join("haproxy.cfg");
     fs::write(&path, config)?;
